@@ -1,0 +1,26 @@
+//! Compiles the `.proto` files with protox, so that no system protoc is needed.
+
+use std::{env, error::Error, fs, path::PathBuf};
+
+use protox::prost::Message as _;
+
+const FILES: [&str; 7] = [
+    "fieldkeep/v1/types.proto",
+    "fieldkeep/v1/field.proto",
+    "fieldkeep/v1/key.proto",
+    "fieldkeep/v1/tenant.proto",
+    "fieldkeep/v1/access.proto",
+    "fieldkeep/v1/audit.proto",
+    "fieldkeep/v1/system.proto",
+];
+
+fn main() -> Result<(), Box<dyn Error>> {
+    println!("cargo:rerun-if-changed=fieldkeep");
+    let descriptors = protox::compile(FILES, ["."])?;
+    let out = PathBuf::from(env::var("OUT_DIR")?);
+    fs::write(out.join("fieldkeep.bin"), descriptors.encode_to_vec())?;
+    tonic_prost_build::configure()
+        .bytes(".")
+        .compile_fds(descriptors)?;
+    Ok(())
+}
