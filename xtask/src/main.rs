@@ -1,2 +1,137 @@
-//! p
-fn main(){}
+//! `cargo xtask test|ci|bench|faults|fuzz`: installs what a step needs beyond a Rust toolchain and a C compiler, and runs it.
+
+mod fuzz;
+mod step;
+mod tools;
+
+use std::{env, path::PathBuf, process::ExitCode};
+
+use step::{Failed, cargo, step};
+use tools::Tools;
+
+const HELP: &str = "\
+Usage: cargo xtask <command> [arguments]
+
+  test [--strict]      run every test; installs Debian packages that tests need, or says what it skips and why
+                       (--strict: a skipped test is a failure)
+  ci                   fmt, clippy, test --strict, docs, cargo-deny, fuzz smoke, short fault runs
+  bench [arguments]    the system benchmark, release build (`cargo xtask bench -- --help`)
+  faults [arguments]   kill and power-loss runs (`cargo xtask faults -- --help`)
+  fuzz [seconds]       every fuzz target for that long (default 20)
+";
+
+fn main() -> ExitCode {
+    // `cargo run` says where this crate is; every step runs from the workspace's root.
+    let root =
+        env::var_os("CARGO_MANIFEST_DIR").map(|directory| PathBuf::from(directory).join(".."));
+    if let Some(Err(error)) = root.map(env::set_current_dir) {
+        eprintln!("the workspace's root: {error}");
+        return ExitCode::FAILURE;
+    }
+    let arguments: Vec<String> = env::args().skip(1).collect();
+    let rest = arguments.get(1..).unwrap_or_default();
+    let result = match arguments.first().map(String::as_str) {
+        Some("test") => test(rest.iter().any(|a| a == "--strict")),
+        Some("ci") => ci(),
+        Some("bench") => system_binary("fieldkeep-bench", rest),
+        Some("faults") => system_binary("fieldkeep-faults", rest),
+        Some("fuzz") => fuzz::smoke(rest.first().and_then(|s| s.parse().ok()).unwrap_or(20)),
+        Some("help" | "--help" | "-h") | None => {
+            print!("{HELP}");
+            return ExitCode::SUCCESS;
+        }
+        Some(other) => {
+            eprintln!("unknown command `{other}`\n\n{HELP}");
+            return ExitCode::from(2);
+        }
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failed) => {
+            eprintln!("\nxtask: {failed}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Every test of the workspace. Tests find their tools through `PATH`; a missing tool skips its test, which this says.
+fn test(strict: bool) -> Result<(), Failed> {
+    let skipped = Tools::install(&[("strace", "strace", "the power-loss test")]);
+    step("tests", || {
+        cargo(&["test", "--workspace", "--locked", "--quiet"]).run()
+    })?;
+    for tool in &skipped {
+        println!("skipped: {tool}");
+    }
+    if strict && !skipped.is_empty() {
+        return Err(Failed::new("--strict: something was skipped"));
+    }
+    Ok(())
+}
+
+fn ci() -> Result<(), Failed> {
+    step("fmt", || cargo(&["fmt", "--all", "--check"]).run())?;
+    step("clippy", || {
+        cargo(&[
+            "clippy",
+            "--workspace",
+            "--all-targets",
+            "--locked",
+            "--quiet",
+            "--",
+            "-D",
+            "warnings",
+        ])
+        .run()
+    })?;
+    test(true)?;
+    step("docs", || {
+        cargo(&["doc", "--workspace", "--no-deps", "--locked", "--quiet"])
+            .environment("RUSTDOCFLAGS", "-D warnings")
+            .run()
+    })?;
+    step("deny", || {
+        Tools::cargo_install("cargo-deny", "0.20.2")?;
+        cargo(&[
+            "deny",
+            "--all-features",
+            "check",
+            "bans",
+            "licenses",
+            "sources",
+        ])
+        .run()
+    })?;
+    fuzz::smoke(20)?;
+    step("faults", || {
+        system_binary("fieldkeep-faults", &["ci".into()])
+    })
+}
+
+/// Builds the service and one of its drivers for release, and runs the driver, which finds the service beside itself.
+fn system_binary(package: &str, arguments: &[String]) -> Result<(), Failed> {
+    cargo(&[
+        "build",
+        "--release",
+        "--locked",
+        "--quiet",
+        "--package",
+        "fieldkeep",
+        "--package",
+        package,
+    ])
+    .run()?;
+    let mut command = cargo(&[
+        "run",
+        "--release",
+        "--locked",
+        "--quiet",
+        "--package",
+        package,
+        "--",
+    ]);
+    for argument in arguments.iter().filter(|a| *a != "--") {
+        command = command.argument(argument);
+    }
+    command.run()
+}
