@@ -1,1 +1,3 @@
-//! Placeholder.
+//! The keystore of Fieldkeep: stores, the key hierarchy and the key cache.
+
+pub mod store;
