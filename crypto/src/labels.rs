@@ -1,0 +1,43 @@
+//! Every label that separates one use of a key from another, in one place.
+//!
+//! No label is a prefix of another, so that a label followed by other bytes is never the input of another
+//! use. `docs/ciphertext-format.md` lists them too.
+
+/// HKDF-Expand info of a field key, under a DEK.
+pub const FIELD: &[u8] = b"fieldkeep/v1/field";
+
+/// HKDF-Expand info of a wrapping key, under the root key, a master key or a KEK.
+pub const WRAP: &[u8] = b"fieldkeep/v1/wrap";
+
+/// Beginning of the HMAC input of a stored record, under a record key.
+pub const RECORD: &[u8] = b"fieldkeep/v1/record";
+
+/// Beginning of the HMAC input of a context in the audit trail, under the audit key.
+pub const AUDIT_CONTEXT: &[u8] = b"fieldkeep/v1/audit-context";
+
+/// All labels. A new one belongs here too: the tests look at this list.
+pub const ALL: &[&[u8]] = &[FIELD, WRAP, RECORD, AUDIT_CONTEXT];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_label_is_a_prefix_of_another() {
+        for (i, a) in ALL.iter().enumerate() {
+            for (j, b) in ALL.iter().enumerate() {
+                assert!(i == j || !b.starts_with(a), "{a:?} begins {b:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn all_lists_every_label_of_this_file() {
+        let source = include_str!("labels.rs");
+        let declared = source
+            .lines()
+            .filter(|l| l.starts_with("pub const") && l.contains("b\""))
+            .count();
+        assert_eq!(declared, ALL.len());
+    }
+}
