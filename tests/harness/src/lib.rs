@@ -16,9 +16,10 @@ use std::{
     path::{Path, PathBuf},
     process::{Child, Command, Output, Stdio},
     thread,
+    time::Duration,
 };
 
-use fieldkeep_client::Client;
+use fieldkeep_client::call::Client;
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
@@ -115,6 +116,22 @@ impl Home {
     pub fn serve(&self) -> Server {
         self.try_serve()
             .unwrap_or_else(|refusal| panic!("serve: {refusal}"))
+    }
+
+    /// Starts `fieldkeep serve` and kills it after `delay`, ready or not.
+    pub fn serve_and_kill_after(&self, delay: Duration) {
+        let mut child = Command::new(binary())
+            .arg("serve")
+            .arg("--config")
+            .arg(self.config())
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("`fieldkeep serve` starts");
+        thread::sleep(delay);
+        let _ = child.kill();
+        let _ = child.wait();
     }
 
     /// Starts `fieldkeep serve`; its standard error if it ends before it is ready.

@@ -1,0 +1,260 @@
+//! kill -9 at random moments, of the serving process and of the opening one.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use fieldkeep_client::call::Client;
+use fieldkeep_harness::{Home, Identity, Server};
+use tokio::{runtime::Builder, task::JoinSet};
+
+use crate::random::Random;
+
+/// Calls that are in flight at once.
+const WORKERS: u64 = 8;
+/// Older keys that are looked at after each restart; the last restart looks at all.
+const OLDER: usize = 20;
+
+/// What was acknowledged of one key: its newest version, and a ciphertext of each version that sealed one.
+#[derive(Default)]
+struct Acknowledged {
+    version: u32,
+    sealed: Vec<Vec<u8>>,
+}
+
+type Ledger = BTreeMap<String, Acknowledged>;
+
+/// Kills and restarts `rounds` times.
+pub(crate) fn run(rounds: u64, seed: u64) {
+    let runtime = Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .expect("a runtime");
+    let mut random = Random::new(seed);
+    let home = Home::make();
+    let admin = home.admin();
+    let server = home.serve();
+    let data = server.issue(
+        &admin,
+        "default",
+        "app",
+        "data",
+        &home.path().join("identities"),
+    );
+    drop(server);
+
+    let mut ledger = Ledger::new();
+    let (mut lost, mut open_kills) = (0, 0);
+    for round in 0..rounds {
+        let server = home.serve();
+        let fresh = Arc::new(Mutex::new(Ledger::new()));
+        runtime.block_on(load_until_killed(
+            server,
+            &admin,
+            &data,
+            round,
+            &mut random,
+            &fresh,
+        ));
+        for _ in 0..random.below(3) {
+            home.serve_and_kill_after(Duration::from_micros(random.below(80_000)));
+            open_kills += 1;
+        }
+        let fresh = std::mem::take(&mut *fresh.lock().expect("not poisoned"));
+        let server = home.serve();
+        let older = sample(&ledger, &mut random);
+        let looked_at = fresh.iter().chain(older);
+        lost += runtime.block_on(missing(&server, &admin, &data, looked_at));
+        server.kill();
+        ledger.extend(fresh);
+        if (round + 1) % 25 == 0 || round + 1 == rounds {
+            println!(
+                "kill: {} rounds, {} opens killed, {} keys and {} versions acknowledged, {lost} lost",
+                round + 1,
+                open_kills,
+                ledger.len(),
+                ledger.values().map(|a| u64::from(a.version)).sum::<u64>(),
+            );
+        }
+    }
+    let server = home.serve();
+    lost += runtime.block_on(missing(&server, &admin, &data, ledger.iter()));
+    let unaudited = runtime.block_on(unaudited(&server, &admin, &ledger));
+    server.stop();
+    println!(
+        "kill: all keys looked at once more: {lost} lost, {unaudited} creations not in the audit trail exactly once, 0 failed opens"
+    );
+    assert_eq!((lost, unaudited), (0, 0), "seed {seed}");
+}
+
+async fn load_until_killed(
+    server: Server,
+    admin: &Identity,
+    data: &Identity,
+    round: u64,
+    random: &mut Random,
+    ledger: &Arc<Mutex<Ledger>>,
+) {
+    let admin = server.admin_client(admin);
+    let data = server.data_client(data);
+    let done = Arc::new(AtomicU64::new(0));
+    let mut workers = JoinSet::new();
+    for worker in 0..WORKERS {
+        let (admin, data, ledger, done) =
+            (admin.clone(), data.clone(), ledger.clone(), done.clone());
+        let mut random = Random::new(random.next());
+        workers.spawn(async move {
+            let mut number = 0;
+            while work(
+                &admin,
+                &data,
+                &format!("k-{round}-{worker}"),
+                &mut number,
+                &mut random,
+                &ledger,
+            )
+            .await
+            {
+                done.fetch_add(1, Ordering::Relaxed);
+            }
+        });
+    }
+    // Some rounds are killed while the very first calls run, some after hundreds.
+    tokio::time::sleep(Duration::from_micros(random.below(250_000))).await;
+    tokio::task::spawn_blocking(|| server.kill())
+        .await
+        .expect("killed");
+    workers.join_all().await;
+}
+
+/// One acknowledged step; false once the server is gone.
+async fn work(
+    admin: &Client,
+    data: &Client,
+    prefix: &str,
+    number: &mut u64,
+    random: &mut Random,
+    ledger: &Mutex<Ledger>,
+) -> bool {
+    let create = *number == 0 || random.below(3) == 0;
+    let name = if create {
+        format!("{prefix}-{number}")
+    } else {
+        format!("{prefix}-{}", random.below(*number))
+    };
+    let version = if create {
+        *number += 1;
+        admin
+            .keys()
+            .create(&name)
+            .await
+            .map(|key| key.primary_version)
+    } else {
+        admin
+            .keys()
+            .rotate(&name)
+            .await
+            .map(|key| key.primary_version)
+    };
+    let Ok(version) = version else { return false };
+    note(ledger, &name, |entry| {
+        entry.version = entry.version.max(version)
+    });
+    let sealed = data
+        .field(&name, "f")
+        .context("id", &name)
+        .encrypt(name.as_bytes())
+        .await;
+    let Ok(sealed) = sealed else { return false };
+    note(ledger, &name, |entry| entry.sealed.push(sealed));
+    true
+}
+
+fn note(ledger: &Mutex<Ledger>, name: &str, change: impl FnOnce(&mut Acknowledged)) {
+    change(
+        ledger
+            .lock()
+            .expect("not poisoned")
+            .entry(name.to_owned())
+            .or_default(),
+    );
+}
+
+fn sample<'a>(ledger: &'a Ledger, random: &mut Random) -> Vec<(&'a String, &'a Acknowledged)> {
+    if ledger.is_empty() {
+        return Vec::new();
+    }
+    (0..OLDER)
+        .filter_map(|_| {
+            ledger
+                .iter()
+                .nth(random.below(ledger.len() as u64) as usize)
+        })
+        .collect()
+}
+
+/// How many acknowledged versions or ciphertexts are not there any more.
+async fn missing<'a>(
+    server: &Server,
+    admin: &Identity,
+    data: &Identity,
+    ledger: impl Iterator<Item = (&'a String, &'a Acknowledged)>,
+) -> u64 {
+    let admin = server.admin_client(admin);
+    let data = server.data_client(data);
+    let mut lost = 0;
+    for (name, acknowledged) in ledger {
+        let found = admin
+            .keys()
+            .show(name)
+            .await
+            .map_or(0, |key| key.primary_version);
+        if found < acknowledged.version {
+            eprintln!(
+                "`{name}`: version {} was acknowledged, {found} is there",
+                acknowledged.version
+            );
+            lost += 1;
+        }
+        for sealed in &acknowledged.sealed {
+            match data
+                .field(name, "f")
+                .context("id", name)
+                .decrypt(sealed)
+                .await
+            {
+                Ok(plaintext) if plaintext == name.as_bytes() => {}
+                other => {
+                    eprintln!("`{name}`: a ciphertext does not open: {other:?}");
+                    lost += 1;
+                }
+            }
+        }
+    }
+    lost
+}
+
+/// How many acknowledged creations the audit trail does not have exactly once.
+async fn unaudited(server: &Server, admin: &Identity, ledger: &Ledger) -> usize {
+    let mut pages = server.admin_client(admin).audit().list();
+    let mut created: HashMap<String, u64> = HashMap::new();
+    while let Some(entries) = pages.next_page().await.expect("the trail can be read") {
+        for record in entries.into_iter().filter_map(|entry| entry.record) {
+            if record.rpc.ends_with("CreateKey") && record.code == 0 {
+                for resource in record.resources {
+                    *created.entry(resource.name).or_default() += 1;
+                }
+            }
+        }
+    }
+    ledger
+        .keys()
+        .filter(|name| created.get(&format!("tenants/default/keys/{name}")) != Some(&1))
+        .count()
+}
