@@ -1,1 +1,55 @@
-//! Placeholder.
+//! The SDK of Fieldkeep: encrypts, decrypts and re-encrypts the sensitive fields of an application's records.
+//!
+//! ```no_run
+//! use fieldkeep_client::Client;
+//!
+//! # async fn example() -> Result<(), fieldkeep_client::Error> {
+//! let client = Client::from_env()?;
+//! let text = client.field("pii", "customer.email").context("id", "42").encrypt_str("ada@example.org").await?;
+//! assert!(text.starts_with("fk1:"));
+//! let email = client.field("pii", "customer.email").context("id", "42").decrypt_str(&text).await?;
+//! assert_eq!(email, "ada@example.org");
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! A [`Client`] is cheap to clone and shares one HTTP/2 connection, which is made when the first call needs it and
+//! made again when it breaks. The transport is TLS 1.3 with a client certificate, nothing else.
+//!
+//! **Deadlines.** Every call ends by its deadline: 10 seconds, or 60 for a batch ([`ClientBuilder::timeout`],
+//! [`ClientBuilder::batch_timeout`]); the service is told, so that it stops work that nobody waits for.
+//!
+//! **Retries.** A call is tried at most three times, within its deadline, with growing and randomised pauses, and only
+//! where a second try cannot do harm: when the connection could not be made, when it broke, and when the service says
+//! that it is unavailable for a moment. Data calls can be repeated (at worst a ciphertext is made that nobody uses);
+//! changes carry an id made here, by which the service recognises a repetition.
+//! [`Client::issue_certificate`] has no such id and is only tried again if it was never sent.
+//!
+//! **Errors** have a [kind](Error::kind) to branch on and, if the service gave one, a stable
+//! [reason](Error::reason), listed in [`reason`].
+//!
+//! Administrative calls return the messages of `fieldkeep_proto::v1` as they are.
+
+mod admin;
+mod batch;
+mod call;
+mod codec;
+mod config;
+mod connect;
+mod error;
+mod field;
+mod pages;
+pub mod reason;
+mod request_id;
+
+pub use admin::{Audit, Keys, Roles, Tenants};
+pub use batch::{
+    BatchDecrypt, BatchEncrypt, BatchReEncrypt, DecryptItem, EncryptItem, Encrypted, ItemError,
+    MAX_BATCH_ITEMS, MAX_REQUEST_BYTES, ReEncryptItem,
+};
+pub use call::Client;
+pub use config::{ClientBuilder, ConfigError, Origin, Part, PemProblem};
+pub use connect::ConnectError;
+pub use error::{Error, ErrorKind, ServerError};
+pub use field::{FieldCall, ReEncrypted, ReEncryptedText};
+pub use pages::Pages;

@@ -1,0 +1,295 @@
+//! Administration: keys, tenants, roles, the audit trail, certificates, status.
+//!
+//! The caller's identity has to have the role `admin`.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use fieldkeep_proto::v1;
+
+use crate::{Client, Error, Pages, request_id::make_request_id};
+
+/// Management of keys, from [`Client::keys`].
+///
+/// A key is named `{key}` in the caller's tenant, or `tenants/{tenant}/keys/{key}`.
+#[derive(Clone, Copy, Debug)]
+pub struct Keys<'a>(&'a Client);
+
+/// Management of tenants, from [`Client::tenants`].
+#[derive(Clone, Copy, Debug)]
+pub struct Tenants<'a>(&'a Client);
+
+/// Management of roles, from [`Client::roles`].
+///
+/// An identity is named `{name}` in the caller's tenant, or `tenants/{tenant}/identities/{name}`.
+#[derive(Clone, Copy, Debug)]
+pub struct Roles<'a>(&'a Client);
+
+/// The audit trail, from [`Client::audit`].
+#[derive(Clone, Copy, Debug)]
+pub struct Audit<'a>(&'a Client);
+
+impl Client {
+    /// Management of keys.
+    pub fn keys(&self) -> Keys<'_> {
+        Keys(self)
+    }
+
+    /// Management of tenants.
+    pub fn tenants(&self) -> Tenants<'_> {
+        Tenants(self)
+    }
+
+    /// Management of roles.
+    pub fn roles(&self) -> Roles<'_> {
+        Roles(self)
+    }
+
+    /// The audit trail.
+    pub fn audit(&self) -> Audit<'_> {
+        Audit(self)
+    }
+
+    /// The state of the service.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub async fn status(&self) -> Result<v1::GetStatusResponse, Error> {
+        let path = "/fieldkeep.v1.SystemService/GetStatus";
+        self.unary(path, v1::GetStatusRequest {}, self.plan()).await
+    }
+
+    /// Signs a certificate for `identity`: `{name}` in the caller's tenant or `tenants/{tenant}/identities/{name}`.
+    ///
+    /// `csr_der` is a PKCS #10 request in DER, of which only the public key is used; the private key stays with the
+    /// caller. `ttl` is the certificate's life, rounded up to seconds, at most 365 days; zero: 90 days.
+    ///
+    /// # Errors
+    /// See [`Error`]. It is tried again only if it was never sent, since each call that arrives signs a certificate.
+    pub async fn issue_certificate(
+        &self,
+        csr_der: impl Into<Bytes>,
+        identity: &str,
+        ttl: Duration,
+    ) -> Result<v1::IssueCertificateResponse, Error> {
+        let request = v1::IssueCertificateRequest {
+            identity: identity.to_owned(),
+            csr_der: csr_der.into(),
+            ttl_seconds: ttl.as_secs() + u64::from(ttl.subsec_nanos() > 0),
+        };
+        let path = "/fieldkeep.v1.AccessService/IssueCertificate";
+        self.unary(path, request, self.plan().once()).await
+    }
+}
+
+impl Keys<'_> {
+    /// Creates a key of the default suite, with version 1 as its primary.
+    ///
+    /// # Errors
+    /// [`ALREADY_EXISTS`](crate::reason::ALREADY_EXISTS), [`TENANT_NOT_FOUND`](crate::reason::TENANT_NOT_FOUND) and
+    /// others of [`Error`].
+    pub async fn create(&self, name: &str) -> Result<v1::Key, Error> {
+        let request = v1::CreateKeyRequest {
+            name: name.to_owned(),
+            suite: v1::Suite::Unspecified.into(),
+            request_id: make_request_id()?,
+        };
+        let path = "/fieldkeep.v1.KeyService/CreateKey";
+        self.0.unary(path, request, self.0.plan()).await
+    }
+
+    /// Lists the keys of `tenant` by name, without their versions. Empty: the caller's tenant.
+    pub fn list(&self, tenant: &str) -> Pages<v1::Key> {
+        let parent = tenant_name(tenant);
+        Pages::new(self.0, move |client, page_size, page_token| {
+            let request = v1::ListKeysRequest {
+                parent: parent.clone(),
+                page_size,
+                page_token,
+            };
+            async move {
+                let path = "/fieldkeep.v1.KeyService/ListKeys";
+                let page: v1::ListKeysResponse = client.unary(path, request, client.plan()).await?;
+                Ok((page.keys, page.next_page_token))
+            }
+        })
+    }
+
+    /// Describes a key and its newest 1,000 versions.
+    ///
+    /// # Errors
+    /// [`KEY_NOT_FOUND`](crate::reason::KEY_NOT_FOUND) and others of [`Error`].
+    pub async fn show(&self, name: &str) -> Result<v1::Key, Error> {
+        let request = v1::GetKeyRequest {
+            name: name.to_owned(),
+        };
+        let path = "/fieldkeep.v1.KeyService/GetKey";
+        self.0.unary(path, request, self.0.plan()).await
+    }
+
+    /// Adds a version and makes it primary. Older versions still decrypt.
+    ///
+    /// # Errors
+    /// [`KEY_NOT_FOUND`](crate::reason::KEY_NOT_FOUND) and others of [`Error`].
+    pub async fn rotate(&self, name: &str) -> Result<v1::Key, Error> {
+        let request = v1::RotateKeyRequest {
+            name: name.to_owned(),
+            request_id: make_request_id()?,
+        };
+        let path = "/fieldkeep.v1.KeyService/RotateKey";
+        self.0.unary(path, request, self.0.plan()).await
+    }
+
+    /// Enables a disabled key.
+    ///
+    /// # Errors
+    /// As [`rotate`](Self::rotate).
+    pub async fn enable(&self, name: &str) -> Result<v1::Key, Error> {
+        let request = v1::EnableKeyRequest {
+            name: name.to_owned(),
+            request_id: make_request_id()?,
+        };
+        let path = "/fieldkeep.v1.KeyService/EnableKey";
+        self.0.unary(path, request, self.0.plan()).await
+    }
+
+    /// Disables a key: it neither encrypts nor decrypts until it is enabled again.
+    ///
+    /// # Errors
+    /// As [`rotate`](Self::rotate).
+    pub async fn disable(&self, name: &str) -> Result<v1::Key, Error> {
+        let request = v1::DisableKeyRequest {
+            name: name.to_owned(),
+            request_id: make_request_id()?,
+        };
+        let path = "/fieldkeep.v1.KeyService/DisableKey";
+        self.0.unary(path, request, self.0.plan()).await
+    }
+
+    /// Enables a disabled version of a key.
+    ///
+    /// # Errors
+    /// [`VERSION_NOT_FOUND`](crate::reason::VERSION_NOT_FOUND) and others of [`Error`].
+    pub async fn enable_version(&self, name: &str, version: u32) -> Result<v1::Key, Error> {
+        let request = v1::EnableKeyVersionRequest {
+            name: format!("{name}/versions/{version}"),
+            request_id: make_request_id()?,
+        };
+        let path = "/fieldkeep.v1.KeyService/EnableKeyVersion";
+        self.0.unary(path, request, self.0.plan()).await
+    }
+
+    /// Disables a version of a key other than the primary: it does not decrypt until it is enabled again.
+    ///
+    /// # Errors
+    /// [`VERSION_NOT_FOUND`](crate::reason::VERSION_NOT_FOUND), [`PRIMARY_VERSION`](crate::reason::PRIMARY_VERSION) and
+    /// others of [`Error`].
+    pub async fn disable_version(&self, name: &str, version: u32) -> Result<v1::Key, Error> {
+        let request = v1::DisableKeyVersionRequest {
+            name: format!("{name}/versions/{version}"),
+            request_id: make_request_id()?,
+        };
+        let path = "/fieldkeep.v1.KeyService/DisableKeyVersion";
+        self.0.unary(path, request, self.0.plan()).await
+    }
+}
+
+impl Tenants<'_> {
+    /// Creates a tenant with its own key-encryption key. Tenants are never deleted.
+    ///
+    /// # Errors
+    /// [`ALREADY_EXISTS`](crate::reason::ALREADY_EXISTS) and others of [`Error`].
+    pub async fn create(&self, name: &str) -> Result<v1::Tenant, Error> {
+        let request = v1::CreateTenantRequest {
+            name: name.to_owned(),
+            request_id: make_request_id()?,
+        };
+        let path = "/fieldkeep.v1.TenantService/CreateTenant";
+        self.0.unary(path, request, self.0.plan()).await
+    }
+
+    /// Lists the tenants by name.
+    pub fn list(&self) -> Pages<v1::Tenant> {
+        Pages::new(self.0, |client, page_size, page_token| async move {
+            let request = v1::ListTenantsRequest {
+                page_size,
+                page_token,
+            };
+            let path = "/fieldkeep.v1.TenantService/ListTenants";
+            let page: v1::ListTenantsResponse = client.unary(path, request, client.plan()).await?;
+            Ok((page.tenants, page.next_page_token))
+        })
+    }
+}
+
+impl Roles<'_> {
+    /// Gives an identity a role. An identity has one role at most.
+    ///
+    /// # Errors
+    /// [`ROLE_CONFLICT`](crate::reason::ROLE_CONFLICT) if it has another role, and others of [`Error`].
+    pub async fn grant(&self, identity: &str, role: v1::Role) -> Result<v1::RoleBinding, Error> {
+        let request = v1::GrantRoleRequest {
+            identity: identity.to_owned(),
+            role: role.into(),
+            request_id: make_request_id()?,
+        };
+        let path = "/fieldkeep.v1.AccessService/GrantRole";
+        self.0.unary(path, request, self.0.plan()).await
+    }
+
+    /// Lists the roles of the identities of `tenant`. Empty: of all tenants.
+    pub fn list(&self, tenant: &str) -> Pages<v1::RoleBinding> {
+        let parent = tenant_name(tenant);
+        Pages::new(self.0, move |client, page_size, page_token| {
+            let request = v1::ListRolesRequest {
+                parent: parent.clone(),
+                page_size,
+                page_token,
+            };
+            async move {
+                let path = "/fieldkeep.v1.AccessService/ListRoles";
+                let page: v1::ListRolesResponse =
+                    client.unary(path, request, client.plan()).await?;
+                Ok((page.roles, page.next_page_token))
+            }
+        })
+    }
+
+    /// Takes an identity's role away. It ends at once, on open connections too.
+    ///
+    /// # Errors
+    /// [`IDENTITY_NOT_FOUND`](crate::reason::IDENTITY_NOT_FOUND) if it has none, and others of [`Error`].
+    pub async fn revoke(&self, identity: &str) -> Result<(), Error> {
+        let request = v1::RevokeRoleRequest {
+            identity: identity.to_owned(),
+            request_id: make_request_id()?,
+        };
+        let path = "/fieldkeep.v1.AccessService/RevokeRole";
+        let _: v1::RevokeRoleResponse = self.0.unary(path, request, self.0.plan()).await?;
+        Ok(())
+    }
+}
+
+impl Audit<'_> {
+    /// Lists audit records, newest first.
+    pub fn list(&self) -> Pages<v1::AuditEntry> {
+        Pages::new(self.0, |client, page_size, page_token| async move {
+            let request = v1::ListRecordsRequest {
+                page_size,
+                page_token,
+            };
+            let path = "/fieldkeep.v1.AuditService/ListRecords";
+            let page: v1::ListRecordsResponse = client.unary(path, request, client.plan()).await?;
+            Ok((page.entries, page.next_page_token))
+        })
+    }
+}
+
+/// `tenants/{tenant}` of a bare name; other forms are the service's to judge.
+fn tenant_name(tenant: &str) -> String {
+    if tenant.is_empty() || tenant.contains('/') {
+        tenant.to_owned()
+    } else {
+        format!("tenants/{tenant}")
+    }
+}

@@ -1,0 +1,296 @@
+//! The client, and the one way that a call takes: deadline, tries, errors.
+
+use std::{fmt, sync::Arc, time::Duration};
+
+use fieldkeep_crypto::random;
+use http::uri::PathAndQuery;
+use prost::Message;
+use tokio::time::Instant;
+use tonic::{Code, client::Grpc, transport::Channel};
+
+use crate::{
+    ClientBuilder, ConnectError, Error, ServerError, codec::SharedCodec, connect::ConnectionState,
+};
+
+/// The longest message in either direction, in bytes.
+pub(crate) const MAX_MESSAGE_BYTES: usize = 16 * 1024 * 1024;
+
+const MAX_TRIES: u32 = 3;
+const FIRST_PAUSE: Duration = Duration::from_millis(50);
+const LONGEST_PAUSE: Duration = Duration::from_secs(1);
+
+/// A connection to a Fieldkeep service. Cheap to clone; clones share the connection.
+///
+/// It has to be built and used in one Tokio runtime, with its I/O and time drivers enabled.
+#[derive(Clone)]
+pub struct Client {
+    grpc: Grpc<Channel>,
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    address: Box<str>,
+    timeout: Duration,
+    batch_timeout: Duration,
+    connection: Arc<ConnectionState>,
+}
+
+/// How one call is made.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Plan {
+    /// The time for all tries together.
+    pub(crate) timeout: Duration,
+    /// Whether a call that may have been carried out can be sent again.
+    pub(crate) repeatable: bool,
+}
+
+impl Plan {
+    /// The same plan for a call that must not be carried out twice.
+    pub(crate) fn once(self) -> Self {
+        Self {
+            repeatable: false,
+            ..self
+        }
+    }
+}
+
+impl fmt::Debug for Client {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Client")
+            .field("address", &self.shared.address)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Client {
+    /// A client with the settings of the environment:
+    ///
+    /// | variable | |
+    /// |---|---|
+    /// | `FIELDKEEP_ADDR` | the service: `https://host:port` or `host:port` |
+    /// | `FIELDKEEP_CA` | a PEM file with the CA that signed the service's certificate |
+    /// | `FIELDKEEP_CERT` | a PEM file with this client's certificate |
+    /// | `FIELDKEEP_KEY` | a PEM file with the certificate's private key |
+    ///
+    /// It connects when the first call is made.
+    ///
+    /// # Errors
+    /// [`Error::Config`] names the variable or file that is missing or wrong.
+    pub fn from_env() -> Result<Self, Error> {
+        ClientBuilder::from_env()?.build()
+    }
+
+    /// A client with settings of your own.
+    ///
+    /// ```no_run
+    /// # fn example() -> Result<(), fieldkeep_client::Error> {
+    /// use std::time::Duration;
+    ///
+    /// let client = fieldkeep_client::Client::builder()
+    ///     .address("https://127.0.0.1:7420")
+    ///     .ca_file("ca.pem")
+    ///     .identity_files("app.pem", "app.key")
+    ///     .timeout(Duration::from_secs(2))
+    ///     .build()?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn builder() -> ClientBuilder {
+        ClientBuilder::default()
+    }
+
+    pub(crate) fn new(
+        channel: Channel,
+        address: Box<str>,
+        timeout: Duration,
+        batch_timeout: Duration,
+        connection: Arc<ConnectionState>,
+    ) -> Self {
+        Self {
+            grpc: Grpc::new(channel)
+                .max_decoding_message_size(MAX_MESSAGE_BYTES)
+                .max_encoding_message_size(MAX_MESSAGE_BYTES),
+            shared: Arc::new(Shared {
+                address,
+                timeout,
+                batch_timeout,
+                connection,
+            }),
+        }
+    }
+
+    /// How a call is made that touches one thing.
+    pub(crate) fn plan(&self) -> Plan {
+        Plan {
+            timeout: self.shared.timeout,
+            repeatable: true,
+        }
+    }
+
+    /// How a batch is made.
+    pub(crate) fn batch_plan(&self) -> Plan {
+        Plan {
+            timeout: self.shared.batch_timeout,
+            repeatable: true,
+        }
+    }
+
+    /// Makes one call: `path` is `/{package}.{service}/{method}`.
+    pub(crate) async fn unary<Req, Res>(
+        &self,
+        path: &'static str,
+        request: Req,
+        plan: Plan,
+    ) -> Result<Res, Error>
+    where
+        Req: Message + 'static,
+        Res: Message + Default + 'static,
+    {
+        let request = Arc::new(request);
+        let deadline = Instant::now() + plan.timeout;
+        let mut last = None;
+        for tries in 1..=MAX_TRIES {
+            let attempt = self.attempt(path, Arc::clone(&request), deadline);
+            let Ok(outcome) = tokio::time::timeout_at(deadline, attempt).await else {
+                return Err(Error::DeadlineExceeded {
+                    timeout: plan.timeout,
+                    last: last.map(Box::new),
+                });
+            };
+            let error = match outcome {
+                Ok(reply) => return Ok(reply),
+                Err(failure) => self.explain(failure, plan.timeout),
+            };
+            if tries == MAX_TRIES || !may_repeat(&error, plan.repeatable) {
+                return Err(error);
+            }
+            let pause = pause_before_next(tries, &error)?;
+            // A pause that outlives the deadline would only hide what went wrong.
+            if Instant::now() + pause >= deadline {
+                return Err(error);
+            }
+            tokio::time::sleep(pause).await;
+            last = Some(error);
+        }
+        // The last try returns above.
+        Err(last.unwrap_or(Error::Reply {
+            what: "no try was made",
+        }))
+    }
+
+    async fn attempt<Req, Res>(
+        &self,
+        path: &'static str,
+        message: Arc<Req>,
+        deadline: Instant,
+    ) -> Result<Res, tonic::Status>
+    where
+        Req: Message + 'static,
+        Res: Message + Default + 'static,
+    {
+        let mut grpc = self.grpc.clone();
+        grpc.ready()
+            .await
+            .map_err(|error| tonic::Status::from_error(error.into()))?;
+        let mut request = tonic::Request::new(message);
+        request.set_timeout(deadline.saturating_duration_since(Instant::now()));
+        let path = PathAndQuery::from_static(path);
+        let reply = grpc.unary(request, path, SharedCodec::new()).await?;
+        Ok(reply.into_inner())
+    }
+
+    /// Says what a failed try means: whose fault it is, and whether anything was sent.
+    fn explain(&self, status: tonic::Status, timeout: Duration) -> Error {
+        let address = || self.shared.address.clone();
+        let Some(source) = std::error::Error::source(&status) else {
+            // Both ends of tonic report a passed deadline as a cancellation.
+            if status.code() == Code::Cancelled && status.message() == "Timeout expired" {
+                return Error::DeadlineExceeded {
+                    timeout,
+                    last: None,
+                };
+            }
+            return Error::Server(Box::new(ServerError::from_status(&status)));
+        };
+        if let Some(error) = find::<ConnectError>(source) {
+            return Error::Connect {
+                address: address(),
+                source: error.clone(),
+            };
+        }
+        if find::<tonic::TimeoutExpired>(source).is_some() {
+            return Error::DeadlineExceeded {
+                timeout,
+                last: None,
+            };
+        }
+        if let Some(alert) = self.shared.connection.refusal() {
+            return Error::CertificateRefused {
+                address: address(),
+                alert,
+            };
+        }
+        Error::ConnectionLost {
+            address: address(),
+            detail: innermost(source).to_string().into(),
+        }
+    }
+}
+
+/// The first error of type `E` in a chain of causes.
+fn find<'a, E: std::error::Error + 'static>(
+    error: &'a (dyn std::error::Error + 'static),
+) -> Option<&'a E> {
+    std::iter::successors(Some(error), |error| error.source())
+        .find_map(|error| error.downcast_ref())
+}
+
+fn innermost<'a>(
+    error: &'a (dyn std::error::Error + 'static),
+) -> &'a (dyn std::error::Error + 'static) {
+    std::iter::successors(Some(error), |error| error.source())
+        .last()
+        .unwrap_or(error)
+}
+
+/// Whether the same call may be sent again after `error`.
+fn may_repeat(error: &Error, repeatable: bool) -> bool {
+    match error {
+        // Never sent.
+        Error::Connect { source, .. } => source.is_transient(),
+        // Sent, perhaps carried out.
+        Error::ConnectionLost { .. } => repeatable,
+        Error::Server(error) => repeatable && error.is_transient(),
+        _ => false,
+    }
+}
+
+/// The pause before the next try: doubled each time, half of it random so that clients do not come back together, and
+/// never less than the service asks for.
+fn pause_before_next(tries: u32, error: &Error) -> Result<Duration, Error> {
+    let mut draw = [0u8; 4];
+    random::fill(&mut draw).map_err(|_| Error::Random)?;
+    let asked = match error {
+        Error::Server(error) => error.retry_after.unwrap_or(Duration::ZERO),
+        _ => Duration::ZERO,
+    };
+    Ok(pause(tries, u32::from_be_bytes(draw)).max(asked))
+}
+
+fn pause(tries: u32, draw: u32) -> Duration {
+    let full = (FIRST_PAUSE * 2u32.saturating_pow(tries.saturating_sub(1))).min(LONGEST_PAUSE);
+    full / 2 + (full / 2).mul_f64(f64::from(draw) / f64::from(u32::MAX))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pauses_double_stay_bounded_and_are_half_random() {
+        assert_eq!(pause(1, 0), Duration::from_millis(25));
+        assert_eq!(pause(1, u32::MAX), Duration::from_millis(50));
+        assert_eq!(pause(2, u32::MAX), Duration::from_millis(100));
+        assert_eq!(pause(32, u32::MAX), LONGEST_PAUSE);
+    }
+}
