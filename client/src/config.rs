@@ -194,7 +194,7 @@ impl ClientBuilder {
     /// # Errors
     /// [`ConfigError::MissingVariable`], [`ConfigError::VariableNotText`].
     pub fn from_env() -> Result<Self, ConfigError> {
-        Self::from_variables(|name| env::var_os(name))
+        Self::from_variables(env::var_os)
     }
 
     fn from_variables(

@@ -3,7 +3,14 @@
 //! The `.proto` files beside this crate are the reference; `bytes` fields are [`bytes::Bytes`].
 
 /// Package `fieldkeep.v1`.
-#[allow(missing_docs, clippy::all, unreachable_pub, unused_qualifications, reason = "generated code")]
+#[allow(
+    missing_docs,
+    clippy::all,
+    clippy::allow_attributes_without_reason,
+    unreachable_pub,
+    unused_qualifications,
+    reason = "generated code"
+)]
 pub mod v1 {
     tonic::include_proto!("fieldkeep.v1");
 
