@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use fieldkeep_client::call::Client;
+use fieldkeep_client::Client;
 use fieldkeep_harness::{Home, Identity, Server};
 use tokio::{runtime::Builder, task::JoinSet};
 

@@ -19,7 +19,7 @@ use std::{
     time::Duration,
 };
 
-use fieldkeep_client::call::Client;
+use fieldkeep_client::Client;
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
