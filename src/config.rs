@@ -1,1 +1,302 @@
-//! Being written.
+//! The configuration file: TOML, read once at start.
+//!
+//! Unknown settings are refused, secrets are references (a file, an environment variable) and never values, and
+//! relative paths are relative to the file. An error names the file, the line, the setting, and what to do.
+
+use std::{
+    fs, io,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use fieldkeep_keystore::{
+    info::CacheOptions,
+    root::{RootProvider, key_file::KeyFile, passphrase::Passphrase},
+};
+
+mod file;
+mod passphrase;
+#[cfg(test)]
+mod tests;
+
+/// The largest configuration file that is read, bytes.
+pub const MAX_FILE_BYTES: u64 = 64 * 1024;
+/// The trust domain of identities when the file names none.
+pub const DEFAULT_TRUST_DOMAIN: &str = "fieldkeep";
+
+/// The configuration of a server, checked; every path is absolute or relative to the working directory.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Config {
+    /// The directory of the store and of the audit trail.
+    pub data_dir: PathBuf,
+    /// What protects the master key.
+    pub root: RootConfig,
+    /// Where the server listens.
+    pub listen: Listen,
+    /// The server's certificate and the CA of its clients.
+    pub tls: Tls,
+    /// The store.
+    pub store: StoreConfig,
+    /// The audit trail.
+    pub audit: AuditConfig,
+    /// The log.
+    pub log: LogConfig,
+    /// The key cache.
+    pub cache: CacheOptions,
+    /// Bounds on what clients may use up.
+    pub limits: LimitsConfig,
+}
+
+/// What protects the master key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum RootConfig {
+    /// A file with the root key, mode 0600.
+    KeyFile {
+        /// The file.
+        path: PathBuf,
+    },
+    /// A passphrase, stretched with Argon2id.
+    Passphrase {
+        /// Where the passphrase is read from.
+        source: PassphraseSource,
+    },
+}
+
+/// Where a passphrase is read from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum PassphraseSource {
+    /// The first line of a file, mode 0600 or 0400.
+    File(PathBuf),
+    /// An environment variable.
+    Environment(String),
+}
+
+/// The addresses of the three listeners. Port 0 takes a free port.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Listen {
+    /// The data plane.
+    pub data: SocketAddr,
+    /// The control plane.
+    pub admin: SocketAddr,
+    /// Prometheus metrics, plain HTTP.
+    pub metrics: SocketAddr,
+}
+
+/// The server's certificate and the CA of its clients.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Tls {
+    /// The CA certificate that clients trust, PEM. The same certificate is in the store.
+    pub ca: PathBuf,
+    /// The server's certificate, PEM.
+    pub cert: PathBuf,
+    /// The server's private key, PEM.
+    pub key: PathBuf,
+    /// The trust domain of identities: `spiffe://<trust domain>/tenant/<tenant>/<name>`.
+    pub trust_domain: String,
+}
+
+/// The store.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct StoreConfig {
+    /// A second directory for the recovery journal, best on another disk: an acknowledgement then means both.
+    pub mirror_dir: Option<PathBuf>,
+}
+
+/// The audit trail.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AuditConfig {
+    /// A second directory for the trail, best on another disk: an acknowledgement then means both.
+    pub mirror_dir: Option<PathBuf>,
+    /// The size of a segment of the trail, bytes.
+    pub segment_bytes: u64,
+}
+
+impl Default for AuditConfig {
+    fn default() -> AuditConfig {
+        AuditConfig {
+            mirror_dir: None,
+            segment_bytes: 16 * 1024 * 1024,
+        }
+    }
+}
+
+/// The log, on stderr.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct LogConfig {
+    /// The form of a line.
+    pub format: LogFormat,
+    /// The least severe level of Fieldkeep's own events. Events of its dependencies are shown from `warn`.
+    pub level: LogLevel,
+}
+
+/// The form of a log line.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LogFormat {
+    /// For people.
+    #[default]
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+/// How severe an event must be to be logged.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LogLevel {
+    /// Errors alone.
+    Error,
+    /// And warnings.
+    Warn,
+    /// And what an operator wants to know.
+    #[default]
+    Info,
+    /// And what a developer wants to know.
+    Debug,
+    /// Everything.
+    Trace,
+}
+
+/// Bounds on what clients may use up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LimitsConfig {
+    /// The most open connections on the data and admin listeners together.
+    pub connections: usize,
+    /// The most TLS handshakes under way at once.
+    pub handshakes: usize,
+    /// How long a TLS handshake may take.
+    pub handshake_timeout: Duration,
+    /// How long calls under way may take to end at shutdown.
+    pub drain_timeout: Duration,
+}
+
+impl Default for LimitsConfig {
+    fn default() -> LimitsConfig {
+        LimitsConfig {
+            connections: 10_000,
+            handshakes: 256,
+            handshake_timeout: Duration::from_secs(10),
+            drain_timeout: Duration::from_secs(10),
+        }
+    }
+}
+
+/// Why there is no configuration.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// There is no such file.
+    #[error("there is no configuration file `{}`: make one with `fieldkeep init --dir DIR`, or name another with `--config`", path.display())]
+    Missing {
+        /// The file.
+        path: PathBuf,
+    },
+    /// The file cannot be read.
+    #[error("cannot read the configuration file `{}`", path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// The cause.
+        #[source]
+        source: io::Error,
+    },
+    /// The file is no configuration: too large, or not UTF-8.
+    #[error("`{}` is no configuration file: {problem}", path.display())]
+    NotConfiguration {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        problem: &'static str,
+    },
+    /// The file is not TOML, or has a setting that is unknown, missing, or of the wrong type.
+    #[error("`{}`, line {line}: {problem}", path.display())]
+    Syntax {
+        /// The file.
+        path: PathBuf,
+        /// The line, counted from 1.
+        line: usize,
+        /// What is wrong.
+        problem: String,
+    },
+    /// A setting has a value that it cannot have.
+    #[error("`{}`, line {line}: setting `{setting}`: {problem}", path.display())]
+    Setting {
+        /// The file.
+        path: PathBuf,
+        /// The line, counted from 1.
+        line: usize,
+        /// The setting's full name, for example `audit.segment_bytes`.
+        setting: &'static str,
+        /// What is wrong and what to do.
+        problem: String,
+    },
+    /// The passphrase's environment variable is unset, empty, or not UTF-8.
+    #[error(
+        "the environment variable `{variable}` of setting `root.passphrase_env` {problem}: set it to the passphrase"
+    )]
+    PassphraseVariable {
+        /// The variable.
+        variable: String,
+        /// What is wrong.
+        problem: &'static str,
+    },
+    /// The passphrase's file cannot be used.
+    #[error("the passphrase file `{}` of setting `root.passphrase_file` {problem}", path.display())]
+    PassphraseFile {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong and what to do.
+        problem: String,
+    },
+}
+
+impl Config {
+    /// Reads and checks a configuration file. Relative paths in it are taken as relative to its directory.
+    ///
+    /// # Errors
+    /// See [`ConfigError`]; each message names the file and, where there is one, the line and the setting.
+    pub fn load(path: &Path) -> Result<Config, ConfigError> {
+        let text = read_text(path)?;
+        file::parse(path, &text)
+    }
+}
+
+impl RootConfig {
+    /// The provider of the root key. A passphrase is read here, a key file only when it is used.
+    ///
+    /// # Errors
+    /// The passphrase's file or environment variable cannot be used.
+    pub fn provider(&self) -> Result<Box<dyn RootProvider>, ConfigError> {
+        match self {
+            RootConfig::KeyFile { path } => Ok(Box::new(KeyFile::new(path.clone()))),
+            RootConfig::Passphrase { source } => {
+                Ok(Box::new(Passphrase::new(passphrase::read(source)?)))
+            }
+        }
+    }
+}
+
+fn read_text(path: &Path) -> Result<String, ConfigError> {
+    let read_error = |source: io::Error| match source.kind() {
+        io::ErrorKind::NotFound => ConfigError::Missing { path: path.into() },
+        _ => ConfigError::Read {
+            path: path.into(),
+            source,
+        },
+    };
+    let refuse = |problem| ConfigError::NotConfiguration {
+        path: path.into(),
+        problem,
+    };
+    let metadata = fs::metadata(path).map_err(read_error)?;
+    if !metadata.is_file() {
+        return Err(refuse(
+            "it is not a file; give the path of `fieldkeep.toml` itself",
+        ));
+    }
+    if metadata.len() > MAX_FILE_BYTES {
+        return Err(refuse("it is larger than 64 KiB"));
+    }
+    let bytes = fs::read(path).map_err(read_error)?;
+    String::from_utf8(bytes).map_err(|_| refuse("it is not UTF-8 text"))
+}

@@ -1,0 +1,204 @@
+//! Who a caller is: one identity, taken from a verified client certificate.
+
+use std::{fmt, sync::Arc};
+
+use fieldkeep_crypto::names::{Name, NameError};
+use x509_parser::{
+    certificate::X509Certificate,
+    extensions::{GeneralName, ParsedExtension},
+    oid_registry::OID_X509_EXT_SUBJECT_ALT_NAME,
+    prelude::FromDer as _,
+};
+
+/// An identity: a name within a tenant. What it may do is its role.
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub struct Identity {
+    tenant: Name,
+    name: Name,
+    resource: Arc<str>,
+}
+
+impl Identity {
+    /// The identity `name` of `tenant`.
+    pub fn new(tenant: Name, name: Name) -> Identity {
+        let resource = format!("tenants/{tenant}/identities/{name}").into();
+        Identity {
+            tenant,
+            name,
+            resource,
+        }
+    }
+
+    /// Parses `tenants/{tenant}/identities/{name}`, or `{name}`, which is in `own_tenant`.
+    ///
+    /// # Errors
+    /// The text has neither form, or a name is not in the grammar.
+    pub fn parse(text: &str, own_tenant: &Name) -> Result<Identity, IdentityError> {
+        if !text.contains('/') {
+            return Ok(Identity::new(own_tenant.clone(), Name::parse(text)?));
+        }
+        let rest = text.strip_prefix("tenants/").ok_or(IdentityError::Form)?;
+        let (tenant, rest) = rest.split_once('/').ok_or(IdentityError::Form)?;
+        let name = rest
+            .strip_prefix("identities/")
+            .ok_or(IdentityError::Form)?;
+        Ok(Identity::new(Name::parse(tenant)?, Name::parse(name)?))
+    }
+
+    /// The tenant.
+    pub fn tenant(&self) -> &Name {
+        &self.tenant
+    }
+
+    /// The name within the tenant.
+    pub fn name(&self) -> &Name {
+        &self.name
+    }
+
+    /// `tenants/{tenant}/identities/{name}`.
+    pub fn resource(&self) -> &Arc<str> {
+        &self.resource
+    }
+
+    /// The SPIFFE id that the identity's certificate carries: `spiffe://{trust domain}/tenant/{tenant}/{name}`.
+    pub fn spiffe_uri(&self, trust_domain: &str) -> String {
+        format!(
+            "spiffe://{trust_domain}/tenant/{}/{}",
+            self.tenant, self.name
+        )
+    }
+}
+
+impl fmt::Display for Identity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.resource)
+    }
+}
+
+impl fmt::Debug for Identity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.resource)
+    }
+}
+
+/// Why a text is no identity.
+#[derive(Debug, thiserror::Error)]
+pub enum IdentityError {
+    /// It has neither of the two forms.
+    #[error(
+        "not an identity: write `tenants/TENANT/identities/NAME`, or `NAME` for one of your own tenant"
+    )]
+    Form,
+    /// A name is not in the grammar.
+    #[error(transparent)]
+    Name(#[from] NameError),
+}
+
+/// The caller of one connection, resolved once from its certificate.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Principal {
+    /// The tenant it belongs to.
+    pub tenant: Name,
+    /// Its name within the tenant.
+    pub name: Name,
+    /// `tenants/{tenant}/identities/{name}`.
+    pub resource: Arc<str>,
+    /// When its certificate ends, Unix seconds; checked on every call, since a connection may outlive it.
+    pub not_after: i64,
+}
+
+impl Principal {
+    /// The principal of an identity whose certificate ends at `not_after`, Unix seconds.
+    pub fn new(identity: &Identity, not_after: i64) -> Principal {
+        Principal {
+            tenant: identity.tenant.clone(),
+            name: identity.name.clone(),
+            resource: Arc::clone(&identity.resource),
+            not_after,
+        }
+    }
+
+    /// The principal's identity.
+    pub fn identity(&self) -> Identity {
+        Identity {
+            tenant: self.tenant.clone(),
+            name: self.name.clone(),
+            resource: Arc::clone(&self.resource),
+        }
+    }
+}
+
+/// Why a certificate names no principal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum PrincipalError {
+    /// It is not one X.509 certificate in DER.
+    #[error("the certificate cannot be parsed")]
+    Malformed,
+    /// It is the certificate of a CA.
+    #[error("the certificate is one of a CA, not of a client")]
+    Ca,
+    /// It has not exactly one name, a URI.
+    #[error("the certificate has not exactly one subject alternative name, a URI")]
+    NotOneUri,
+    /// The URI names another trust domain.
+    #[error("the certificate's identity is of another trust domain")]
+    TrustDomain,
+    /// The URI is not `spiffe://{trust domain}/tenant/{tenant}/{name}` with names in the grammar.
+    #[error("the certificate's identity is not `spiffe://TRUST-DOMAIN/tenant/TENANT/NAME`")]
+    Form,
+}
+
+/// The principal that a client's certificate names. The chain, the times and the key's possession have been verified by
+/// TLS; this reads who it is, and refuses whatever is not exactly of the form that [`super::ca`] issues.
+///
+/// # Errors
+/// See [`PrincipalError`].
+pub fn principal_from_certificate(
+    der: &[u8],
+    trust_domain: &str,
+) -> Result<Principal, PrincipalError> {
+    let (rest, certificate) =
+        X509Certificate::from_der(der).map_err(|_| PrincipalError::Malformed)?;
+    if !rest.is_empty() {
+        return Err(PrincipalError::Malformed);
+    }
+    if certificate.is_ca() {
+        return Err(PrincipalError::Ca);
+    }
+    let uri = only_uri(&certificate)?;
+    let identity = identity_from_uri(uri, trust_domain)?;
+    let not_after = certificate.validity().not_after.timestamp();
+    Ok(Principal::new(&identity, not_after))
+}
+
+/// The certificate's one name. A second one of any kind, in this extension or another, would let two readers of the
+/// certificate disagree on who it is.
+fn only_uri<'a>(certificate: &'a X509Certificate<'_>) -> Result<&'a str, PrincipalError> {
+    let mut extensions = certificate
+        .extensions()
+        .iter()
+        .filter(|extension| extension.oid == OID_X509_EXT_SUBJECT_ALT_NAME);
+    let (Some(extension), None) = (extensions.next(), extensions.next()) else {
+        return Err(PrincipalError::NotOneUri);
+    };
+    let ParsedExtension::SubjectAlternativeName(names) = extension.parsed_extension() else {
+        return Err(PrincipalError::NotOneUri);
+    };
+    match names.general_names.as_slice() {
+        [GeneralName::URI(uri)] => Ok(uri),
+        _ => Err(PrincipalError::NotOneUri),
+    }
+}
+
+/// The identity of a SPIFFE id. The comparison is of bytes: no case folding, no percent decoding, no normalisation.
+fn identity_from_uri(uri: &str, trust_domain: &str) -> Result<Identity, PrincipalError> {
+    let rest = uri.strip_prefix("spiffe://").ok_or(PrincipalError::Form)?;
+    let (domain, path) = rest.split_once('/').ok_or(PrincipalError::Form)?;
+    if domain != trust_domain {
+        return Err(PrincipalError::TrustDomain);
+    }
+    let path = path.strip_prefix("tenant/").ok_or(PrincipalError::Form)?;
+    let (tenant, name) = path.split_once('/').ok_or(PrincipalError::Form)?;
+    let parse = |text| Name::parse(text).map_err(|_| PrincipalError::Form);
+    Ok(Identity::new(parse(tenant)?, parse(name)?))
+}

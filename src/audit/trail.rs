@@ -1,0 +1,209 @@
+//! The comparison of the audit trail with the store, at start.
+//!
+//! The record of a management operation says what it left in the store: key, generation, hash. A store that is older than
+//! its trail, or has another value under the same generation, was rolled back or planted. One that is newer is what a
+//! crash between the store's commit and the record leaves, and is fine.
+//!
+//! The *settled mark*, system record `sys/settled`, is an index into the trail: everything before it was in the store
+//! when the mark was written, so that a start compares only what came after.
+
+use std::sync::atomic::Ordering;
+
+use fieldkeep_crypto::random::{self, RandomError};
+use fieldkeep_keystore::{error::KeystoreError, keystore::Keystore, store::Operation};
+use prost::Message as _;
+
+use super::{AuditError, AuditLog, record};
+
+/// The mark is due after this many records with changes.
+pub const SETTLE_CHANGES: u64 = 10_000;
+/// The mark is due after this many records of any kind, since a start reads them all.
+pub const SETTLE_RECORDS: u64 = 250_000;
+
+const MARK_KEY: &str = "sys/settled";
+
+/// The payload of the mark.
+#[derive(Clone, Copy, PartialEq, Eq, prost::Message)]
+struct SettledMark {
+    /// Records with smaller indices are settled.
+    #[prost(uint64, tag = "1")]
+    audit_index: u64,
+}
+
+/// Why a start is refused, or the mark was not written.
+#[derive(Debug, thiserror::Error)]
+pub enum TrailError {
+    /// `init` writes records, so that an empty trail has been removed.
+    #[error(
+        "the audit trail is empty, though this data directory has been used: its `audit` directory was removed or replaced; restore it from its mirror or a backup"
+    )]
+    Missing,
+    /// The trail ends before the mark.
+    #[error(
+        "the audit trail has {found} records, but the store has seen {settled}: the trail was rolled back; restore the data directory from its mirror or the newest backup"
+    )]
+    Short {
+        /// Records in the trail.
+        found: u64,
+        /// The mark.
+        settled: u64,
+    },
+    /// The store does not hold what the trail says.
+    #[error("record {index} of the audit trail does not agree with the store: {source}")]
+    Disagrees {
+        /// The record's index.
+        index: u64,
+        /// Which record of the store, and how.
+        source: KeystoreError,
+    },
+    /// A change in the trail is malformed.
+    #[error(
+        "record {index} of the audit trail has a malformed change: it was written by another version, or not by Fieldkeep"
+    )]
+    MalformedChange {
+        /// The record's index.
+        index: u64,
+    },
+    /// The mark is not one of this version.
+    #[error(
+        "the record `{MARK_KEY}` cannot be read by this version: start the version that wrote it"
+    )]
+    UnknownMark,
+    /// The trail cannot be read.
+    #[error(transparent)]
+    Audit(#[from] AuditError),
+    /// The store cannot be read or written.
+    #[error(transparent)]
+    Keystore(#[from] KeystoreError),
+    /// There are no random numbers.
+    #[error(transparent)]
+    Random(#[from] RandomError),
+}
+
+/// What [`check_trail`] compared.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TrailReport {
+    /// The mark: where the comparison began.
+    pub settled: u64,
+    /// Records that were read.
+    pub records: u64,
+    /// Changes that were compared.
+    pub changes: u64,
+}
+
+/// Compares the records after the settled mark with the store. Reads files, so it blocks; for use at start.
+///
+/// # Errors
+/// The trail is missing or short, or the store was rolled back or planted: do not serve.
+pub async fn check_trail(keystore: &Keystore, audit: &AuditLog) -> Result<TrailReport, TrailError> {
+    let (settled, _) = read_mark(keystore).await?;
+    let found = audit.len();
+    if found == 0 {
+        return Err(TrailError::Missing);
+    }
+    if found < settled {
+        return Err(TrailError::Short { found, settled });
+    }
+    let mut report = TrailReport {
+        settled,
+        records: 0,
+        changes: 0,
+    };
+    let mut with_changes = 0;
+    for entry in audit.read_from(settled)? {
+        let (index, record) = entry?;
+        for change in &record.changes {
+            let change = record::change_of(change).ok_or(TrailError::MalformedChange { index })?;
+            keystore
+                .check_change(&change)
+                .await
+                .map_err(|source| TrailError::Disagrees { index, source })?;
+            report.changes += 1;
+        }
+        report.records += 1;
+        with_changes += u64::from(!record.changes.is_empty());
+    }
+    audit.progress.settled.store(settled, Ordering::Relaxed);
+    audit
+        .progress
+        .unsettled_changes
+        .store(with_changes, Ordering::Relaxed);
+    Ok(report)
+}
+
+/// Writes the mark: every record that is durable now is settled, since an operation's changes are in the store before its
+/// record is appended. For use after [`check_trail`]: at a clean shutdown, and when [`settle_if_due`] says so.
+///
+/// # Errors
+/// The store cannot be written; the old mark still stands, and the next start compares more.
+pub async fn settle(keystore: &Keystore, audit: &AuditLog, now: u64) -> Result<(), TrailError> {
+    let unsettled = audit.progress.unsettled_changes.swap(0, Ordering::Relaxed);
+    let index = audit.len();
+    let written = write_mark(keystore, index, now).await;
+    if written.is_ok() {
+        audit.progress.settled.fetch_max(index, Ordering::Relaxed);
+    } else {
+        audit
+            .progress
+            .unsettled_changes
+            .fetch_add(unsettled, Ordering::Relaxed);
+    }
+    written
+}
+
+/// Writes the mark if [`SETTLE_CHANGES`] or [`SETTLE_RECORDS`] came since the last; a look at two counters otherwise.
+/// Whether it was written.
+///
+/// # Errors
+/// As [`settle`].
+pub async fn settle_if_due(
+    keystore: &Keystore,
+    audit: &AuditLog,
+    now: u64,
+) -> Result<bool, TrailError> {
+    let records = audit
+        .len()
+        .saturating_sub(audit.progress.settled.load(Ordering::Relaxed));
+    let changes = audit.progress.unsettled_changes.load(Ordering::Relaxed);
+    if records < SETTLE_RECORDS && changes < SETTLE_CHANGES {
+        return Ok(false);
+    }
+    settle(keystore, audit, now).await?;
+    Ok(true)
+}
+
+async fn write_mark(keystore: &Keystore, index: u64, now: u64) -> Result<(), TrailError> {
+    let (settled, generation) = read_mark(keystore).await?;
+    if settled >= index {
+        return Ok(());
+    }
+    let payload = SettledMark { audit_index: index }.encode_to_vec();
+    let operation = make_operation()?;
+    match keystore
+        .change_system_record(MARK_KEY, generation, Some(&payload), operation, now)
+        .await
+    {
+        Ok(_) => Ok(()),
+        // Another caller wrote its mark meanwhile, which is as good.
+        Err(KeystoreError::Conflict { .. }) => Ok(()),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// The mark and its generation; 0 and `None` if it was never written.
+async fn read_mark(keystore: &Keystore) -> Result<(u64, Option<u64>), TrailError> {
+    let Some(stored) = keystore.system_record(MARK_KEY).await? else {
+        return Ok((0, None));
+    };
+    let mark = SettledMark::decode(stored.payload.as_ref()).map_err(|_| TrailError::UnknownMark)?;
+    Ok((mark.audit_index, Some(stored.generation)))
+}
+
+fn make_operation() -> Result<Operation, RandomError> {
+    let mut id = [0; 16];
+    random::fill(&mut id)?;
+    Ok(Operation {
+        id,
+        fingerprint: [0; 32],
+    })
+}
