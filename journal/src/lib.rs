@@ -1,1 +1,58 @@
-//! Placeholder.
+//! An append-only log that is durable, fast under load and honest after a crash. It knows nothing of
+//! keys or audit records: a payload is bytes.
+//!
+//! - **Group commit.** [`Journal::append`] copies a payload into the group being filled; one writer
+//!   thread takes the whole group, writes it with one `pwrite` and one `fdatasync`, and then wakes
+//!   each runtime once ([`Waiters`]). Alone, a caller waits for nothing but its own sync.
+//! - **Recovery.** [`Journal::open`] tells a torn tail, which no caller was ever promised, from damage
+//!   to what was acknowledged, and refuses to start on the latter ([`OpenError::Damaged`]).
+//! - **No space** for the next segment is a condition to recover from ([`AppendError::NoSpace`]); a
+//!   failed write or sync is not, and ends the process ([`Options::on_fatal`]).
+//!
+//! # Files
+//!
+//! A directory holds `lock`, the mark `durable`, and segments named `<16 hex digits of the id>.seg`.
+//! All numbers are big-endian. A segment has its full size, zero-filled, before it gets its name:
+//!
+//! ```text
+//! segment header, 64 bytes
+//!   "FKJS" | version u32 = 1 | segment id u64 | first sequence u64 | size in bytes u64 | salt u64 | 20 zero bytes | CRC-32
+//! frame, a multiple of 8 bytes
+//!   "FKJF" | payload length u32 | segment id u64 | sequence u64 | durable-through u64 | payload | zero padding | CRC-32
+//! ```
+//!
+//! The frame's CRC covers the segment's salt and every byte of the frame before it. The salt is
+//! random, so that no payload can contain bytes that pass for a frame. *Durable-through* is the last
+//! sequence that had been synced when the frame was written, so that a frame testifies for all that
+//! came before its own write.
+//!
+//! Sequences begin at 1 and have no gaps; 0 stands for "nothing yet".
+
+mod disk;
+mod durable;
+mod error;
+mod frame;
+mod journal;
+mod mirror;
+mod options;
+mod reader;
+mod recovery;
+mod segment;
+#[cfg(any(test, feature = "simulated-disk"))]
+pub mod simulated;
+mod snapshot;
+mod state;
+mod waiters;
+mod writer;
+
+#[cfg(test)]
+mod tests;
+
+pub use disk::{Disk, DiskFile, SystemDisk};
+pub use error::{AppendError, DamageCause, FatalError, Lost, OpenError, ReadError, SnapshotError};
+pub use frame::{Frame, HeaderError, SegmentHeader, find_frames, parse_frame, parse_header};
+pub use journal::{Journal, Recovered, Stats, Ticket};
+pub use options::{FatalHook, Options};
+pub use reader::{Reader, Verified};
+pub use snapshot::{SnapshotReader, read_snapshot, write_snapshot};
+pub use waiters::Waiters;

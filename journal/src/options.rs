@@ -1,0 +1,77 @@
+//! What an operator or a test may choose about a journal.
+
+use std::fmt;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::error::FatalError;
+
+/// How a journal is laid out and paced.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Size of a segment in bytes; default 16 MiB. Segments that exist keep their size.
+    pub segment_bytes: u64,
+    /// A second directory, best on another disk; an acknowledgement then means both.
+    pub mirror: Option<PathBuf>,
+    /// Least time from the start of a sync to the start of the next while the last group had eight
+    /// waiters or more; default 1 ms.
+    pub sync_spacing: Duration,
+    /// Largest payload that [`crate::Journal::append`] takes, in bytes; default 1 MiB.
+    pub max_payload_bytes: usize,
+    /// Most bytes of frames that may wait for the writer; beyond it [`crate::AppendError::Busy`]. Default 16 MiB.
+    pub max_pending_bytes: usize,
+    /// Least time between two attempts to make the next segment after the disk was full; default 200 ms.
+    pub no_space_retry: Duration,
+    /// What ends the process when a write or a sync has failed.
+    pub on_fatal: FatalHook,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Options {
+            segment_bytes: 16 << 20,
+            mirror: None,
+            sync_spacing: Duration::from_millis(1),
+            max_payload_bytes: 1 << 20,
+            max_pending_bytes: 16 << 20,
+            no_space_retry: Duration::from_millis(200),
+            on_fatal: FatalHook::default(),
+        }
+    }
+}
+
+/// Called once, from the journal's thread, when a write or sync has failed: what the disk holds is
+/// then unknown and the page cache may lie about it, so that nothing may be served any more and
+/// nothing is retried. The default prints the cause and exits with status 74 (`EX_IOERR`). If a hook
+/// returns, which only a test's should, the journal is closed to every caller.
+#[derive(Clone)]
+pub struct FatalHook(Arc<dyn Fn(&FatalError) + Send + Sync>);
+
+impl FatalHook {
+    /// A hook that does what `hook` does.
+    pub fn new(hook: impl Fn(&FatalError) + Send + Sync + 'static) -> Self {
+        FatalHook(Arc::new(hook))
+    }
+
+    pub(crate) fn call(&self, error: &FatalError) {
+        (self.0)(error);
+    }
+}
+
+impl Default for FatalHook {
+    fn default() -> Self {
+        FatalHook::new(|error| {
+            eprintln!(
+                "fatal: {error}; ending the process, since what the disk holds is unknown; repair the disk and start again"
+            );
+            std::process::exit(74);
+        })
+    }
+}
+
+impl fmt::Debug for FatalHook {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("FatalHook")
+    }
+}

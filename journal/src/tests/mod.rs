@@ -1,0 +1,3 @@
+//! Tests of the whole journal, on the system's files and on the simulated disk.
+
+mod serving;
