@@ -1,0 +1,123 @@
+//! What the keystore tells about tenants, keys and changes; never key material.
+
+use bytes::Bytes;
+use fieldkeep_crypto::{
+    ciphertext::{Handle, Suite},
+    names::Name,
+};
+
+/// A tenant.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TenantInfo {
+    /// Its name.
+    pub name: Name,
+    /// When it was made, in Unix seconds.
+    pub created: u64,
+    /// The version of its key-encryption key.
+    pub kek_version: u32,
+}
+
+/// A key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KeyInfo {
+    /// The tenant that owns it.
+    pub tenant: Name,
+    /// Its name.
+    pub name: Name,
+    /// What its ciphertexts carry.
+    pub handle: Handle,
+    /// Its suite, fixed when it was made.
+    pub suite: Suite,
+    /// Whether it encrypts and decrypts at all.
+    pub enabled: bool,
+    /// The version that encrypts, which is the newest.
+    pub primary: u32,
+    /// When it was made, in Unix seconds.
+    pub created: u64,
+    /// When the primary version was made, in Unix seconds.
+    pub rotated: u64,
+    /// Newest first, at most the newest 1,000; filled by `describe_key` alone.
+    pub versions: Vec<VersionInfo>,
+}
+
+/// A version of a key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct VersionInfo {
+    /// Counted from 1.
+    pub number: u32,
+    /// Whether it decrypts.
+    pub enabled: bool,
+    /// When it was made, in Unix seconds.
+    pub created: u64,
+    /// Whether it encrypts.
+    pub primary: bool,
+}
+
+/// The outcome of a change.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Changed<T> {
+    /// What was changed, as it is now. After a repeated operation this may be newer than its own outcome.
+    pub value: T,
+    /// The store's revision of the change; a repeated operation gets its first outcome's.
+    pub revision: u64,
+    /// This operation had been done before; nothing changed now.
+    pub repeated: bool,
+    /// The records that changed now, for the audit trail; empty if `repeated`.
+    pub changes: Vec<Change>,
+}
+
+/// One changed record, as the audit trail keeps it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Change {
+    /// Which record.
+    pub store_key: Bytes,
+    /// Its generation after the change.
+    pub generation: u64,
+    /// SHA-256 of the stored value; `None`: deleted.
+    pub digest: Option<[u8; 32]>,
+}
+
+/// An authenticated record of the system.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SystemRecord {
+    /// What was put.
+    pub payload: Bytes,
+    /// Grows by one with each change, also over a deletion.
+    pub generation: u64,
+}
+
+/// Bounds of the caches. Both bounds of the key cache hold at once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CacheOptions {
+    /// The most keys.
+    pub max_keys: usize,
+    /// The most bytes of cached keys, as estimated from the sizes of their parts.
+    pub max_bytes: u64,
+    /// The most tenants whose unwrapped keys are held.
+    pub max_tenants: usize,
+}
+
+impl Default for CacheOptions {
+    fn default() -> Self {
+        CacheOptions {
+            max_keys: 10_000,
+            max_bytes: 64 << 20,
+            max_tenants: 1024,
+        }
+    }
+}
+
+/// What the key cache holds and did.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct CacheStats {
+    /// Keys in the cache.
+    pub keys: u64,
+    /// Their estimated bytes.
+    pub bytes: u64,
+    /// Calls answered from the cache.
+    pub hits: u64,
+    /// Calls that read the store, or waited for one that did.
+    pub misses: u64,
+    /// Keys that left the cache to make room.
+    pub evictions: u64,
+}

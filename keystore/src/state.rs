@@ -1,0 +1,206 @@
+//! The mutable state of a key, as a pure state machine: each change makes a new state or says why not.
+
+use fieldkeep_crypto::ciphertext::{Handle, Suite};
+
+use crate::{
+    error::{KeyError, KeystoreError},
+    records::KeyRecord,
+};
+
+/// The most separate ranges of disabled versions, so that a key's record stays below 4 KiB: at most 10 bytes each.
+pub(crate) const MAX_DISABLED_RANGES: usize = 256;
+
+/// What a key's record holds. The primary version is the newest one and is never disabled.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct KeyState {
+    pub(crate) handle: Handle,
+    pub(crate) suite: Suite,
+    pub(crate) enabled: bool,
+    pub(crate) primary: u32,
+    pub(crate) created: u64,
+    pub(crate) rotated: u64,
+    /// First and last version of each range; ascending, apart from each other by at least one version.
+    disabled: Vec<(u32, u32)>,
+}
+
+impl KeyState {
+    pub(crate) fn new(handle: Handle, suite: Suite, now: u64) -> Self {
+        KeyState {
+            handle,
+            suite,
+            enabled: true,
+            primary: 1,
+            created: now,
+            rotated: now,
+            disabled: Vec::new(),
+        }
+    }
+
+    /// With one more version, which is primary.
+    pub(crate) fn rotate(&self, now: u64) -> Result<Self, KeystoreError> {
+        Ok(KeyState {
+            primary: self
+                .primary
+                .checked_add(1)
+                .ok_or(KeystoreError::VersionsExhausted)?,
+            rotated: now,
+            ..self.clone()
+        })
+    }
+
+    pub(crate) fn set_enabled(&self, enabled: bool) -> Self {
+        KeyState {
+            enabled,
+            ..self.clone()
+        }
+    }
+
+    /// With a version enabled or disabled.
+    pub(crate) fn set_version_enabled(
+        &self,
+        version: u32,
+        enabled: bool,
+    ) -> Result<Self, KeystoreError> {
+        if version == 0 || version > self.primary {
+            return Err(KeystoreError::NoSuchVersion {
+                version,
+                newest: self.primary,
+            });
+        }
+        if version == self.primary && !enabled {
+            return Err(KeystoreError::PrimaryVersion { version });
+        }
+        let mut next = self.clone();
+        if self.is_disabled(version) == enabled {
+            next.disabled = if enabled {
+                without(&self.disabled, version)
+            } else {
+                with(&self.disabled, version)
+            };
+        }
+        if next.disabled.len() > MAX_DISABLED_RANGES {
+            return Err(KeystoreError::TooManyDisabledRanges {
+                limit: MAX_DISABLED_RANGES,
+            });
+        }
+        Ok(next)
+    }
+
+    /// Whether a version may be used.
+    pub(crate) fn check_version(&self, version: u32) -> Result<(), KeyError> {
+        if !self.enabled {
+            return Err(KeyError::KeyDisabled);
+        }
+        if version == 0 || version > self.primary {
+            return Err(KeyError::NoSuchVersion);
+        }
+        if self.is_disabled(version) {
+            return Err(KeyError::VersionDisabled);
+        }
+        Ok(())
+    }
+
+    pub(crate) fn is_disabled(&self, version: u32) -> bool {
+        let after = self
+            .disabled
+            .partition_point(|(first, _)| *first <= version);
+        after
+            .checked_sub(1)
+            .and_then(|at| self.disabled.get(at))
+            .is_some_and(|(_, last)| version <= *last)
+    }
+
+    /// Bytes on the heap.
+    pub(crate) fn heap_bytes(&self) -> usize {
+        self.disabled.capacity() * size_of::<(u32, u32)>()
+    }
+
+    pub(crate) fn to_record(&self) -> KeyRecord {
+        KeyRecord {
+            handle: self.handle.as_bytes().to_vec(),
+            suite: u32::from(self.suite.code()),
+            disabled: !self.enabled,
+            primary: self.primary,
+            created: self.created,
+            rotated: self.rotated,
+            disabled_versions: self
+                .disabled
+                .iter()
+                .flat_map(|(first, last)| [*first, *last])
+                .collect(),
+        }
+    }
+
+    /// From an authenticated record; what is wrong with it if it is not one that this code writes.
+    pub(crate) fn from_record(record: &KeyRecord) -> Result<Self, &'static str> {
+        let handle = <[u8; 8]>::try_from(record.handle.as_slice())
+            .map_err(|_| "its handle has another length")?;
+        let suite = suite_from(record.suite).ok_or("its suite is not known")?;
+        let (pairs, rest) = record.disabled_versions.as_chunks::<2>();
+        let disabled: Vec<(u32, u32)> = pairs.iter().map(|[first, last]| (*first, *last)).collect();
+        let mut least = 1;
+        for (first, last) in &disabled {
+            if *first < least || last < first || *last >= record.primary {
+                return Err("its disabled versions are not in order");
+            }
+            least = last.saturating_add(2);
+        }
+        if record.primary == 0 || !rest.is_empty() {
+            return Err("its versions are not in order");
+        }
+        Ok(KeyState {
+            handle: Handle::from_bytes(handle),
+            suite,
+            enabled: !record.disabled,
+            primary: record.primary,
+            created: record.created,
+            rotated: record.rotated,
+            disabled,
+        })
+    }
+}
+
+/// A suite from its number in a record.
+pub(crate) fn suite_from(code: u32) -> Option<Suite> {
+    Suite::try_from(u8::try_from(code).ok()?).ok()
+}
+
+/// The ranges and one version that is in none of them; neighbours join.
+fn with(ranges: &[(u32, u32)], version: u32) -> Vec<(u32, u32)> {
+    let mut joined = (version, version);
+    let mut next = Vec::with_capacity(ranges.len() + 1);
+    let mut after = Vec::new();
+    for (first, last) in ranges {
+        if last.checked_add(1) == Some(version) {
+            joined.0 = *first;
+        } else if version.checked_add(1) == Some(*first) {
+            joined.1 = *last;
+        } else if *last < version {
+            next.push((*first, *last));
+        } else {
+            after.push((*first, *last));
+        }
+    }
+    next.push(joined);
+    next.append(&mut after);
+    next
+}
+
+/// The ranges without one version that is in one of them.
+fn without(ranges: &[(u32, u32)], version: u32) -> Vec<(u32, u32)> {
+    let mut next = Vec::with_capacity(ranges.len() + 1);
+    for (first, last) in ranges {
+        if (*first..=*last).contains(&version) {
+            // Within these bounds neither subtraction nor addition can overflow.
+            if *first < version {
+                next.push((*first, version - 1));
+            }
+            if version < *last {
+                next.push((version + 1, *last));
+            }
+        } else {
+            next.push((*first, *last));
+        }
+    }
+    next
+}

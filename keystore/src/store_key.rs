@@ -1,0 +1,81 @@
+//! The keys under which records are stored.
+//!
+//! ```text
+//! meta/store                     store id and format
+//! root/keyring                   wrapped master keys
+//! root/record-key, /audit-key    wrapped under the master key
+//! t/<tenant>                     tenant, under the system's record key
+//! k/<tenant>/<key>               key metadata, under the tenant's record key
+//! v/<handle>/<version>           immutable version, under the tenant's record key; 16 and 8 hexadecimal digits
+//! sys/...                        other records of the system, under the system's record key
+//! ```
+
+use bytes::Bytes;
+use fieldkeep_crypto::ciphertext::Handle;
+
+pub(crate) const META: &str = "meta/store";
+pub(crate) const KEYRING: &str = "root/keyring";
+pub(crate) const RECORD_KEY: &str = "root/record-key";
+pub(crate) const AUDIT_KEY: &str = "root/audit-key";
+pub(crate) const TENANTS: &str = "t/";
+pub(crate) const SYSTEM: &str = "sys/";
+
+/// The longest name of a system record, in bytes, with its `sys/`.
+const MAX_SYSTEM_BYTES: usize = 256;
+
+pub(crate) fn tenant(tenant: &str) -> Bytes {
+    Bytes::from(format!("{TENANTS}{tenant}"))
+}
+
+/// What the keys of a tenant begin with.
+pub(crate) fn keys_of(tenant: &str) -> String {
+    format!("k/{tenant}/")
+}
+
+pub(crate) fn key(tenant: &str, name: &str) -> Bytes {
+    Bytes::from(format!("k/{tenant}/{name}"))
+}
+
+/// What the versions of a key begin with.
+pub(crate) fn versions_of(handle: Handle) -> String {
+    format!("v/{handle}/")
+}
+
+pub(crate) fn version(handle: Handle, number: u32) -> Bytes {
+    Bytes::from(format!("v/{handle}/{number:08x}"))
+}
+
+pub(crate) fn is_system(key: &str) -> bool {
+    key.len() <= MAX_SYSTEM_BYTES
+        && key
+            .strip_prefix(SYSTEM)
+            .is_some_and(|rest| !rest.is_empty())
+        && key
+            .bytes()
+            .all(|byte| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'.' | b'_' | b'-' | b'/'))
+}
+
+/// Whose record key authenticates a record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Owner<'k> {
+    /// The system's.
+    System,
+    /// That of the tenant named in the store key.
+    Tenant(&'k str),
+    /// That of the tenant named in the record (versions).
+    Record,
+}
+
+/// Reads the owner off a store key; `None` for records that are not authenticated with a record key.
+pub(crate) fn owner(store_key: &[u8]) -> Option<Owner<'_>> {
+    let text = str::from_utf8(store_key).ok()?;
+    if text.starts_with(TENANTS) || text.starts_with(SYSTEM) {
+        return Some(Owner::System);
+    }
+    if let Some(rest) = text.strip_prefix("k/") {
+        return rest
+            .split_once('/')
+            .map(|(tenant, _)| Owner::Tenant(tenant));
+    }
+    text.starts_with("v/").then_some(Owner::Record)
+}
