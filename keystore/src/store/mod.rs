@@ -12,6 +12,7 @@
 
 pub mod limits;
 pub mod memory;
+pub mod sled;
 pub mod watch;
 
 use std::{fmt, io};

@@ -1,0 +1,399 @@
+//! The embedded store: **the recovery journal is the truth and sled is its index** (design, section 4).
+//!
+//! sled 0.34.7 alone does not keep what it acknowledged: its `flush` does not wait for the disk, and a crash at the
+//! wrong moment makes it unable to open. So:
+//!
+//! - One writer thread validates a group of transactions, appends it to the journal, waits for the
+//!   fdatasync, applies it to sled, and only then answers and publishes. Reads run on a thread of their own.
+//! - Now and then, and on close, sled is made durable on our own descriptors, and a mark in the journal says so. Opening replays
+//!   everything after the last mark, whether or not sled has it: frames hold absolute values.
+//! - Every frame carries the number of records and their set hash. sled must agree on opening, or it is moved aside
+//!   and rebuilt from the newest snapshot and the journal. A damaged journal is never repaired silently: the journal crate
+//!   refuses to open it, and so does this store.
+//! - When the journal has grown, all records go into a snapshot, which is read back and checked before anything older is
+//!   removed. Two generations stay.
+//!
+//! **How thorough the check at open is.** Always: what sled says it holds (revision, count, set hash) must equal the last
+//! frame. Below [`SledOptions::background_check_records`] every record is read, counted and hashed before `open` returns. From there
+//! on the same is done right after `open` has returned: reads are answered meanwhile, **commits wait for it**, so that no
+//! decision is ever made durable on an index that is missing something. If it fails, a marker is left and the process ends;
+//! the next open rebuilds. Reading two million records takes longer than a start may.
+
+mod error;
+pub mod frame;
+mod group;
+mod index;
+mod layout;
+mod reader;
+mod recover;
+pub mod set_hash;
+pub mod snapshot;
+mod writer;
+
+use std::{
+    fmt, io,
+    path::{Path, PathBuf},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    thread::{self, JoinHandle},
+};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use tokio::sync::{mpsc, oneshot};
+
+pub use self::{error::StoreOpenError, layout::FORMAT_VERSION};
+use self::{
+    layout::Layout,
+    reader::Read,
+    writer::{Request, Writer},
+};
+use super::{
+    CommitError, Committed, Record, Store, StoreError, Transaction, limits,
+    watch::{Watch, Watchers},
+};
+
+/// How many requests may wait for each of the two threads; further callers wait their turn.
+const QUEUE: usize = 1024;
+
+/// How a [`SledStore`] behaves. The defaults are for production.
+#[derive(Clone, Debug)]
+pub struct SledOptions {
+    /// Make the store if the directory is missing or has none. Default: yes.
+    pub create: bool,
+    /// A directory on another disk that gets the journal and the snapshots too; an acknowledgement then means both.
+    pub mirror: Option<PathBuf>,
+    /// The size of a journal segment, in bytes; at least 4 MiB, so that every transaction fits. Default 16 MiB.
+    pub segment_bytes: u64,
+    /// sled's cache, in bytes. Default 64 MiB.
+    pub cache_bytes: u64,
+    /// sled is made durable after so many commits. Default 4096.
+    pub mark_commits: u64,
+    /// sled is made durable after so many bytes of frames. Default 64 MiB.
+    pub mark_bytes: u64,
+    /// sled is made durable by the first commit after so many seconds. Default 60.
+    pub mark_seconds: u64,
+    /// A snapshot is made once the journal has grown by more than this, and by more than twice the records. Default
+    /// 64 MiB.
+    pub compact_bytes: u64,
+    /// From so many records on, the full check runs after `open` has returned. Default 200,000.
+    pub background_check_records: u64,
+    /// What ends the process when its disk fails.
+    pub on_fatal: FatalHook,
+}
+
+impl Default for SledOptions {
+    fn default() -> Self {
+        SledOptions {
+            create: true,
+            mirror: None,
+            segment_bytes: 16 << 20,
+            cache_bytes: 64 << 20,
+            mark_commits: 4096,
+            mark_bytes: 64 << 20,
+            mark_seconds: 60,
+            compact_bytes: 64 << 20,
+            background_check_records: 200_000,
+            on_fatal: FatalHook::default(),
+        }
+    }
+}
+
+/// Called when a disk has failed or the index is found wrong while the store is serving. Nothing is retried: what the
+/// disk holds is unknown until the store is opened again. If a hook returns, which only a test's should, the store is closed
+/// to every caller.
+#[derive(Clone)]
+pub struct FatalHook(Arc<dyn Fn(&str) + Send + Sync>);
+
+impl FatalHook {
+    /// A hook that does what `hook` does; it gets the cause.
+    pub fn new(hook: impl Fn(&str) + Send + Sync + 'static) -> Self {
+        FatalHook(Arc::new(hook))
+    }
+
+    fn call(&self, cause: &str) {
+        (self.0)(cause);
+    }
+}
+
+impl Default for FatalHook {
+    /// Prints the cause and exits with status 74 (`EX_IOERR`).
+    fn default() -> Self {
+        FatalHook::new(|cause| {
+            eprintln!(
+                "fatal: {cause}; ending the process; check the disk, then start again: recovery runs by itself"
+            );
+            std::process::exit(74);
+        })
+    }
+}
+
+impl fmt::Debug for FatalHook {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("FatalHook")
+    }
+}
+
+/// What opening found and did.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OpenReport {
+    /// The store was made now.
+    pub created: bool,
+    /// The newest revision.
+    pub revision: u64,
+    /// How many records there are.
+    pub records: u64,
+    /// How many commits were replayed from the journal.
+    pub replayed_frames: u64,
+    /// How many frames at the journal's end were torn by a crash and dropped; none had been acknowledged.
+    pub torn_frames_dropped: u64,
+    /// Why the index was rebuilt, if it was.
+    pub rebuilt: Option<String>,
+    /// The full check goes on after `open`; commits wait for it.
+    pub check_pending: bool,
+}
+
+/// What both threads and all callers share.
+struct Shared {
+    revision: AtomicU64,
+    watchers: Mutex<Watchers>,
+    /// Ends the check that runs after open.
+    stop: AtomicBool,
+    /// Ends a snapshot that is being written.
+    stop_snapshot: AtomicBool,
+    failed: AtomicBool,
+    layout: Layout,
+    on_fatal: FatalHook,
+}
+
+impl Shared {
+    /// Ends the process, after leaving word for the next open.
+    fn fail(&self, cause: &str, rebuild: bool) {
+        if self.failed.swap(true, Ordering::AcqRel) {
+            return;
+        }
+        let mut cause = cause.to_owned();
+        if rebuild && let Err(error) = self.layout.mark_for_rebuild(&cause) {
+            cause = format!("{cause} (and the marker for a rebuild could not be written: {error})");
+        }
+        self.watchers
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .close();
+        self.on_fatal.call(&cause);
+    }
+
+    fn has_failed(&self) -> bool {
+        self.failed.load(Ordering::Acquire)
+    }
+}
+
+/// The embedded store. Dropping it without [`Store::close`] loses nothing; the next open has more to replay.
+pub struct SledStore {
+    shared: Arc<Shared>,
+    reads: mpsc::Sender<Read>,
+    writes: mpsc::Sender<Request>,
+    /// Last, so that the threads are waited for after their queues are gone.
+    _threads: Threads,
+}
+
+/// Waits for its threads when dropped, so that the directory is free afterwards.
+struct Threads(Vec<JoinHandle<()>>);
+
+impl Drop for Threads {
+    fn drop(&mut self) {
+        for thread in self.0.drain(..) {
+            // A thread that panicked has nothing left to say.
+            let _ = thread.join();
+        }
+    }
+}
+
+impl SledStore {
+    /// Opens the store in `dir`, or makes it ([`SledOptions::create`]). Blocks while it recovers.
+    ///
+    /// # Errors
+    /// [`StoreOpenError`], each with what to do.
+    pub fn open(
+        dir: &Path,
+        options: SledOptions,
+    ) -> Result<(SledStore, OpenReport), StoreOpenError> {
+        let layout = Layout::new(dir);
+        let recovered = recover::recover(layout.clone(), &options)?;
+        let report = recovered.report.clone();
+        let shared = Arc::new(Shared {
+            revision: AtomicU64::new(report.revision),
+            watchers: Mutex::new(Watchers::new(report.revision)),
+            stop: AtomicBool::new(false),
+            stop_snapshot: AtomicBool::new(false),
+            failed: AtomicBool::new(false),
+            layout,
+            on_fatal: options.on_fatal.clone(),
+        });
+        let (reads, read_requests) = mpsc::channel(QUEUE);
+        let (writes, write_requests) = mpsc::channel(QUEUE);
+        let index = Arc::clone(&recovered.index);
+        let writer = Writer::new(
+            recovered,
+            options,
+            Arc::clone(&shared),
+            write_requests,
+            writes.downgrade(),
+        );
+        let for_reader = Arc::clone(&shared);
+        let failed = |source| StoreOpenError::io("start a thread for", dir, source);
+        let mut threads = Threads(Vec::new());
+        threads.0.push(
+            spawn("fieldkeep-read", move || {
+                reader::run(index, &for_reader, read_requests)
+            })
+            .map_err(failed)?,
+        );
+        threads
+            .0
+            .push(spawn("fieldkeep-write", move || writer.run()).map_err(failed)?);
+        Ok((
+            SledStore {
+                shared,
+                reads,
+                writes,
+                _threads: threads,
+            },
+            report,
+        ))
+    }
+
+    /// Writes a snapshot of all records now, and removes what is older than the one before it.
+    ///
+    /// # Errors
+    /// [`StoreError::Io`] of kind `StorageFull` if there was no space; nothing has changed then.
+    pub async fn compact(&self) -> Result<(), StoreError> {
+        let (reply, answer) = oneshot::channel();
+        self.writes
+            .send(Request::Compact(reply))
+            .await
+            .map_err(|_| self.gone())?;
+        answer.await.map_err(|_| self.gone())?
+    }
+
+    /// Why a thread does not answer any more.
+    fn gone(&self) -> StoreError {
+        if self.shared.has_failed() {
+            StoreError::Io(failed())
+        } else {
+            StoreError::Closed
+        }
+    }
+}
+
+fn spawn(name: &str, run: impl FnOnce() + Send + 'static) -> io::Result<JoinHandle<()>> {
+    thread::Builder::new().name(name.to_owned()).spawn(run)
+}
+
+fn failed() -> io::Error {
+    io::Error::other("the store has failed")
+}
+
+#[async_trait]
+impl Store for SledStore {
+    async fn get(&self, key: &[u8]) -> Result<Option<Record>, StoreError> {
+        let (reply, answer) = oneshot::channel();
+        self.reads
+            .send(Read::Get(key.to_vec(), reply))
+            .await
+            .map_err(|_| self.gone())?;
+        answer.await.map_err(|_| self.gone())?
+    }
+
+    async fn scan(
+        &self,
+        prefix: &[u8],
+        after: Option<&[u8]>,
+        limit: usize,
+    ) -> Result<Vec<(Bytes, Record)>, StoreError> {
+        limits::check_scan(limit)?;
+        let (reply, answer) = oneshot::channel();
+        let scan = Read::Scan {
+            prefix: prefix.to_vec(),
+            after: after.map(<[u8]>::to_vec),
+            limit,
+            reply,
+        };
+        self.reads.send(scan).await.map_err(|_| self.gone())?;
+        answer.await.map_err(|_| self.gone())?
+    }
+
+    async fn commit(&self, transaction: Transaction) -> Result<Committed, CommitError> {
+        limits::check_transaction(&transaction)?;
+        let gone = || {
+            if self.shared.has_failed() {
+                CommitError::Io(failed())
+            } else {
+                CommitError::Closed
+            }
+        };
+        let (reply, answer) = oneshot::channel();
+        self.writes
+            .send(Request::Commit(transaction, reply))
+            .await
+            .map_err(|_| gone())?;
+        answer.await.map_err(|_| gone())?
+    }
+
+    async fn watch(&self, from: u64) -> Result<Watch, StoreError> {
+        self.shared
+            .watchers
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .subscribe(from)
+    }
+
+    async fn revision(&self) -> Result<u64, StoreError> {
+        if self.writes.is_closed() {
+            return Err(self.gone());
+        }
+        Ok(self.shared.revision.load(Ordering::Acquire))
+    }
+
+    async fn close(&self) -> Result<(), StoreError> {
+        self.shared.stop.store(true, Ordering::Relaxed);
+        let (reply, stopped) = oneshot::channel();
+        if self.reads.send(Read::Stop(reply)).await.is_ok() {
+            // If the thread is gone it has stopped, too.
+            let _ = stopped.await;
+        }
+        let (reply, answer) = oneshot::channel();
+        let closed = match self.writes.send(Request::Close(reply)).await {
+            Ok(()) => answer.await.unwrap_or(Ok(())),
+            Err(_) => Ok(()),
+        };
+        self.shared
+            .watchers
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .close();
+        if self.shared.has_failed() {
+            Err(StoreError::Io(failed()))
+        } else {
+            closed
+        }
+    }
+
+    fn kind(&self) -> &'static str {
+        "sled"
+    }
+}
+
+impl Drop for SledStore {
+    fn drop(&mut self) {
+        self.shared.stop.store(true, Ordering::Relaxed);
+    }
+}
+
+impl fmt::Debug for SledStore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "SledStore({})", self.shared.layout.dir().display())
+    }
+}

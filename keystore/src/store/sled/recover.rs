@@ -1,0 +1,533 @@
+//! Opening: from whatever a crash left to an index that agrees with the journal, or a refusal that says why.
+
+use std::{
+    fs,
+    path::PathBuf,
+    sync::{Arc, atomic::AtomicBool},
+};
+
+use fieldkeep_journal::{self as journal, Journal};
+
+use super::{
+    OpenReport, SledOptions, StoreOpenError,
+    frame::{Body, Frame, MAX_FRAME_BYTES, Outcome, Position, State, encode_stored},
+    index::{Index, IndexError, Update, caught},
+    layout::{self, Layout, Stage},
+    snapshot::{self, Part, Start},
+};
+
+/// How many changes are applied to the index at once while replaying and rebuilding.
+const REPLAY_CHANGES: usize = 2048;
+
+/// A store that is open and agrees with its journal.
+pub(super) struct Recovered {
+    pub(super) layout: Layout,
+    pub(super) lock: fs::File,
+    pub(super) journal: Journal,
+    pub(super) index: Arc<Index>,
+    pub(super) state: State,
+    pub(super) position: Position,
+    /// The two newest snapshots, the newest first.
+    pub(super) generations: Vec<Start>,
+    /// The index has not been compared with the set hash yet; do that before the first commit.
+    pub(super) check_pending: bool,
+    pub(super) report: OpenReport,
+}
+
+/// Opens, replays, checks, and rebuilds if it must.
+pub(super) fn recover(layout: Layout, options: &SledOptions) -> Result<Recovered, StoreOpenError> {
+    make_dir(&layout, options)?;
+    let lock = layout.lock()?;
+    // Only under the lock, since another process may be making the store.
+    let fresh = read_or_begin_format(&layout)? == Stage::Creating;
+    let (journal, found) = open_journal(&layout, options, fresh)?;
+    let mut tip = if fresh {
+        begin(&journal)?
+    } else {
+        Tip::read(&journal, &layout)?
+    };
+    let generations = read_generations(&journal, tip.position)?;
+    for dir in snapshot_dirs(&layout, options) {
+        snapshot::keep_only(&dir, &generations)
+            .map_err(|source| StoreOpenError::io("tidy", &dir, source))?;
+    }
+    let mut report = OpenReport {
+        created: fresh,
+        revision: tip.state.revision,
+        records: tip.state.records,
+        replayed_frames: 0,
+        torn_frames_dropped: found.torn_frames_dropped,
+        rebuilt: None,
+        check_pending: false,
+    };
+    let reason = match layout.rebuild_reason()? {
+        Some(reason) => Err(reason),
+        None => match open_index(&layout, options, &journal, &tip, fresh) {
+            Ok(opened) => Ok(opened),
+            Err(Unusable::Refused(error)) => return Err(error),
+            Err(Unusable::Index(reason)) => Err(reason),
+        },
+    };
+    let (index, check_pending) = match reason {
+        Ok((index, replayed, check_pending)) => {
+            report.replayed_frames = replayed;
+            report.check_pending = check_pending;
+            (index, check_pending)
+        }
+        Err(reason) => {
+            tracing::warn!(%reason, "the index does not agree with the journal and is rebuilt from it");
+            let index = rebuild(&layout, options, &journal, &mut tip, &generations, &reason)?;
+            report.rebuilt = Some(reason);
+            (index, false)
+        }
+    };
+    if fresh {
+        layout.write_format(Stage::Ready)?;
+    }
+    let Tip {
+        state, position, ..
+    } = tip;
+    let index = Arc::new(index);
+    Ok(Recovered {
+        layout,
+        lock,
+        journal,
+        index,
+        state,
+        position,
+        generations,
+        check_pending,
+        report,
+    })
+}
+
+/// Makes the directory if it must and may be made.
+fn make_dir(layout: &Layout, options: &SledOptions) -> Result<(), StoreOpenError> {
+    let dir = layout.dir();
+    if options.create {
+        return fs::create_dir_all(dir)
+            .map_err(|source| StoreOpenError::io("make the directory", dir, source));
+    }
+    if layout.read_format()?.is_none() {
+        has_no_parts(layout)?;
+        return Err(StoreOpenError::NotAStore {
+            path: dir.to_path_buf(),
+        });
+    }
+    Ok(())
+}
+
+fn read_or_begin_format(layout: &Layout) -> Result<Stage, StoreOpenError> {
+    if let Some(stage) = layout.read_format()? {
+        return Ok(stage);
+    }
+    has_no_parts(layout)?;
+    layout.write_format(Stage::Creating)?;
+    Ok(Stage::Creating)
+}
+
+/// A store that has lost its FORMAT must not be taken for a new one.
+fn has_no_parts(layout: &Layout) -> Result<(), StoreOpenError> {
+    if [layout.journal(), layout.sled(), layout.snapshots()]
+        .iter()
+        .any(|part| part.exists())
+    {
+        return Err(StoreOpenError::FormatMissing {
+            path: layout.dir().to_path_buf(),
+        });
+    }
+    Ok(())
+}
+
+fn open_journal(
+    layout: &Layout,
+    options: &SledOptions,
+    fresh: bool,
+) -> Result<(Journal, journal::Recovered), StoreOpenError> {
+    let dir = layout.journal();
+    if fresh {
+        // Making the store was not finished, so nothing was ever acknowledged from what is there.
+        for part in [dir.clone(), layout.sled(), layout.snapshots()] {
+            layout::remove_dir(&part)
+                .map_err(|source| StoreOpenError::io("remove", &part, source))?;
+        }
+    } else if layout::is_empty_dir(&dir)
+        .map_err(|source| StoreOpenError::io("read", &dir, source))?
+    {
+        return Err(StoreOpenError::JournalMissing { path: dir });
+    }
+    fs::create_dir_all(&dir)
+        .map_err(|source| StoreOpenError::io("make the directory", &dir, source))?;
+    let mirror = options.mirror.as_ref().map(|mirror| mirror.join("journal"));
+    if let Some(mirror) = &mirror {
+        fs::create_dir_all(mirror)
+            .map_err(|source| StoreOpenError::io("make the directory", mirror, source))?;
+    }
+    let on_fatal = options.on_fatal.clone();
+    let journal_options = journal::Options {
+        segment_bytes: options.segment_bytes,
+        mirror,
+        max_payload_bytes: MAX_FRAME_BYTES,
+        on_fatal: journal::FatalHook::new(move |error| on_fatal.call(&error.to_string())),
+        ..journal::Options::default()
+    };
+    let (journal, found) = Journal::open(&dir, journal_options)?;
+    if !fresh && found.next == found.first {
+        return Err(StoreOpenError::JournalMissing { path: dir });
+    }
+    Ok((journal, found))
+}
+
+/// The directories that hold snapshots.
+pub(super) fn snapshot_dirs(layout: &Layout, options: &SledOptions) -> Vec<PathBuf> {
+    let mirror = options
+        .mirror
+        .as_ref()
+        .map(|mirror| mirror.join("snapshots"));
+    [Some(layout.snapshots()), mirror]
+        .into_iter()
+        .flatten()
+        .collect()
+}
+
+/// What the last frame says.
+struct Tip {
+    sequence: u64,
+    position: Position,
+    state: State,
+}
+
+impl Tip {
+    fn read(journal: &Journal, layout: &Layout) -> Result<Tip, StoreOpenError> {
+        let sequence = journal.next() - 1;
+        let payload =
+            journal
+                .read_one(sequence)?
+                .ok_or_else(|| StoreOpenError::JournalMissing {
+                    path: layout.journal(),
+                })?;
+        let frame = decode(sequence, &payload)?;
+        Ok(Tip {
+            sequence,
+            position: frame.position,
+            state: frame.state,
+        })
+    }
+}
+
+/// The first frame of a new journal: a mark of the empty store.
+fn begin(journal: &Journal) -> Result<Tip, StoreOpenError> {
+    let (position, state) = (Position::default(), State::default());
+    let ticket = journal.append(
+        &Frame {
+            position,
+            state,
+            body: Body::Mark,
+        }
+        .encode(),
+    )?;
+    journal.wait_blocking(ticket)?;
+    Ok(Tip {
+        sequence: ticket.sequence,
+        position,
+        state,
+    })
+}
+
+fn decode(sequence: u64, payload: &[u8]) -> Result<Frame<'_>, StoreOpenError> {
+    Frame::decode(payload).map_err(|source| StoreOpenError::ForeignFrame { sequence, source })
+}
+
+/// The two newest snapshots that the journal names, the newest first.
+fn read_generations(journal: &Journal, position: Position) -> Result<Vec<Start>, StoreOpenError> {
+    let mut generations = Vec::new();
+    let mut next = position.snapshot;
+    while next >= journal.first() && generations.len() < 2 {
+        let Some(payload) = journal.read_one(next)? else {
+            break;
+        };
+        let Body::Snapshot {
+            start_sequence,
+            start_revision,
+            previous,
+        } = decode(next, &payload)?.body
+        else {
+            break;
+        };
+        generations.push(Start {
+            sequence: start_sequence,
+            revision: start_revision,
+        });
+        next = previous;
+    }
+    Ok(generations)
+}
+
+/// Why the index was not taken.
+enum Unusable {
+    Refused(StoreOpenError),
+    Index(String),
+}
+
+impl From<IndexError> for Unusable {
+    fn from(error: IndexError) -> Self {
+        Unusable::Index(error.to_string())
+    }
+}
+
+impl From<StoreOpenError> for Unusable {
+    fn from(error: StoreOpenError) -> Self {
+        Unusable::Refused(error)
+    }
+}
+
+impl From<ReplayError> for Unusable {
+    fn from(error: ReplayError) -> Self {
+        match error {
+            ReplayError::Index(error) => error.into(),
+            ReplayError::Journal(error) => error.into(),
+        }
+    }
+}
+
+/// Opens the index, replays what it may not have durably, and checks it. Returns the number of frames replayed and
+/// whether the full check is still to be done.
+fn open_index(
+    layout: &Layout,
+    options: &SledOptions,
+    journal: &Journal,
+    tip: &Tip,
+    fresh: bool,
+) -> Result<(Index, u64, bool), Unusable> {
+    let index = Index::open(&layout.sled(), options.cache_bytes)?;
+    if fresh {
+        let mut update = Update::default();
+        update.set_state(&tip.state);
+        index.apply(update)?;
+        index.make_durable()?;
+    }
+    let Some(held) = caught(|| index.state())? else {
+        return Err(Unusable::Index("the index is empty".to_owned()));
+    };
+    if held.revision > tip.state.revision {
+        let (journal, index) = (tip.state.revision, held.revision);
+        return Err(StoreOpenError::JournalBehind {
+            path: layout.journal(),
+            journal,
+            index,
+        }
+        .into());
+    }
+    let from = tip.position.sled_through + 1;
+    if from < journal.first() {
+        return Err(Unusable::Index(
+            "the index was never made durable through what the journal still has".to_owned(),
+        ));
+    }
+    if from > journal.first() {
+        let marked = journal.read_one(from - 1).map_err(StoreOpenError::from)?;
+        if let Some(payload) = marked {
+            let marked = decode(from - 1, &payload)?.state;
+            if held.revision < marked.revision {
+                let (held, marked) = (held.revision, marked.revision);
+                return Err(Unusable::Index(format!(
+                    "the index is at revision {held}, not at {marked} or later"
+                )));
+            }
+        }
+    }
+    let replayed = replay(&index, journal, from)?;
+    let held = caught(|| index.state())?;
+    if held != Some(tip.state) {
+        return Err(Unusable::Index(
+            "count or set hash of the index are not the journal's".to_owned(),
+        ));
+    }
+    if tip.state.records >= options.background_check_records {
+        return Ok((index, replayed, true));
+    }
+    check(&index, &tip.state)?;
+    Ok((index, replayed, false))
+}
+
+/// The full check: every record is read, counted and hashed.
+fn check(index: &Index, expected: &State) -> Result<(), IndexError> {
+    match index.recount(&AtomicBool::new(false))? {
+        Some(found) if found.same_records(expected) => Ok(()),
+        _ => Err(IndexError::Mismatch),
+    }
+}
+
+enum ReplayError {
+    Index(IndexError),
+    Journal(StoreOpenError),
+}
+
+impl From<IndexError> for ReplayError {
+    fn from(error: IndexError) -> Self {
+        ReplayError::Index(error)
+    }
+}
+
+/// Applies every frame from `from` on, whether or not the index has it: values are absolute. Returns their number.
+fn replay(index: &Index, journal: &Journal, from: u64) -> Result<u64, ReplayError> {
+    let mut replayed = 0;
+    let mut changed = 0;
+    let mut pending: Option<(Update, State)> = None;
+    let apply = |(mut update, state): (Update, State)| {
+        update.set_state(&state);
+        caught(|| index.apply(update))
+    };
+    for frame in journal
+        .read(from)
+        .map_err(|error| ReplayError::Journal(error.into()))?
+    {
+        let (sequence, payload) = frame.map_err(|error| ReplayError::Journal(error.into()))?;
+        let frame = decode(sequence, &payload).map_err(ReplayError::Journal)?;
+        let Body::Transaction {
+            operation,
+            time,
+            changes,
+        } = frame.body
+        else {
+            continue;
+        };
+        let revision = frame.state.revision;
+        let (update, state) = pending.get_or_insert_with(Default::default);
+        *state = frame.state;
+        for change in &changes {
+            match change.value {
+                Some(value) => update.put(change.key, encode_stored(revision, value)),
+                None => update.delete(change.key),
+            }
+        }
+        update.remember(
+            &operation.id,
+            &Outcome {
+                time,
+                revision,
+                fingerprint: operation.fingerprint,
+            },
+        );
+        replayed += 1;
+        changed += changes.len() + 1;
+        if changed >= REPLAY_CHANGES {
+            changed = 0;
+            pending.take().map_or(Ok(()), apply)?;
+        }
+    }
+    pending.take().map_or(Ok(()), apply)?;
+    Ok(replayed)
+}
+
+/// Makes a new index from the newest usable snapshot, or from nothing if the journal is complete, and the frames after
+/// it. The old one is moved aside. A crash in between leaves the marker, and the next open begins again.
+fn rebuild(
+    layout: &Layout,
+    options: &SledOptions,
+    journal: &Journal,
+    tip: &mut Tip,
+    generations: &[Start],
+    reason: &str,
+) -> Result<Index, StoreOpenError> {
+    const AGAIN: &str = "a rebuild was not finished";
+    let io = |source| StoreOpenError::io("move aside", &layout.sled(), source);
+    if reason != AGAIN {
+        layout.move_index_aside().map_err(io)?;
+    }
+    layout
+        .mark_for_rebuild(AGAIN)
+        .map_err(|source| StoreOpenError::io("write", &layout.rebuild_marker(), source))?;
+    let mut bases: Vec<Option<Start>> = generations.iter().copied().map(Some).collect();
+    if journal.first() <= 1 {
+        bases.push(None);
+    }
+    let mut failures = Vec::new();
+    for base in bases {
+        layout::remove_dir(&layout.sled()).map_err(io)?;
+        match build(layout, options, journal, tip, base) {
+            Ok(index) => {
+                finish_rebuild(layout, journal, tip, &index)?;
+                return Ok(index);
+            }
+            Err(ReplayError::Journal(error)) => return Err(error),
+            Err(ReplayError::Index(error)) => failures.push(match base {
+                Some(start) => format!("snapshot {:016x}: {error}", start.revision),
+                None => format!("whole journal: {error}"),
+            }),
+        }
+    }
+    if failures.is_empty() {
+        failures.push("there is neither a snapshot nor a complete journal".to_owned());
+    }
+    Err(StoreOpenError::Unrecoverable {
+        why: failures.join("; "),
+    })
+}
+
+fn build(
+    layout: &Layout,
+    options: &SledOptions,
+    journal: &Journal,
+    tip: &Tip,
+    base: Option<Start>,
+) -> Result<Index, ReplayError> {
+    let index = Index::open(&layout.sled(), options.cache_bytes)?;
+    let mut from = journal.first();
+    if let Some(start) = base {
+        load(&index, layout, start)?;
+        from = start.sequence + 1;
+    }
+    replay(&index, journal, from)?;
+    // Without any frame after the base, the state has not been set yet.
+    let mut update = Update::default();
+    update.set_state(&tip.state);
+    caught(|| index.apply(update))?;
+    check(&index, &tip.state)?;
+    Ok(index)
+}
+
+fn load(index: &Index, layout: &Layout, start: Start) -> Result<(), IndexError> {
+    let path = snapshot::path_of(&layout.snapshots(), start);
+    let loaded = snapshot::read(&path, start, &mut |part| {
+        let mut update = Update::default();
+        match part {
+            Part::Records(records) => records
+                .iter()
+                .for_each(|(key, stored)| update.put(key, stored.to_vec())),
+            Part::Operations(operations) => {
+                operations
+                    .iter()
+                    .for_each(|(id, outcome)| update.remember(id, outcome));
+            }
+            Part::Head(_) | Part::End(..) => return Ok(()),
+        }
+        Ok(caught(|| index.apply(update))?)
+    });
+    loaded.map_err(|failure| match failure {
+        snapshot::Failure::Index(error) => error,
+        other => IndexError::Snapshot(other.to_string()),
+    })
+}
+
+/// Makes the new index durable, marks it, and only then forgets that it had to be made.
+fn finish_rebuild(
+    layout: &Layout,
+    journal: &Journal,
+    tip: &mut Tip,
+    index: &Index,
+) -> Result<(), StoreOpenError> {
+    caught(|| index.make_durable()).map_err(|error| StoreOpenError::index(&error))?;
+    tip.position.sled_through = tip.sequence;
+    let mark = Frame {
+        position: tip.position,
+        state: tip.state,
+        body: Body::Mark,
+    };
+    let ticket = journal.append(&mark.encode())?;
+    journal.wait_blocking(ticket)?;
+    tip.sequence = ticket.sequence;
+    let marker = layout.rebuild_marker();
+    let removed = fs::remove_file(&marker).and_then(|()| layout::sync_dir(layout.dir()));
+    removed.map_err(|source| StoreOpenError::io("remove", &marker, source))
+}

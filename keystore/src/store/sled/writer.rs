@@ -1,0 +1,515 @@
+//! The writer thread: the only one that appends to the journal and changes the index.
+//!
+//! A group of commits goes: validate, append, fdatasync, apply, publish, reply. Nothing is told to anyone before it is
+//! durable.
+
+use std::{
+    fs::File,
+    io,
+    path::PathBuf,
+    sync::{Arc, PoisonError, atomic::Ordering},
+    thread::JoinHandle,
+};
+
+use fieldkeep_journal::{AppendError, Journal, ReadError, SnapshotError};
+use tokio::sync::{mpsc, oneshot};
+
+use super::{
+    Shared, SledOptions,
+    frame::{Body, Frame, Outcome, Position, State},
+    group::Group,
+    index::{Index, IndexError, Update, caught},
+    recover::{Recovered, snapshot_dirs},
+    snapshot::{self, Failure, Start},
+};
+use crate::store::{CommitError, Committed, OPERATION_KEPT_SECONDS, StoreError, Transaction};
+
+/// The most commits of one group.
+const GROUP_COMMITS: usize = 256;
+/// A group takes no further commit once it has this many bytes of frames.
+const GROUP_BYTES: usize = 1 << 20;
+/// How many remembered operation ids each group looks at for expired ones, for each commit in it.
+const EXPIRY_STEP: usize = 8;
+
+type Reply<T, E> = oneshot::Sender<Result<T, E>>;
+
+/// What the writer is asked to do.
+pub(super) enum Request {
+    Commit(Transaction, Reply<Committed, CommitError>),
+    Compact(Reply<(), StoreError>),
+    /// The snapshot thread has finished.
+    Compacted(Result<Start, Failure>),
+    Close(Reply<(), StoreError>),
+}
+
+/// Why the writer cannot go on. The process ends with it.
+#[derive(Debug, thiserror::Error)]
+enum Fatal {
+    #[error("the index failed: {0}")]
+    Index(#[from] IndexError),
+    #[error("the journal failed: {0}")]
+    Append(AppendError),
+    #[error("the journal failed: {0}")]
+    Read(#[from] ReadError),
+    #[error("a snapshot failed: {0}")]
+    Snapshot(#[from] Failure),
+}
+
+impl Fatal {
+    /// Whether the next open must rebuild the index.
+    fn is_of_index(&self) -> bool {
+        matches!(
+            self,
+            Fatal::Index(_)
+                | Fatal::Snapshot(Failure::Index(_) | Failure::Mismatch | Failure::Part(_))
+                | Fatal::Snapshot(Failure::File(SnapshotError::Source(_)))
+        )
+    }
+}
+
+/// The writer's own state.
+pub(super) struct Writer {
+    requests: mpsc::Receiver<Request>,
+    /// For the snapshot thread to report back; weak, so that it does not keep the writer running.
+    sender: mpsc::WeakSender<Request>,
+    shared: Arc<Shared>,
+    index: Arc<Index>,
+    journal: Journal,
+    options: SledOptions,
+    snapshot_dirs: Vec<PathBuf>,
+    state: State,
+    position: Position,
+    /// The two newest snapshots, the newest first.
+    generations: Vec<Start>,
+    check_pending: bool,
+    since_mark: SinceMark,
+    /// Up to where operation ids were looked at for expired ones.
+    expiry_cursor: Vec<u8>,
+    compaction: Option<Compaction>,
+    /// No snapshot is tried before the journal has grown to this, since there was no space for the last one.
+    retry_at_bytes: u64,
+    now: u64,
+    _lock: File,
+}
+
+#[derive(Default)]
+struct SinceMark {
+    commits: u64,
+    bytes: u64,
+    /// When the first commit after the mark came, in Unix seconds.
+    since: Option<u64>,
+}
+
+struct Compaction {
+    thread: JoinHandle<()>,
+    waiting: Vec<Reply<(), StoreError>>,
+    /// [`Position::since_snapshot_bytes`] when it started.
+    start_bytes: u64,
+}
+
+impl Writer {
+    pub(super) fn new(
+        recovered: Recovered,
+        options: SledOptions,
+        shared: Arc<Shared>,
+        requests: mpsc::Receiver<Request>,
+        sender: mpsc::WeakSender<Request>,
+    ) -> Writer {
+        let Recovered {
+            layout,
+            lock,
+            journal,
+            index,
+            state,
+            position,
+            generations,
+            check_pending,
+            ..
+        } = recovered;
+        Writer {
+            requests,
+            sender,
+            shared,
+            index,
+            journal,
+            snapshot_dirs: snapshot_dirs(&layout, &options),
+            options,
+            state,
+            position,
+            generations,
+            check_pending,
+            since_mark: SinceMark::default(),
+            expiry_cursor: Vec::new(),
+            compaction: None,
+            retry_at_bytes: 0,
+            now: 0,
+            _lock: lock,
+        }
+    }
+
+    /// Runs until closed, dropped or failed. Everything that the thread holds, the lock too, is let go before a close is
+    /// answered.
+    pub(super) fn run(mut self) {
+        let ended = self.serve();
+        // Before the snapshot thread is waited for: it may be about to report to a full queue.
+        self.requests.close();
+        if let Some(compaction) = self.compaction.take() {
+            self.shared.stop_snapshot.store(true, Ordering::Relaxed);
+            // It reports its own failure; there is nothing more to learn here.
+            let _ = compaction.thread.join();
+        }
+        let Writer {
+            shared,
+            index,
+            journal,
+            _lock,
+            ..
+        } = self;
+        let closing = match ended {
+            Ok(closing) => closing,
+            Err(fatal) => {
+                shared.fail(&fatal.to_string(), fatal.is_of_index());
+                None
+            }
+        };
+        drop(index);
+        drop(journal);
+        drop(_lock);
+        if let Some(reply) = closing {
+            // Nobody waits any more: nothing to do.
+            let _ = reply.send(Ok(()));
+        }
+    }
+
+    fn serve(&mut self) -> Result<Option<Reply<(), StoreError>>, Fatal> {
+        if self.check_pending && !self.check_in_background()? {
+            // Closed before the check was through: no mark, and the next open begins again.
+            return Ok(self.wait_for_close());
+        }
+        while let Some(request) = self.requests.blocking_recv() {
+            let mut request = Some(request);
+            while let Some(next) = request.take() {
+                match next {
+                    Request::Commit(transaction, reply) => {
+                        request = self.commit_group((transaction, reply))?
+                    }
+                    Request::Compact(reply) => self.compact(Some(reply))?,
+                    Request::Compacted(result) => self.finish_compaction(result)?,
+                    Request::Close(reply) => {
+                        self.close()?;
+                        return Ok(Some(reply));
+                    }
+                }
+            }
+        }
+        Ok(None)
+    }
+
+    /// The full check of a large index, with reads going on and commits waiting. Whether it was finished.
+    fn check_in_background(&mut self) -> Result<bool, Fatal> {
+        match self.index.recount(&self.shared.stop)? {
+            None => Ok(false),
+            Some(found) if found.same_records(&self.state) => {
+                self.check_pending = false;
+                Ok(true)
+            }
+            Some(_) => Err(IndexError::Mismatch.into()),
+        }
+    }
+
+    fn wait_for_close(&mut self) -> Option<Reply<(), StoreError>> {
+        // Every other request is dropped, which its sender sees as closed.
+        while let Some(request) = self.requests.blocking_recv() {
+            if let Request::Close(reply) = request {
+                return Some(reply);
+            }
+        }
+        None
+    }
+
+    /// Commits one transaction and all that are queued behind it. Returns the first request of another kind.
+    fn commit_group(
+        &mut self,
+        first: (Transaction, Reply<Committed, CommitError>),
+    ) -> Result<Option<Request>, Fatal> {
+        let mut group = Group::new(self.state, self.position);
+        let mut answers = Vec::new();
+        let mut other = None;
+        let mut next = Some(first);
+        while let Some((transaction, reply)) = next.take() {
+            self.now = transaction.now;
+            let verdict = caught(|| group.add(&self.index, transaction))?;
+            answers.push((verdict, reply));
+            let bytes: usize = group.frames.iter().map(Vec::len).sum();
+            if answers.len() >= GROUP_COMMITS || bytes >= GROUP_BYTES {
+                break;
+            }
+            match self.requests.try_recv() {
+                Ok(Request::Commit(transaction, reply)) => next = Some((transaction, reply)),
+                Ok(request) => other = Some(request),
+                Err(_) => {}
+            }
+        }
+        let stored = self.store(&mut group)?;
+        for (verdict, reply) in answers {
+            let answer = if stored {
+                verdict.durable()
+            } else {
+                verdict.without_space()
+            };
+            // A caller that is gone can ask again with the same operation id.
+            let _ = reply.send(answer);
+        }
+        self.keep_house()?;
+        Ok(other)
+    }
+
+    /// Makes a group durable, applies and publishes it. `false`: there was no space, and nothing has changed.
+    fn store(&mut self, group: &mut Group) -> Result<bool, Fatal> {
+        if group.frames.is_empty() {
+            return Ok(true);
+        }
+        let frames: Vec<&[u8]> = group.frames.iter().map(Vec::as_slice).collect();
+        match self
+            .journal
+            .append_all(&frames)
+            .and_then(|ticket| self.journal.wait_blocking(ticket))
+        {
+            Ok(()) => {}
+            Err(AppendError::NoSpace) => return Ok(false),
+            Err(error) => return Err(Fatal::Append(error)),
+        }
+        let mut update = group.update();
+        self.forget_operations(&mut update, group.frames.len())?;
+        caught(|| self.index.apply(update))?;
+        self.since_mark.commits += group.frames.len() as u64;
+        self.since_mark.bytes +=
+            group.position.since_snapshot_bytes - self.position.since_snapshot_bytes;
+        self.since_mark.since.get_or_insert(self.now);
+        self.state = group.state;
+        self.position = group.position;
+        self.shared
+            .publish(self.state.revision, group.events.drain(..));
+        Ok(true)
+    }
+
+    /// Looks at a few remembered operation ids, round and round, and forgets the expired ones. It looks at more than are
+    /// added, so that their number stays in proportion to those of the last day.
+    fn forget_operations(&mut self, update: &mut Update, commits: usize) -> Result<(), Fatal> {
+        let look = commits * EXPIRY_STEP;
+        let entries = caught(|| {
+            self.index
+                .outcomes(&self.expiry_cursor)
+                .take(look)
+                .collect::<Result<Vec<_>, _>>()
+        })?;
+        let round = entries.len() < look;
+        for (id, outcome) in &entries {
+            let expired = Outcome::decode(outcome).map_or(true, |outcome| {
+                outcome.time.saturating_add(OPERATION_KEPT_SECONDS) < self.now
+            });
+            if expired {
+                update.forget(id);
+            }
+        }
+        self.expiry_cursor = match entries.last() {
+            Some((id, _)) if !round => id.to_vec(),
+            _ => Vec::new(),
+        };
+        Ok(())
+    }
+
+    /// What is due after a group: a mark, a snapshot.
+    fn keep_house(&mut self) -> Result<(), Fatal> {
+        let age = self
+            .since_mark
+            .since
+            .map_or(0, |since| self.now.saturating_sub(since));
+        let due = self.since_mark.commits >= self.options.mark_commits
+            || self.since_mark.bytes >= self.options.mark_bytes
+            || age >= self.options.mark_seconds;
+        if due {
+            self.mark(false)?;
+        }
+        let grown = self.position.since_snapshot_bytes;
+        let limit = self
+            .options
+            .compact_bytes
+            .max(self.state.live_bytes.saturating_mul(2));
+        if grown > limit && grown >= self.retry_at_bytes && self.compaction.is_none() {
+            self.compact(None)?;
+        }
+        Ok(())
+    }
+
+    /// Makes the index durable and says so in the journal. Whether the journal had space for it.
+    fn mark(&mut self, wait: bool) -> Result<bool, Fatal> {
+        caught(|| self.index.make_durable())?;
+        self.since_mark = SinceMark::default();
+        // All that was appended has been applied: this thread does both.
+        let through = self.journal.next() - 1;
+        let position = Position {
+            sled_through: through,
+            ..self.position
+        };
+        self.append(position, Body::Mark, wait)
+    }
+
+    /// Appends a frame that changes no record, and takes over its position. `false` if there was no space.
+    fn append(&mut self, position: Position, body: Body<'_>, wait: bool) -> Result<bool, Fatal> {
+        let frame = Frame {
+            position,
+            state: self.state,
+            body,
+        }
+        .encode();
+        let appended = self.journal.append(&frame).and_then(|ticket| {
+            if wait {
+                self.journal.wait_blocking(ticket)
+            } else {
+                Ok(())
+            }
+        });
+        match appended {
+            Ok(()) => {
+                self.position = position;
+                self.position.since_snapshot_bytes += frame.len() as u64;
+                Ok(true)
+            }
+            Err(AppendError::NoSpace) => Ok(false),
+            Err(error) => Err(Fatal::Append(error)),
+        }
+    }
+
+    /// Starts a snapshot, or joins the one that is being written.
+    fn compact(&mut self, reply: Option<Reply<(), StoreError>>) -> Result<(), Fatal> {
+        if let Some(compaction) = &mut self.compaction {
+            compaction.waiting.extend(reply);
+            return Ok(());
+        }
+        let newest = self.generations.first();
+        if newest.is_some_and(|newest| newest.revision == self.state.revision) {
+            // Nothing has changed since; a second one would have the same name.
+            reply.map(|reply| reply.send(Ok(())));
+            return Ok(());
+        }
+        let start_bytes = self.position.since_snapshot_bytes;
+        if !self.mark(false)? {
+            self.put_off_compaction();
+            reply.map(|reply| reply.send(Err(no_space())));
+            return Ok(());
+        }
+        let start = Start {
+            sequence: self.position.sled_through,
+            revision: self.state.revision,
+        };
+        let (index, journal, dirs) = (
+            Arc::clone(&self.index),
+            self.journal.clone(),
+            self.snapshot_dirs.clone(),
+        );
+        let (sender, now, shared) = (self.sender.clone(), self.now, Arc::clone(&self.shared));
+        let work = move || {
+            let made = snapshot::make(&dirs, &index, &journal, start, now, &shared.stop_snapshot);
+            // The index must not outlive the writer, which waits for this thread.
+            drop((index, journal));
+            if let Some(sender) = sender.upgrade() {
+                let _ = sender.blocking_send(Request::Compacted(made.map(|()| start)));
+            }
+        };
+        let spawned = std::thread::Builder::new()
+            .name("fieldkeep-snapshot".to_owned())
+            .spawn(work);
+        let thread = spawned.map_err(Failure::Io)?;
+        self.compaction = Some(Compaction {
+            thread,
+            waiting: reply.into_iter().collect(),
+            start_bytes,
+        });
+        Ok(())
+    }
+
+    /// Names a finished snapshot in the journal; only then what it replaces goes. Two generations stay.
+    fn finish_compaction(&mut self, result: Result<Start, Failure>) -> Result<(), Fatal> {
+        let Some(Compaction {
+            thread,
+            waiting,
+            start_bytes,
+        }) = self.compaction.take()
+        else {
+            return Ok(());
+        };
+        let _ = thread.join();
+        let done = match result {
+            Ok(start) => self.adopt(start, start_bytes)?,
+            Err(Failure::File(SnapshotError::NoSpace { .. })) => false,
+            Err(failure) => return Err(failure.into()),
+        };
+        if !done {
+            self.put_off_compaction();
+        }
+        for reply in waiting {
+            let _ = reply.send(if done { Ok(()) } else { Err(no_space()) });
+        }
+        Ok(())
+    }
+
+    fn adopt(&mut self, start: Start, start_bytes: u64) -> Result<bool, Fatal> {
+        let position = Position {
+            snapshot: self.journal.next(),
+            since_snapshot_bytes: self
+                .position
+                .since_snapshot_bytes
+                .saturating_sub(start_bytes),
+            ..self.position
+        };
+        let body = Body::Snapshot {
+            start_sequence: start.sequence,
+            start_revision: start.revision,
+            previous: self.position.snapshot,
+        };
+        if !self.append(position, body, true)? {
+            return Ok(false);
+        }
+        self.generations.insert(0, start);
+        self.generations.truncate(2);
+        if let [_, previous] = self.generations.as_slice() {
+            self.journal.prune_before(previous.sequence)?;
+        }
+        for dir in &self.snapshot_dirs {
+            snapshot::keep_only(dir, &self.generations).map_err(Failure::Io)?;
+        }
+        self.retry_at_bytes = 0;
+        Ok(true)
+    }
+
+    fn put_off_compaction(&mut self) {
+        tracing::warn!(
+            "there is no space to compact the store's journal; free some space on its disk"
+        );
+        self.retry_at_bytes = self.position.since_snapshot_bytes + self.options.compact_bytes / 4;
+    }
+
+    /// Everything queued before was done. Marks, so that the next open has nothing to replay.
+    fn close(&mut self) -> Result<(), Fatal> {
+        if self.position.sled_through + 1 < self.journal.next() - 1 || self.since_mark.commits > 0 {
+            self.mark(true)?;
+        }
+        Ok(())
+    }
+}
+
+fn no_space() -> StoreError {
+    StoreError::Io(io::Error::from(io::ErrorKind::StorageFull))
+}
+
+impl Shared {
+    fn publish(&self, revision: u64, commits: impl Iterator<Item = Vec<crate::store::Event>>) {
+        let mut watchers = self.watchers.lock().unwrap_or_else(PoisonError::into_inner);
+        for events in commits {
+            watchers.publish(events);
+        }
+        // Inside the lock, so that a watcher that starts sees a revision and its events together.
+        self.revision.store(revision, Ordering::Release);
+    }
+}
