@@ -1,0 +1,659 @@
+//! A fake service: the generated server code over mutual TLS, with a script of failures.
+
+#![allow(clippy::unwrap_used, reason = "tests")]
+
+use std::{
+    collections::VecDeque,
+    convert::Infallible,
+    net::SocketAddr,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, AtomicU32, Ordering},
+    },
+    time::Duration,
+};
+
+use bytes::Bytes;
+use fieldkeep_client::{Client, ClientBuilder};
+use fieldkeep_proto::v1::{
+    self, ContextPair, access_service_server::AccessServiceServer,
+    audit_service_server::AuditServiceServer, field_service_server::FieldServiceServer,
+    key_service_server::KeyServiceServer, system_service_server::SystemServiceServer,
+    tenant_service_server::TenantServiceServer,
+};
+use rustls::ServerConfig;
+use tokio::{
+    io::DuplexStream,
+    net::{TcpListener, TcpStream},
+    sync::mpsc,
+    task::AbortHandle,
+};
+use tokio_rustls::TlsAcceptor;
+use tokio_stream::{StreamExt as _, wrappers::ReceiverStream};
+use tonic::{Code, Request, Response, Status, body::Body, transport::Server};
+use tonic_types::{ErrorDetails, StatusExt as _};
+use tower::Service as _;
+
+use crate::identities::Authority;
+
+/// What happens to a call in place of its answer.
+pub(crate) enum Step {
+    /// This status is the answer.
+    Fail(Status),
+    /// There is never an answer.
+    Hang,
+    /// All connections break.
+    Break,
+    /// The right answer.
+    Answer,
+}
+
+/// A call that arrived.
+#[derive(Clone, Debug)]
+pub(crate) struct Call {
+    pub(crate) rpc: &'static str,
+    /// The `grpc-timeout` header.
+    pub(crate) timeout: Duration,
+    pub(crate) request_id: String,
+    pub(crate) user_agent: String,
+}
+
+#[derive(Default)]
+struct State {
+    script: Mutex<VecDeque<Step>>,
+    calls: Mutex<Vec<Call>>,
+    connections: Mutex<Vec<AbortHandle>>,
+    accepted: AtomicU32,
+    hanging_up: AtomicBool,
+}
+
+/// A running fake service; it ends with the test's runtime.
+pub(crate) struct Fake {
+    pub(crate) authority: Authority,
+    pub(crate) address: SocketAddr,
+    state: Arc<State>,
+}
+
+#[derive(Clone)]
+struct Handlers(Arc<State>);
+
+impl Fake {
+    pub(crate) async fn start() -> Self {
+        let authority = Authority::make();
+        let tls = authority.server_config("127.0.0.1", &[b"h2"]);
+        Self::start_with(authority, tls).await
+    }
+
+    pub(crate) async fn start_with(authority: Authority, tls: Arc<ServerConfig>) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let state = Arc::new(State::default());
+        let (sender, receiver) = mpsc::channel::<DuplexStream>(8);
+        tokio::spawn(accept(
+            listener,
+            TlsAcceptor::from(tls),
+            sender,
+            Arc::clone(&state),
+        ));
+        let handlers = Handlers(Arc::clone(&state));
+        let service = tower::service_fn(move |request| route(handlers.clone(), request));
+        let incoming = ReceiverStream::new(receiver).map(Ok::<_, std::io::Error>);
+        tokio::spawn(Server::builder().serve_with_incoming(service, incoming));
+        Self {
+            authority,
+            address,
+            state,
+        }
+    }
+
+    pub(crate) fn builder(&self) -> ClientBuilder {
+        self.authority.builder(&self.address.to_string())
+    }
+
+    pub(crate) fn client(&self) -> Client {
+        self.builder().build().unwrap()
+    }
+
+    /// What happens to the next calls; after that, the right answers.
+    pub(crate) fn script(&self, steps: impl IntoIterator<Item = Step>) {
+        *self.state.script.lock().unwrap() = steps.into_iter().collect();
+    }
+
+    pub(crate) fn calls(&self) -> Vec<Call> {
+        self.state.calls.lock().unwrap().clone()
+    }
+
+    /// TCP connections that were accepted.
+    pub(crate) fn accepted(&self) -> u32 {
+        self.state.accepted.load(Ordering::SeqCst)
+    }
+
+    pub(crate) fn break_connections(&self) {
+        self.state.break_connections();
+    }
+
+    /// From now on, connections are closed before the TLS handshake, or not any longer.
+    pub(crate) fn hang_up(&self, on: bool) {
+        self.state.hanging_up.store(on, Ordering::SeqCst);
+    }
+}
+
+impl State {
+    fn break_connections(&self) {
+        for connection in self.connections.lock().unwrap().drain(..) {
+            connection.abort();
+        }
+    }
+}
+
+async fn accept(
+    listener: TcpListener,
+    acceptor: TlsAcceptor,
+    sender: mpsc::Sender<DuplexStream>,
+    state: Arc<State>,
+) {
+    while let Ok((tcp, _)) = listener.accept().await {
+        state.accepted.fetch_add(1, Ordering::SeqCst);
+        if state.hanging_up.load(Ordering::SeqCst) {
+            continue;
+        }
+        let task = tokio::spawn(serve_connection(tcp, acceptor.clone(), sender.clone()));
+        state.connections.lock().unwrap().push(task.abort_handle());
+    }
+}
+
+/// Carries one TLS connection to the server through a pipe, so that aborting this task breaks the connection.
+async fn serve_connection(
+    tcp: TcpStream,
+    acceptor: TlsAcceptor,
+    sender: mpsc::Sender<DuplexStream>,
+) {
+    let Ok(mut tls) = acceptor.accept(tcp).await else {
+        return;
+    };
+    let (mut near, far) = tokio::io::duplex(256 * 1024);
+    if sender.send(far).await.is_ok() {
+        let _ = tokio::io::copy_bidirectional(&mut tls, &mut near).await;
+    }
+}
+
+/// Finds the service that a request's path names.
+async fn route(
+    handlers: Handlers,
+    request: http::Request<Body>,
+) -> Result<http::Response<Body>, Infallible> {
+    let limit = 16 * 1024 * 1024;
+    let service = request.uri().path().split('/').nth(1).unwrap_or_default();
+    match service {
+        "fieldkeep.v1.FieldService" => {
+            FieldServiceServer::new(handlers)
+                .max_decoding_message_size(limit)
+                .max_encoding_message_size(limit)
+                .call(request)
+                .await
+        }
+        "fieldkeep.v1.KeyService" => KeyServiceServer::new(handlers).call(request).await,
+        "fieldkeep.v1.TenantService" => TenantServiceServer::new(handlers).call(request).await,
+        "fieldkeep.v1.AccessService" => AccessServiceServer::new(handlers).call(request).await,
+        "fieldkeep.v1.AuditService" => AuditServiceServer::new(handlers).call(request).await,
+        "fieldkeep.v1.SystemService" => SystemServiceServer::new(handlers).call(request).await,
+        _ => Ok(Status::unimplemented("no such service").into_http()),
+    }
+}
+
+/// A status as the service makes it.
+pub(crate) fn status(code: Code, reason: &str, message: &str) -> Status {
+    let details = ErrorDetails::with_error_info(reason, "fieldkeep", [] as [(String, String); 0]);
+    Status::with_error_details(code, message, details)
+}
+
+/// The same with a RetryInfo.
+pub(crate) fn retry_status(reason: &str, delay: Duration) -> Status {
+    let mut details = ErrorDetails::with_retry_info(Some(delay));
+    details.set_error_info(reason, "fieldkeep", [] as [(String, String); 0]);
+    Status::with_error_details(Code::Unavailable, "try again", details)
+}
+
+impl Handlers {
+    /// Notes the call, and does what the script says.
+    async fn arrive<T>(
+        &self,
+        rpc: &'static str,
+        request: &Request<T>,
+        request_id: &str,
+    ) -> Result<(), Status> {
+        let text = |name: &str| {
+            request
+                .metadata()
+                .get(name)
+                .map_or(String::new(), |value| value.to_str().unwrap().to_owned())
+        };
+        self.0.calls.lock().unwrap().push(Call {
+            rpc,
+            timeout: parse_timeout(&text("grpc-timeout")),
+            request_id: request_id.to_owned(),
+            user_agent: text("user-agent"),
+        });
+        let step = self.0.script.lock().unwrap().pop_front();
+        match step {
+            None | Some(Step::Answer) => Ok(()),
+            Some(Step::Fail(status)) => Err(status),
+            Some(Step::Hang) => std::future::pending().await,
+            Some(Step::Break) => {
+                self.0.break_connections();
+                std::future::pending().await
+            }
+        }
+    }
+}
+
+/// Digits and a unit (H, M, S, m, u, n), as in the gRPC protocol.
+fn parse_timeout(text: &str) -> Duration {
+    let (digits, unit) = text.split_at(text.len() - 1);
+    let amount: u64 = digits.parse().unwrap();
+    match unit {
+        "H" => Duration::from_secs(amount * 3600),
+        "M" => Duration::from_secs(amount * 60),
+        "S" => Duration::from_secs(amount),
+        "m" => Duration::from_millis(amount),
+        "u" => Duration::from_micros(amount),
+        _ => Duration::from_nanos(amount),
+    }
+}
+
+/// The fake's ciphertext: 0xFE, the field and context in text, 0x00, the plaintext.
+fn seal(field: &str, context: &[ContextPair], plaintext: &[u8]) -> Bytes {
+    let mut pairs: Vec<String> = context
+        .iter()
+        .map(|pair| format!("{}={}", pair.name, pair.value))
+        .collect();
+    pairs.sort();
+    let mut bytes = vec![0xfe];
+    bytes.extend(format!("{field};{}", pairs.join(";")).bytes());
+    bytes.push(0);
+    bytes.extend(plaintext);
+    bytes.into()
+}
+
+fn open(field: &str, context: &[ContextPair], ciphertext: &Bytes) -> Result<Bytes, Status> {
+    let header = seal(field, context, b"");
+    if ciphertext.starts_with(&header) {
+        Ok(ciphertext.slice(header.len()..))
+    } else {
+        Err(status(
+            Code::InvalidArgument,
+            "DECRYPTION_FAILED",
+            "decryption failed",
+        ))
+    }
+}
+
+fn item_error(status: &Status) -> v1::ItemError {
+    v1::ItemError {
+        code: status.code() as i32,
+        reason: status.get_details_error_info().unwrap().reason,
+        message: status.message().to_owned(),
+    }
+}
+
+fn or<'a, T>(own: &'a [T], default: &'a [T]) -> &'a [T] {
+    if own.is_empty() { default } else { own }
+}
+
+fn or_text<'a>(own: &'a str, default: &'a str) -> &'a str {
+    if own.is_empty() { default } else { own }
+}
+
+#[tonic::async_trait]
+impl v1::field_service_server::FieldService for Handlers {
+    async fn encrypt(
+        &self,
+        request: Request<v1::EncryptRequest>,
+    ) -> Result<Response<v1::EncryptResponse>, Status> {
+        self.arrive("Encrypt", &request, "").await?;
+        let request = request.into_inner();
+        Ok(Response::new(v1::EncryptResponse {
+            ciphertext: seal(&request.field, &request.context, &request.plaintext),
+            version: 1,
+        }))
+    }
+
+    async fn decrypt(
+        &self,
+        request: Request<v1::DecryptRequest>,
+    ) -> Result<Response<v1::DecryptResponse>, Status> {
+        self.arrive("Decrypt", &request, "").await?;
+        let request = request.into_inner();
+        let plaintext = open(&request.field, &request.context, &request.ciphertext)?;
+        Ok(Response::new(v1::DecryptResponse { plaintext }))
+    }
+
+    async fn re_encrypt(
+        &self,
+        request: Request<v1::ReEncryptRequest>,
+    ) -> Result<Response<v1::ReEncryptResponse>, Status> {
+        self.arrive("ReEncrypt", &request, "").await?;
+        let request = request.into_inner();
+        open(&request.field, &request.context, &request.ciphertext)?;
+        Ok(Response::new(v1::ReEncryptResponse {
+            ciphertext: request.ciphertext,
+            version: 2,
+            changed: request.destination_key == "other",
+        }))
+    }
+
+    async fn batch_encrypt(
+        &self,
+        request: Request<v1::BatchEncryptRequest>,
+    ) -> Result<Response<v1::BatchEncryptResponse>, Status> {
+        self.arrive("BatchEncrypt", &request, "").await?;
+        let request = request.into_inner();
+        let mut results: Vec<v1::EncryptResult> = Vec::new();
+        for item in &request.items {
+            let key = or_text(&item.key, &request.key);
+            let field = or_text(&item.field, &request.field);
+            results.push(if key == "missing" {
+                let error = status(Code::NotFound, "KEY_NOT_FOUND", "there is no key `missing`");
+                v1::EncryptResult {
+                    error: Some(item_error(&error)),
+                    ..Default::default()
+                }
+            } else {
+                v1::EncryptResult {
+                    ciphertext: seal(field, or(&item.context, &request.context), &item.plaintext),
+                    version: 7,
+                    error: None,
+                }
+            });
+        }
+        if request.field == "short.reply" {
+            results.pop();
+        }
+        Ok(Response::new(v1::BatchEncryptResponse { results }))
+    }
+
+    async fn batch_decrypt(
+        &self,
+        request: Request<v1::BatchDecryptRequest>,
+    ) -> Result<Response<v1::BatchDecryptResponse>, Status> {
+        self.arrive("BatchDecrypt", &request, "").await?;
+        let request = request.into_inner();
+        let results = request.items.iter().map(|item| {
+            let field = or_text(&item.field, &request.field);
+            match open(field, or(&item.context, &request.context), &item.ciphertext) {
+                Ok(plaintext) => v1::DecryptResult {
+                    plaintext,
+                    error: None,
+                },
+                Err(error) => v1::DecryptResult {
+                    plaintext: Bytes::new(),
+                    error: Some(item_error(&error)),
+                },
+            }
+        });
+        Ok(Response::new(v1::BatchDecryptResponse {
+            results: results.collect(),
+        }))
+    }
+
+    async fn batch_re_encrypt(
+        &self,
+        request: Request<v1::BatchReEncryptRequest>,
+    ) -> Result<Response<v1::BatchReEncryptResponse>, Status> {
+        self.arrive("BatchReEncrypt", &request, "").await?;
+        let request = request.into_inner();
+        let results = request.items.iter().map(|item| {
+            let field = or_text(&item.field, &request.field);
+            match open(field, or(&item.context, &request.context), &item.ciphertext) {
+                Ok(_) => v1::ReEncryptResult {
+                    ciphertext: item.ciphertext.clone(),
+                    version: 2,
+                    changed: or_text(&item.destination_key, &request.destination_key) == "other",
+                    error: None,
+                },
+                Err(error) => v1::ReEncryptResult {
+                    error: Some(item_error(&error)),
+                    ..Default::default()
+                },
+            }
+        });
+        Ok(Response::new(v1::BatchReEncryptResponse {
+            results: results.collect(),
+        }))
+    }
+}
+
+fn key(name: &str) -> Response<v1::Key> {
+    Response::new(v1::Key {
+        name: name.to_owned(),
+        ..Default::default()
+    })
+}
+
+/// A page of the numbers below 5, and the next page's token.
+fn page(size: u32, token: &str) -> (Vec<u32>, String) {
+    let first: u32 = if token.is_empty() {
+        0
+    } else {
+        token.parse().unwrap()
+    };
+    let end = (first + if size == 0 { 2 } else { size }).min(5);
+    let next = if end < 5 {
+        end.to_string()
+    } else {
+        String::new()
+    };
+    ((first..end).collect(), next)
+}
+
+#[tonic::async_trait]
+impl v1::key_service_server::KeyService for Handlers {
+    async fn create_key(
+        &self,
+        request: Request<v1::CreateKeyRequest>,
+    ) -> Result<Response<v1::Key>, Status> {
+        self.arrive("CreateKey", &request, &request.get_ref().request_id)
+            .await?;
+        Ok(key(&request.get_ref().name))
+    }
+
+    async fn get_key(
+        &self,
+        request: Request<v1::GetKeyRequest>,
+    ) -> Result<Response<v1::Key>, Status> {
+        self.arrive("GetKey", &request, "").await?;
+        Ok(key(&request.get_ref().name))
+    }
+
+    async fn list_keys(
+        &self,
+        request: Request<v1::ListKeysRequest>,
+    ) -> Result<Response<v1::ListKeysResponse>, Status> {
+        self.arrive("ListKeys", &request, "").await?;
+        let request = request.into_inner();
+        if request.parent == "tenants/loop" {
+            return Ok(Response::new(v1::ListKeysResponse {
+                keys: Vec::new(),
+                next_page_token: "again".to_owned(),
+            }));
+        }
+        let (numbers, next_page_token) = page(request.page_size, &request.page_token);
+        let keys = numbers
+            .into_iter()
+            .map(|n| key(&format!("{}/keys/k{n}", request.parent)).into_inner())
+            .collect();
+        Ok(Response::new(v1::ListKeysResponse {
+            keys,
+            next_page_token,
+        }))
+    }
+
+    async fn rotate_key(
+        &self,
+        request: Request<v1::RotateKeyRequest>,
+    ) -> Result<Response<v1::Key>, Status> {
+        self.arrive("RotateKey", &request, &request.get_ref().request_id)
+            .await?;
+        Ok(key(&request.get_ref().name))
+    }
+
+    async fn enable_key(
+        &self,
+        request: Request<v1::EnableKeyRequest>,
+    ) -> Result<Response<v1::Key>, Status> {
+        self.arrive("EnableKey", &request, &request.get_ref().request_id)
+            .await?;
+        Ok(key(&request.get_ref().name))
+    }
+
+    async fn disable_key(
+        &self,
+        request: Request<v1::DisableKeyRequest>,
+    ) -> Result<Response<v1::Key>, Status> {
+        self.arrive("DisableKey", &request, &request.get_ref().request_id)
+            .await?;
+        Ok(key(&request.get_ref().name))
+    }
+
+    async fn enable_key_version(
+        &self,
+        request: Request<v1::EnableKeyVersionRequest>,
+    ) -> Result<Response<v1::Key>, Status> {
+        self.arrive("EnableKeyVersion", &request, &request.get_ref().request_id)
+            .await?;
+        Ok(key(&request.get_ref().name))
+    }
+
+    async fn disable_key_version(
+        &self,
+        request: Request<v1::DisableKeyVersionRequest>,
+    ) -> Result<Response<v1::Key>, Status> {
+        self.arrive("DisableKeyVersion", &request, &request.get_ref().request_id)
+            .await?;
+        Ok(key(&request.get_ref().name))
+    }
+}
+
+#[tonic::async_trait]
+impl v1::tenant_service_server::TenantService for Handlers {
+    async fn create_tenant(
+        &self,
+        request: Request<v1::CreateTenantRequest>,
+    ) -> Result<Response<v1::Tenant>, Status> {
+        self.arrive("CreateTenant", &request, &request.get_ref().request_id)
+            .await?;
+        Ok(Response::new(v1::Tenant {
+            name: request.into_inner().name,
+            ..Default::default()
+        }))
+    }
+
+    async fn list_tenants(
+        &self,
+        request: Request<v1::ListTenantsRequest>,
+    ) -> Result<Response<v1::ListTenantsResponse>, Status> {
+        self.arrive("ListTenants", &request, "").await?;
+        let (numbers, next_page_token) =
+            page(request.get_ref().page_size, &request.get_ref().page_token);
+        let tenants = numbers.into_iter().map(|n| v1::Tenant {
+            name: format!("tenants/t{n}"),
+            ..Default::default()
+        });
+        Ok(Response::new(v1::ListTenantsResponse {
+            tenants: tenants.collect(),
+            next_page_token,
+        }))
+    }
+}
+
+#[tonic::async_trait]
+impl v1::access_service_server::AccessService for Handlers {
+    async fn grant_role(
+        &self,
+        request: Request<v1::GrantRoleRequest>,
+    ) -> Result<Response<v1::RoleBinding>, Status> {
+        self.arrive("GrantRole", &request, &request.get_ref().request_id)
+            .await?;
+        let request = request.into_inner();
+        Ok(Response::new(v1::RoleBinding {
+            identity: request.identity,
+            role: request.role,
+            ..Default::default()
+        }))
+    }
+
+    async fn list_roles(
+        &self,
+        request: Request<v1::ListRolesRequest>,
+    ) -> Result<Response<v1::ListRolesResponse>, Status> {
+        self.arrive("ListRoles", &request, "").await?;
+        let request = request.into_inner();
+        let (numbers, next_page_token) = page(request.page_size, &request.page_token);
+        let roles = numbers.into_iter().map(|n| v1::RoleBinding {
+            identity: format!("{}/identities/i{n}", request.parent),
+            ..Default::default()
+        });
+        Ok(Response::new(v1::ListRolesResponse {
+            roles: roles.collect(),
+            next_page_token,
+        }))
+    }
+
+    async fn revoke_role(
+        &self,
+        request: Request<v1::RevokeRoleRequest>,
+    ) -> Result<Response<v1::RevokeRoleResponse>, Status> {
+        self.arrive("RevokeRole", &request, &request.get_ref().request_id)
+            .await?;
+        Ok(Response::new(v1::RevokeRoleResponse {}))
+    }
+
+    async fn issue_certificate(
+        &self,
+        request: Request<v1::IssueCertificateRequest>,
+    ) -> Result<Response<v1::IssueCertificateResponse>, Status> {
+        self.arrive("IssueCertificate", &request, "").await?;
+        Ok(Response::new(v1::IssueCertificateResponse {
+            certificate_pem: format!(
+                "{} {}",
+                request.get_ref().identity,
+                request.get_ref().ttl_seconds
+            ),
+            ..Default::default()
+        }))
+    }
+}
+
+#[tonic::async_trait]
+impl v1::audit_service_server::AuditService for Handlers {
+    async fn list_records(
+        &self,
+        request: Request<v1::ListRecordsRequest>,
+    ) -> Result<Response<v1::ListRecordsResponse>, Status> {
+        self.arrive("ListRecords", &request, "").await?;
+        let (numbers, next_page_token) =
+            page(request.get_ref().page_size, &request.get_ref().page_token);
+        let entries = numbers.into_iter().map(|n| v1::AuditEntry {
+            index: u64::from(n),
+            record: None,
+        });
+        Ok(Response::new(v1::ListRecordsResponse {
+            entries: entries.collect(),
+            next_page_token,
+        }))
+    }
+}
+
+#[tonic::async_trait]
+impl v1::system_service_server::SystemService for Handlers {
+    async fn get_status(
+        &self,
+        request: Request<v1::GetStatusRequest>,
+    ) -> Result<Response<v1::GetStatusResponse>, Status> {
+        self.arrive("GetStatus", &request, "").await?;
+        Ok(Response::new(v1::GetStatusResponse {
+            version: "0.0.0-fake".to_owned(),
+            ..Default::default()
+        }))
+    }
+}

@@ -1,0 +1,79 @@
+//! Lists that come in pages, and the rest of administration.
+
+use std::time::Duration;
+
+use fieldkeep_client::Error;
+use tonic::{Code, Status};
+
+use crate::fake::{Fake, Step};
+
+#[tokio::test]
+async fn every_list_runs_through_all_pages() {
+    let fake = Fake::start().await;
+    let client = fake.client();
+    let keys = client.keys().list("default").collect().await.unwrap();
+    let names: Vec<&str> = keys.iter().map(|key| key.name.as_str()).collect();
+    assert_eq!(names[0], "tenants/default/keys/k0");
+    assert_eq!(names.len(), 5);
+    assert_eq!(fake.calls().len(), 3);
+    assert_eq!(client.tenants().list().collect().await.unwrap().len(), 5);
+    let roles = client.roles().list("tenants/t").collect().await.unwrap();
+    assert_eq!(roles[4].identity, "tenants/t/identities/i4");
+    let roles = client.roles().list("").collect().await.unwrap();
+    assert_eq!(roles[0].identity, "/identities/i0");
+    assert_eq!(client.audit().list().collect().await.unwrap()[4].index, 4);
+}
+
+#[tokio::test]
+async fn pages_have_the_size_asked_for_and_end() {
+    let fake = Fake::start().await;
+    let client = fake.client();
+    let mut pages = client.audit().list().page_size(3);
+    let mut sizes = Vec::new();
+    while let Some(page) = pages.next_page().await.unwrap() {
+        sizes.push(page.len());
+    }
+    assert_eq!(sizes, [3, 2]);
+    assert!(pages.next_page().await.unwrap().is_none());
+}
+
+#[tokio::test]
+async fn a_page_that_failed_can_be_asked_for_again() {
+    let fake = Fake::start().await;
+    let client = fake.client();
+    let mut pages = client.tenants().list();
+    fake.script([
+        Step::Answer,
+        Step::Fail(Status::new(Code::Internal, "once")),
+    ]);
+    assert_eq!(pages.next_page().await.unwrap().unwrap().len(), 2);
+    pages.next_page().await.unwrap_err();
+    let page = pages.next_page().await.unwrap().unwrap();
+    assert_eq!(page[0].name, "tenants/t2");
+}
+
+#[tokio::test]
+async fn a_list_that_never_ends_is_an_error() {
+    let fake = Fake::start().await;
+    let error = fake
+        .client()
+        .keys()
+        .list("loop")
+        .collect()
+        .await
+        .unwrap_err();
+    assert!(matches!(error, Error::Reply { .. }), "{error:?}");
+}
+
+#[tokio::test]
+async fn status_key_and_certificate() {
+    let fake = Fake::start().await;
+    let client = fake.client();
+    assert_eq!(client.status().await.unwrap().version, "0.0.0-fake");
+    assert_eq!(client.keys().show("pii").await.unwrap().name, "pii");
+    let issued = client
+        .issue_certificate(&b"csr"[..], "app", Duration::from_millis(1500))
+        .await
+        .unwrap();
+    assert_eq!(issued.certificate_pem, "app 2", "the life is rounded up");
+}
