@@ -111,21 +111,12 @@ impl KcXaes {
         }
         let start = out.len();
         out.extend_from_slice(data_and_tag);
-        let opened = out.get_mut(start..).is_some_and(|data| {
-            gcm(&keys.gcm_key)
-                .and_then(|gcm| {
-                    gcm.open_in_place(gcm_nonce(nonce), Aad::from(aad), data)
-                        .map(|_| ())
-                })
-                .is_ok()
-        });
-        if opened {
-            out.truncate(start + plaintext_bytes);
-            Ok(())
-        } else {
-            wipe_from(out, start);
-            Err(OpenError)
-        }
+        let opened = out
+            .get_mut(start..)
+            .ok_or(OpenError)
+            .and_then(|data| open_in_place(&keys.gcm_key, nonce, aad, data));
+        out.truncate(if opened.is_ok() { start + plaintext_bytes } else { start });
+        opened
     }
 
     /// Kx and KC. The blocks that do not depend on each other are encrypted together.
@@ -200,6 +191,21 @@ fn join(out: &mut [u8; 32], low: &Block, high: &Block) {
     back.copy_from_slice(high);
 }
 
+/// Decrypts `ciphertext || tag` to `plaintext || 16 bytes of no meaning`; on failure to zeros, whatever ring left there.
+fn open_in_place(
+    gcm_key: &[u8; 32],
+    nonce: &[u8; NONCE_BYTES],
+    aad: &[u8],
+    data: &mut [u8],
+) -> Result<(), OpenError> {
+    let opened = gcm(gcm_key)
+        .and_then(|gcm| gcm.open_in_place(gcm_nonce(nonce), Aad::from(aad), data).map(|_| ()));
+    opened.map_err(|_| {
+        data.zeroize();
+        OpenError
+    })
+}
+
 fn gcm(key: &[u8; 32]) -> Result<LessSafeKey, ring::error::Unspecified> {
     UnboundKey::new(&AES_256_GCM, key).map(LessSafeKey::new)
 }
@@ -217,3 +223,6 @@ fn wipe_from(out: &mut Vec<u8>, start: usize) {
     }
     out.truncate(start);
 }
+
+#[cfg(test)]
+mod tests;
