@@ -20,6 +20,8 @@ mod passphrase;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use file::is_trust_domain;
+
 /// The largest configuration file that is read, bytes.
 pub const MAX_FILE_BYTES: u64 = 64 * 1024;
 /// The trust domain of identities when the file names none.

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use bytes::Bytes;
 use fieldkeep_keystore::info::Change;
-use fieldkeep_proto::v1::{AuditChange, AuditRecord};
+use fieldkeep_proto::v1::{AuditChange, AuditRecord, AuditResource, Decision};
 use prost::Message as _;
 
 use super::MAX_RECORD_BYTES;
@@ -82,4 +82,43 @@ pub fn change_of(change: &AuditChange) -> Option<Change> {
         generation: change.generation,
         digest,
     })
+}
+
+/// A call of this machine's operator that went through no server.
+#[derive(Clone, Copy, Debug)]
+pub struct LocalCall<'a> {
+    /// The command, for example `fieldkeep init`.
+    pub rpc: &'static str,
+    /// The action.
+    pub action: &'static str,
+    /// What it was done to.
+    pub resource: &'a str,
+    /// What it changed in the store.
+    pub changes: &'a [Change],
+    /// The store's revision after it; 0 if it changed nothing.
+    pub store_revision: u64,
+    /// A random id.
+    pub request_id: [u8; 16],
+    /// When, Unix seconds.
+    pub now: u64,
+}
+
+/// The record of a local call that succeeded.
+pub fn local_record(call: LocalCall<'_>) -> AuditRecord {
+    AuditRecord {
+        time_us: call.now.saturating_mul(1_000_000),
+        request_id: Bytes::copy_from_slice(&call.request_id),
+        authentication: "local".to_owned(),
+        rpc: call.rpc.to_owned(),
+        action: call.action.to_owned(),
+        decision: Decision::Allowed.into(),
+        rule: "local".to_owned(),
+        resources: vec![AuditResource {
+            name: call.resource.to_owned(),
+            ..AuditResource::default()
+        }],
+        changes: call.changes.iter().map(audit_change).collect(),
+        store_revision: call.store_revision,
+        ..AuditRecord::default()
+    }
 }

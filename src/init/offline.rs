@@ -1,0 +1,196 @@
+//! `fieldkeep cert issue --config`: a certificate while the server is stopped.
+//!
+//! Whoever has the root key can open the store; so an admin whose certificate has expired gets back in.
+
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use fieldkeep_keystore::{
+    error::KeystoreError,
+    keystore::Keystore,
+    store::{
+        Store, StoreError,
+        sled::{SledOptions, SledStore, StoreOpenError},
+    },
+};
+use rustls_pki_types::{CertificateDer, pem::PemObject as _};
+
+use super::{
+    AUDIT_DIR,
+    files::{self, FileError},
+    make_operation,
+};
+use crate::{
+    access::{
+        Access, AccessError, Role,
+        ca::{Ca, CaError, KeyAndCertificate},
+        principal::{Identity, principal_from_certificate},
+    },
+    audit::{
+        AuditError, AuditLog,
+        record::{LocalCall, local_record},
+        trail::{TrailError, check_trail},
+    },
+    config::{Config, ConfigError},
+};
+
+/// What was written.
+#[derive(Clone, Debug)]
+pub struct OfflineReport {
+    /// The certificate, PEM.
+    pub certificate: PathBuf,
+    /// The private key, PEM, mode 0600.
+    pub key: PathBuf,
+    /// When the certificate ends, Unix seconds.
+    pub not_after: i64,
+    /// The identity's role; without one it may do nothing.
+    pub role: Option<Role>,
+}
+
+/// Why no certificate was issued.
+#[derive(Debug, thiserror::Error)]
+pub enum OfflineError {
+    /// A server has the directory open.
+    #[error(
+        "a server is running on this data directory: issue the certificate through it (`fieldkeep cert issue` without `--config`), or stop it first"
+    )]
+    ServerRunning(#[source] StoreOpenError),
+    /// There is another file in the place.
+    #[error("`{}` exists and is not a certificate of `{identity}`: choose another directory", path.display())]
+    Occupied {
+        /// The file.
+        path: PathBuf,
+        /// For whom the certificate is.
+        identity: Identity,
+    },
+    /// The root key could not be had.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// The store could not be opened.
+    #[error(transparent)]
+    Store(StoreOpenError),
+    /// The store could not be closed.
+    #[error("the store cannot be closed: {0}")]
+    Close(#[from] StoreError),
+    /// The keystore could not be opened.
+    #[error(transparent)]
+    Keystore(#[from] KeystoreError),
+    /// The audit trail and the store do not agree.
+    #[error(transparent)]
+    Trail(#[from] TrailError),
+    /// The certificate could not be made.
+    #[error(transparent)]
+    Ca(#[from] CaError),
+    /// The roles could not be read.
+    #[error(transparent)]
+    Access(#[from] AccessError),
+    /// The audit trail could not be written, so that nothing was issued.
+    #[error(transparent)]
+    Audit(#[from] AuditError),
+    /// A file could not be written.
+    #[error(transparent)]
+    File(#[from] FileError),
+}
+
+/// Issues a certificate and a private key for `identity` from the data directory itself, while no server runs on it. They are
+/// written to `{out_dir}/{name}.pem` and `{name}.key`; those of the same identity are replaced. The record of it is in
+/// the audit trail before. `ttl_s` is in seconds, 0 for the default; `now` in Unix seconds.
+///
+/// # Errors
+/// See [`OfflineError`].
+pub async fn issue_offline(
+    config: &Config,
+    identity: &Identity,
+    ttl_s: u64,
+    out_dir: &Path,
+    now: u64,
+) -> Result<OfflineReport, OfflineError> {
+    let certificate = out_dir.join(format!("{}.pem", identity.name()));
+    let key = out_dir.join(format!("{}.key", identity.name()));
+    refuse_occupied(&certificate, &key, identity, &config.tls.trust_domain)?;
+    let options = SledOptions {
+        mirror: config.store.mirror_dir.clone(),
+        create: false,
+        ..SledOptions::default()
+    };
+    let (store, _) = SledStore::open(&config.data_dir, options).map_err(|error| match error {
+        error @ StoreOpenError::InUse { .. } => OfflineError::ServerRunning(error),
+        error => OfflineError::Store(error),
+    })?;
+    let store: Arc<dyn Store> = Arc::new(store);
+    let made = make(&store, config, identity, ttl_s, now).await;
+    store.close().await?;
+    let (made, role) = made?;
+    // The key first: a certificate without its key helps nobody.
+    files::replace(&key, made.key_pem.as_bytes(), true)?;
+    files::replace(&certificate, made.certificate_pem.as_bytes(), false)?;
+    Ok(OfflineReport {
+        certificate,
+        key,
+        not_after: made.not_after,
+        role,
+    })
+}
+
+async fn make(
+    store: &Arc<dyn Store>,
+    config: &Config,
+    identity: &Identity,
+    ttl_s: u64,
+    now: u64,
+) -> Result<(KeyAndCertificate, Option<Role>), OfflineError> {
+    let provider = config.root.provider()?;
+    let keystore = Keystore::open(Arc::clone(store), provider.as_ref(), config.cache).await?;
+    let audit = AuditLog::open(&config.data_dir.join(AUDIT_DIR), &config.audit)?;
+    check_trail(&keystore, &audit).await?;
+    keystore.tenant(identity.tenant()).await?;
+    let access = Access::load(&keystore).await?;
+    let role = access
+        .snapshot()
+        .binding(identity.resource())
+        .map(|binding| binding.role);
+    let ca = Ca::open(&keystore).await?;
+    ca.check_trust_domain(&config.tls.trust_domain)?;
+    let made = ca.make_identity(identity, ttl_s, now)?;
+    let record = local_record(LocalCall {
+        rpc: "fieldkeep cert issue",
+        action: "certificate-issue",
+        resource: identity.resource(),
+        changes: &[],
+        store_revision: 0,
+        request_id: make_operation()?.id,
+        now,
+    });
+    audit.append_blocking(&record)?;
+    Ok((made, role))
+}
+
+/// Only what belongs to the same identity is replaced: another's key must not be lost.
+fn refuse_occupied(
+    certificate: &Path,
+    key: &Path,
+    identity: &Identity,
+    trust_domain: &str,
+) -> Result<(), OfflineError> {
+    let occupied = |path: &Path| OfflineError::Occupied {
+        path: path.to_owned(),
+        identity: identity.clone(),
+    };
+    match fs::read(certificate) {
+        Ok(pem) => {
+            let der = CertificateDer::from_pem_slice(&pem).map_err(|_| occupied(certificate))?;
+            let owner = principal_from_certificate(&der, trust_domain)
+                .map_err(|_| occupied(certificate))?;
+            if owner.identity() != *identity {
+                return Err(occupied(certificate));
+            }
+            Ok(())
+        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound && !key.exists() => Ok(()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Err(occupied(key)),
+        Err(error) => Err(FileError::new("read", certificate, error).into()),
+    }
+}
