@@ -2,7 +2,6 @@
 
 use std::{fmt, future::Future, sync::Arc};
 
-use bytes::Bytes;
 use fieldkeep_crypto::{
     ciphertext::{Handle, Suite},
     keys::AuditKey,
@@ -15,20 +14,18 @@ use zeroize::Zeroizing;
 use crate::{
     cache::KeyCache,
     error::{Damaged, KeyError, KeystoreError},
-    info::{
-        CacheOptions, CacheStats, Change, Changed, KeyInfo, SystemRecord, TenantInfo, VersionInfo,
-    },
+    info::{CacheOptions, CacheStats, Change, Changed, KeyInfo, SystemRecord, TenantInfo},
     key::Key,
     keyring::System,
     lifecycle::{KeyChange, Lifecycle, describe},
+    listing,
     mutation::{Draft, Outcome},
     reader::Reader,
     rollback,
     root::RootProvider,
-    state::KeyState,
     store::{Operation, Store},
     store_key, system,
-    tenants::{self, Tenant},
+    tenants::Tenant,
 };
 
 /// The tenant that every keystore has.
@@ -181,12 +178,7 @@ impl Keystore {
         after: Option<&str>,
         limit: usize,
     ) -> Result<Vec<TenantInfo>, KeystoreError> {
-        let reader = &self.inner.reader;
-        self.page(store_key::TENANTS, after, limit)
-            .await?
-            .into_iter()
-            .map(|(name, value)| Ok(tenants::info(&reader.system, name, &value)?))
-            .collect()
+        listing::tenants(&self.inner.reader, after, limit).await
     }
 
     /// Makes a key with version 1.
@@ -219,46 +211,8 @@ impl Keystore {
         let tenant = self.inner.tenant(tenant).await?;
         let state = self.inner.stored(&tenant, name).await?.state;
         let mut info = describe(&tenant.name, name, &state);
-        info.versions = self.versions(&tenant, &state).await?;
+        info.versions = listing::versions(&self.inner.reader, &tenant, &state).await?;
         Ok(info)
-    }
-
-    /// The newest versions of a key, newest first.
-    async fn versions(
-        &self,
-        tenant: &Tenant,
-        state: &KeyState,
-    ) -> Result<Vec<VersionInfo>, KeystoreError> {
-        let reader = &self.inner.reader;
-        let first = state.primary.saturating_sub(MAX_PAGE as u32 - 1).max(1);
-        let after = store_key::version(state.handle, first - 1);
-        let prefix = store_key::versions_of(state.handle);
-        let page = reader
-            .store
-            .scan(prefix.as_bytes(), Some(&after), MAX_PAGE)
-            .await
-            .map_err(KeystoreError::Unavailable)?;
-        let mut versions = Vec::new();
-        // Versions that came after the key's record was read are left out.
-        for (number, (store_key, record)) in (first..=state.primary).zip(&page) {
-            if *store_key != store_key::version(state.handle, number) {
-                break;
-            }
-            let version = reader.open_version_record(tenant, store_key, &record.value)?;
-            versions.push(VersionInfo {
-                number,
-                enabled: !state.is_disabled(number),
-                created: version.created,
-                primary: number == state.primary,
-            });
-        }
-        let newest = versions.last().map_or(first - 1, |version| version.number);
-        if newest < state.primary {
-            let missing = store_key::version(state.handle, newest + 1);
-            return Err(Damaged::new(missing, "it is missing").into());
-        }
-        versions.reverse();
-        Ok(versions)
     }
 
     /// Up to `limit` keys of a tenant by name, at most [`MAX_PAGE`], without their versions; fewer means that there are
@@ -273,18 +227,7 @@ impl Keystore {
         limit: usize,
     ) -> Result<Vec<KeyInfo>, KeystoreError> {
         let tenant = self.inner.tenant(tenant).await?;
-        self.page(&store_key::keys_of(tenant.name.as_str()), after, limit)
-            .await?
-            .into_iter()
-            .map(|(name, value)| {
-                let store_key = store_key::key(tenant.name.as_str(), name.as_str());
-                let (state, _) = self
-                    .inner
-                    .reader
-                    .open_key_record(&tenant, &store_key, &value)?;
-                Ok(describe(&tenant.name, &name, &state))
-            })
-            .collect()
+        listing::keys(&self.inner.reader, &tenant, after, limit).await
     }
 
     /// Adds a version and makes it primary, also to a disabled key. Older versions still decrypt.
@@ -453,37 +396,6 @@ impl Keystore {
     /// [`KeystoreError::Damaged`] if it is not authentic; and what reading the store gives.
     pub async fn check_change(&self, change: &Change) -> Result<(), KeystoreError> {
         rollback::check(&self.inner.reader, change).await
-    }
-
-    /// One page of records under `prefix`, by what follows it in their keys.
-    async fn page(
-        &self,
-        prefix: &str,
-        after: Option<&str>,
-        limit: usize,
-    ) -> Result<Vec<(Name, Bytes)>, KeystoreError> {
-        let after = after.map(|after| format!("{prefix}{after}"));
-        let page = self
-            .inner
-            .reader
-            .store
-            .scan(
-                prefix.as_bytes(),
-                after.as_ref().map(String::as_bytes),
-                limit.min(MAX_PAGE),
-            )
-            .await
-            .map_err(KeystoreError::Unavailable)?;
-        page.into_iter()
-            .map(|(store_key, record)| {
-                let name = str::from_utf8(&store_key)
-                    .ok()
-                    .and_then(|key| key.strip_prefix(prefix))
-                    .and_then(|name| Name::parse(name).ok())
-                    .ok_or_else(|| Damaged::new(&store_key, "its name is not a name"))?;
-                Ok((name, record.value))
-            })
-            .collect()
     }
 
     /// Runs a change to its end, whether or not the caller waits for it.

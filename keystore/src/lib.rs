@@ -23,6 +23,7 @@ mod cache;
 mod field_keys;
 mod keyring;
 mod lifecycle;
+mod listing;
 mod mutation;
 mod reader;
 mod records;
