@@ -1,7 +1,7 @@
 //! The store: a small ordered map of bytes with one revision counter, compare-and-commit transactions
 //! and a stream of changes (design, section 4).
 //!
-//! What every store promises, and [`conformance`] checks:
+//! What every store promises, and the module `conformance` checks (feature `conformance`):
 //! - A commit is all or nothing, and gets the next revision of the one store-wide counter (1, 2, 3, ...).
 //!   A record carries the revision of the commit that last put it.
 //! - All concurrency is compare-and-commit: a transaction names the revisions that it was computed from.
@@ -10,6 +10,8 @@
 //!   Ids are kept for at least [`OPERATION_KEPT_SECONDS`] of the time that commits pass in.
 //! - Everything is bounded ([`limits`]).
 
+#[cfg(any(test, feature = "conformance"))]
+pub mod conformance;
 pub mod limits;
 pub mod memory;
 pub mod sled;
