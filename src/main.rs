@@ -1,2 +1,7 @@
-//! p
-fn main(){}
+//! The `fieldkeep` binary: the service and its command line.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    fieldkeep::cli::main()
+}

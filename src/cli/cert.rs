@@ -1,0 +1,376 @@
+//! `fieldkeep cert`: identities.
+
+use std::fs::{self, Permissions};
+use std::io::{self, Write};
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use clap::{Args, Subcommand};
+use fieldkeep_client::{Client, reason};
+use fieldkeep_crypto::names::Name;
+use fieldkeep_keystore::error::KeystoreError;
+use fieldkeep_proto::v1;
+use rcgen::{CertificateParams, KeyPair, PKCS_ECDSA_P256_SHA256};
+use serde_json::{Value, json};
+use zeroize::Zeroizing;
+
+use super::connection::ConnectionArgs;
+use super::failure::{Exit, Failure, file_failure};
+use super::init::unix_now;
+use super::output::{Format, print_line, print_object, rfc3339, shell_word};
+use super::role::Role;
+use crate::access::principal::Identity;
+use crate::config::Config;
+use crate::init::offline::{self, OfflineError};
+
+/// Make identities: a private key and a certificate that says who.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Example:\n  fieldkeep cert issue app --tenant acme --role data --out identities"
+)]
+pub(crate) struct CertArgs {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Debug, Subcommand)]
+enum Verb {
+    /// Make a key pair and have its certificate signed
+    ///
+    /// Writes NAME.key (readable by its owner alone), NAME.pem and ca.pem. The private key is made here and never leaves
+    /// this machine. A certificate says only who; what the identity may do is its role.
+    #[command(after_help = "\
+Examples:
+  fieldkeep cert issue app --tenant acme --role data --out identities
+  fieldkeep cert issue admin --tenant default --out identities --config fk/fieldkeep.toml   (the service is stopped)")]
+    Issue(IssueArgs),
+}
+
+#[derive(Debug, Args)]
+struct IssueArgs {
+    /// The identity's name
+    name: String,
+    /// Its tenant
+    #[arg(long, default_value = "default")]
+    tenant: String,
+    /// The directory to write to; made if it is not there
+    #[arg(long, value_name = "DIR")]
+    out: PathBuf,
+    /// Give it this role too
+    #[arg(long)]
+    role: Option<Role>,
+    /// The certificate's life: a number and s, m, h or d; at most 365d
+    #[arg(long, default_value = "90d", value_parser = parse_ttl)]
+    ttl: Duration,
+    /// Sign without the service, which must be stopped: with the data directory of this configuration. So an admin
+    /// whose certificate has expired gets back in
+    #[arg(long, value_name = "FILE", conflicts_with = "role")]
+    config: Option<PathBuf>,
+    /// Replace the files if they exist
+    #[arg(long)]
+    force: bool,
+}
+
+const MAX_TTL_S: u64 = 365 * 86_400;
+
+fn parse_ttl(text: &str) -> Result<Duration, &'static str> {
+    const SHAPE: &str = "write it as a number and s, m, h or d, for example 90d";
+    let unit = text.chars().last().ok_or(SHAPE)?;
+    let unit_s = match unit {
+        's' => 1,
+        'm' => 60,
+        'h' => 3_600,
+        'd' => 86_400,
+        _ => return Err(SHAPE),
+    };
+    let number: u64 = text
+        .strip_suffix(unit)
+        .and_then(|number| number.parse().ok())
+        .ok_or(SHAPE)?;
+    match number.checked_mul(unit_s) {
+        Some(seconds @ 1..=MAX_TTL_S) => Ok(Duration::from_secs(seconds)),
+        _ => Err("it must be more than nothing and at most 365d"),
+    }
+}
+
+/// Runs the verb.
+pub(crate) async fn run(
+    args: CertArgs,
+    connection: &ConnectionArgs,
+    format: Format,
+) -> Result<(), Failure> {
+    let Verb::Issue(args) = args.verb;
+    let identity = Identity::new(parse_name(&args.tenant)?, parse_name(&args.name)?);
+    if args.name == "ca" {
+        return Err(
+            Failure::new(Exit::Usage, "an identity cannot be named `ca`")
+                .help("`ca.pem` is the CA's certificate"),
+        );
+    }
+    let report = match &args.config {
+        Some(config) => issue_offline(config, &args, &identity).await?,
+        None => issue_online(&args, &identity, connection).await?,
+    };
+    report.print(format)
+}
+
+fn parse_name(text: &str) -> Result<Name, Failure> {
+    let refused = |error| {
+        Failure::new(Exit::Usage, format_args!("`{text}` cannot be a name")).caused_by(&error)
+    };
+    Name::parse(text).map_err(refused)
+}
+
+async fn issue_online(
+    args: &IssueArgs,
+    identity: &Identity,
+    connection: &ConnectionArgs,
+) -> Result<Report, Failure> {
+    let key = args.out.join(format!("{}.key", args.name));
+    let certificate = args.out.join(format!("{}.pem", args.name));
+    let ca = args.out.join("ca.pem");
+    if let (false, Some(there)) = (
+        args.force,
+        [&key, &certificate].into_iter().find(|file| file.exists()),
+    ) {
+        return Err(already_there(there));
+    }
+    let client = connection.client()?;
+    fs::create_dir_all(&args.out)
+        .map_err(|error| file_failure("make the directory", &args.out, &error))?;
+    let (key_pem, csr_der) = make_key_and_csr()?;
+    let signed = issue(&client, identity.resource(), csr_der, args.ttl).await?;
+    write_file(&key, &key_pem, 0o600, args.force)?;
+    write_file(&certificate, &signed.certificate_pem, 0o644, args.force)?;
+    if fs::read(&ca).ok().as_deref() != Some(signed.ca_pem.as_bytes()) {
+        write_file(&ca, &signed.ca_pem, 0o644, args.force)?;
+    }
+    if let Some(role) = args.role {
+        grant(&client, identity.resource(), role).await?;
+    }
+    let ends = signed.expire_time.map(|time| time.seconds);
+    let (identity, role) = (identity.clone(), args.role.map(Role::as_str));
+    let address = connection.address().to_owned();
+    Ok(Report {
+        identity,
+        role,
+        key,
+        certificate,
+        ca,
+        ends,
+        address,
+        role_known: args.role.is_some(),
+    })
+}
+
+async fn issue_offline(
+    config: &Path,
+    args: &IssueArgs,
+    identity: &Identity,
+) -> Result<Report, Failure> {
+    let config = Config::load(config)
+        .map_err(|error| Failure::new(Exit::Failed, &error).caused_by(&error))?;
+    fs::create_dir_all(&args.out)
+        .map_err(|error| file_failure("make the directory", &args.out, &error))?;
+    let issued =
+        offline::issue_offline(&config, identity, args.ttl.as_secs(), &args.out, unix_now()).await;
+    let issued = issued.map_err(|error| {
+        let exit = match &error {
+            OfflineError::ServerRunning(_) | OfflineError::Occupied { .. } => Exit::Conflict,
+            OfflineError::Keystore(KeystoreError::TenantNotFound(_)) => Exit::NotFound,
+            _ => Exit::Failed,
+        };
+        Failure::new(exit, &error).caused_by(&error)
+    })?;
+    Ok(Report {
+        identity: identity.clone(),
+        role: issued.role.map(|role| role.as_str()),
+        key: issued.key,
+        certificate: issued.certificate,
+        ca: config.tls.ca,
+        ends: Some(issued.not_after),
+        address: format!("https://{}", config.listen.admin),
+        role_known: true,
+    })
+}
+
+/// A new private key, PEM, and a request for its certificate, DER.
+pub(crate) fn make_key_and_csr() -> Result<(Zeroizing<String>, Vec<u8>), Failure> {
+    let failed = |error: rcgen::Error| {
+        Failure::new(Exit::Failed, "cannot make a key pair").caused_by(&error)
+    };
+    let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).map_err(failed)?;
+    let request = CertificateParams::default()
+        .serialize_request(&key)
+        .map_err(failed)?;
+    Ok((Zeroizing::new(key.serialize_pem()), request.der().to_vec()))
+}
+
+/// Has a certificate signed by the service. `identity` is `tenants/{tenant}/identities/{name}`.
+pub(crate) async fn issue(
+    client: &Client,
+    identity: &str,
+    csr_der: Vec<u8>,
+    ttl: Duration,
+) -> Result<v1::IssueCertificateResponse, Failure> {
+    let doing = format!("cannot issue a certificate for `{identity}`");
+    client
+        .issue_certificate(csr_der, identity, ttl)
+        .await
+        .map_err(|error| Failure::from(error).while_doing(doing))
+}
+
+async fn grant(client: &Client, identity: &str, role: Role) -> Result<(), Failure> {
+    match client.roles().grant(identity, role.proto()).await {
+        Ok(_) => Ok(()),
+        // It has the role from before: the certificate is a renewal.
+        Err(error) if error.reason() == Some(reason::ALREADY_EXISTS) => Ok(()),
+        Err(error) => {
+            let role = role.as_str();
+            let what = format!(
+                "the certificate is issued, but `{identity}` did not get the role `{role}`"
+            );
+            Err(Failure::from(error).while_doing(what))
+        }
+    }
+}
+
+fn already_there(path: &Path) -> Failure {
+    Failure::new(
+        Exit::Conflict,
+        format_args!("`{}` exists already", path.display()),
+    )
+    .help("choose another --out, or replace it with --force")
+}
+
+/// Writes a file that is whole or not there.
+fn write_file(path: &Path, text: &str, mode: u32, replace: bool) -> Result<(), Failure> {
+    let failed = |error: &io::Error| file_failure("write", path, error);
+    let directory = path
+        .parent()
+        .filter(|parent| !parent.as_os_str().is_empty())
+        .unwrap_or(Path::new("."));
+    let mut file = tempfile::Builder::new()
+        .permissions(Permissions::from_mode(mode))
+        .tempfile_in(directory)
+        .map_err(|error| failed(&error))?;
+    file.write_all(text.as_bytes())
+        .and_then(|()| file.as_file().sync_all())
+        .map_err(|error| failed(&error))?;
+    if replace {
+        return file
+            .persist(path)
+            .map(drop)
+            .map_err(|error| failed(&error.error));
+    }
+    file.persist_noclobber(path)
+        .map(drop)
+        .map_err(|error| match error.error.kind() {
+            io::ErrorKind::AlreadyExists => already_there(path),
+            _ => failed(&error.error),
+        })
+}
+
+/// What was issued.
+struct Report {
+    identity: Identity,
+    role: Option<&'static str>,
+    /// Whether no role here means that there is none.
+    role_known: bool,
+    key: PathBuf,
+    certificate: PathBuf,
+    ca: PathBuf,
+    /// Unix seconds.
+    ends: Option<i64>,
+    address: String,
+}
+
+impl Report {
+    fn print(&self, format: Format) -> Result<(), Failure> {
+        let text = |path: &Path| path.display().to_string();
+        let ends = self.ends.map_or(Value::Null, rfc3339);
+        if format == Format::Json {
+            let object = json!({
+                "identity": self.identity.resource().as_ref(),
+                "role": self.role,
+                "key_file": text(&self.key),
+                "certificate_file": text(&self.certificate),
+                "ca_file": text(&self.ca),
+                "expire_time": ends,
+            });
+            return print_object(format, &object);
+        }
+        let role = self
+            .role
+            .map(|role| format!(", role {role}"))
+            .unwrap_or_default();
+        let ends = ends.as_str().unwrap_or("-");
+        print_line(format_args!(
+            "# {}{role}, until {ends}. To act as it:",
+            self.identity.resource()
+        ))?;
+        print_line(format_args!(
+            "export FIELDKEEP_ADDR={}",
+            shell_word(&self.address)
+        ))?;
+        for (variable, path) in [
+            ("CA", &self.ca),
+            ("CERT", &self.certificate),
+            ("KEY", &self.key),
+        ] {
+            let path = path.canonicalize().unwrap_or_else(|_| path.clone());
+            print_line(format_args!(
+                "export FIELDKEEP_{variable}={}",
+                shell_word(&text(&path))
+            ))?;
+        }
+        if self.role.is_some() {
+            return Ok(());
+        }
+        let (name, tenant) = (self.identity.name(), self.identity.tenant());
+        let unless = if self.role_known {
+            ""
+        } else {
+            " unless it has a role already,"
+        };
+        print_line(format_args!(
+            "#{unless} it may do nothing until: fieldkeep role grant {name} --tenant {tenant} --role data"
+        ))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lives_are_read_with_their_unit() {
+        assert_eq!(parse_ttl("90d"), Ok(Duration::from_secs(7_776_000)));
+        assert_eq!(parse_ttl("365d"), Ok(Duration::from_secs(31_536_000)));
+        assert_eq!(parse_ttl("1s"), Ok(Duration::from_secs(1)));
+        for wrong in [
+            "",
+            "90",
+            "d",
+            "-1d",
+            "0s",
+            "366d",
+            "99999999999999999999d",
+            "1é",
+        ] {
+            assert!(parse_ttl(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn private_keys_are_for_their_owner_alone_and_not_replaced_unasked() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("app.key");
+        write_file(&path, "one", 0o600, false).unwrap();
+        assert_eq!(path.metadata().unwrap().permissions().mode() & 0o777, 0o600);
+        assert!(write_file(&path, "two", 0o600, false).is_err());
+        write_file(&path, "two", 0o600, true).unwrap();
+        assert_eq!(fs::read_to_string(&path).unwrap(), "two");
+    }
+}

@@ -1,0 +1,52 @@
+//! `fieldkeep serve`: runs the service until it is told to stop.
+
+use std::path::PathBuf;
+
+use clap::Args;
+
+use super::failure::{Exit, Failure};
+use super::output::print_line;
+use super::signals::stop_signal;
+use crate::config::Config;
+use crate::server::Server;
+use crate::{hardening, telemetry};
+
+/// Run the service.
+///
+/// Logs go to standard error. When every listener is ready, one line on standard output says where:
+/// `ready data=ADDRESS admin=ADDRESS metrics=ADDRESS`. SIGTERM or Ctrl-C ends it after the running calls.
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  fieldkeep serve --config fk/fieldkeep.toml")]
+pub(crate) struct ServeArgs {
+    /// The configuration that `fieldkeep init` made
+    #[arg(long, value_name = "FILE")]
+    config: PathBuf,
+}
+
+/// Runs the verb.
+pub(crate) fn run(args: &ServeArgs) -> Result<(), Failure> {
+    let failed = |error: &dyn std::error::Error| Failure::new(Exit::Failed, error);
+    let config = Config::load(&args.config).map_err(|error| failed(&error).caused_by(&error))?;
+    let hardened = hardening::harden();
+    telemetry::init_logging(&config.log);
+    hardened.log();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build();
+    let runtime = runtime.map_err(|error| {
+        Failure::new(Exit::Failed, "cannot start the runtime").caused_by(&error)
+    })?;
+    runtime.block_on(async move {
+        // From here on a signal ends the service in order, also while it starts.
+        let stop = stop_signal()?;
+        let running = Server::start(config).map_err(|error| failed(&error).caused_by(&error))?;
+        let (data, admin, metrics) = (running.data, running.admin, running.metrics);
+        print_line(format_args!(
+            "ready data={data} admin={admin} metrics={metrics}"
+        ))?;
+        stop.await;
+        running
+            .shutdown()
+            .map_err(|error| failed(&error).caused_by(&error))
+    })
+}
