@@ -39,7 +39,9 @@ mod tests {
 
     /// HKDF-Extract (RFC 5869, section 2.2), which only the vectors need.
     fn extract(salt: &[u8], ikm: &[u8]) -> Vec<u8> {
-        hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, salt), ikm).as_ref().to_vec()
+        hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, salt), ikm)
+            .as_ref()
+            .to_vec()
     }
 
     /// Expands to a length known only at run time: whatever is shorter is a prefix.
@@ -58,7 +60,12 @@ mod tests {
                 continue;
             }
             let prk = extract(&test.salt, &test.ikm);
-            assert_eq!(expand_to(&prk, &test.info, test.size), test.okm.as_slice(), "{}", test.tc_id);
+            assert_eq!(
+                expand_to(&prk, &test.info, test.size),
+                test.okm.as_slice(),
+                "{}",
+                test.tc_id
+            );
             checked += 1;
         }
         assert!(checked >= 60, "only {checked} vectors apply");

@@ -115,7 +115,11 @@ impl KcXaes {
             .get_mut(start..)
             .ok_or(OpenError)
             .and_then(|data| open_in_place(&keys.gcm_key, nonce, aad, data));
-        out.truncate(if opened.is_ok() { start + plaintext_bytes } else { start });
+        out.truncate(if opened.is_ok() {
+            start + plaintext_bytes
+        } else {
+            start
+        });
         opened
     }
 
@@ -198,8 +202,10 @@ fn open_in_place(
     aad: &[u8],
     data: &mut [u8],
 ) -> Result<(), OpenError> {
-    let opened = gcm(gcm_key)
-        .and_then(|gcm| gcm.open_in_place(gcm_nonce(nonce), Aad::from(aad), data).map(|_| ()));
+    let opened = gcm(gcm_key).and_then(|gcm| {
+        gcm.open_in_place(gcm_nonce(nonce), Aad::from(aad), data)
+            .map(|_| ())
+    });
     opened.map_err(|_| {
         data.zeroize();
         OpenError

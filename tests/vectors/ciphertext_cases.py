@@ -138,7 +138,7 @@ def refuse_cases():
             case["text"] = text
         cases.append(case)
 
-    base = Sealed("refuse", plaintext=b"0123456789abcdefghi")
+    base = Sealed("refuse", plaintext=b"a plaintext longer than one commitment")
     good = base.ciphertext
     n_at, c_at, t_at, kc_at = 14, 38, len(good) - 48, len(good) - 32
     refuse_by_length(add, base, good)
@@ -160,7 +160,7 @@ def refuse_by_length(add, base, good):
     add("truncated_by_one", "commitment", base, good[:-1])
     add("truncated_by_16", "commitment", base, good[:-16])
     add("extended_by_one_zero", "commitment", base, good + b"\x00")
-    add("extended_by_itself", "commitment", base, good + good)
+    add("extended_by_itself", "tag", base, good + good)
     add("empty_plaintext_extended_by_one", "commitment", empty, empty.ciphertext + b"\x00")
     add("prefixed_by_one_zero", "magic", base, b"\x00" + good)
     long = Sealed("refuse_long", plaintext=bytes(65537))

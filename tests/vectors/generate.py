@@ -15,7 +15,7 @@ import sys
 sys.dont_write_bytecode = True  # The imports below lie beside this file; leave no cache there.
 
 from ciphertext_cases import open_cases, refuse_cases
-from second_format import seal_message
+from second_format import Refused, decode_text, open_ciphertext, seal_message
 from stored_cases import audit_vectors, record_vectors, wrap_vectors
 
 HERE = pathlib.Path(__file__).parent
@@ -36,6 +36,20 @@ def self_test():
         assert seal_message(bytes([byte]) * 32, nonce, aad, plaintext) == nonce + bytes.fromhex(answer)
 
 
+def check_ciphertexts(cases):
+    """Opens every case with the second implementation: each gives its plaintext or is refused for its reason."""
+    for case in cases["open"] + cases["refuse"]:
+        opener = [bytes.fromhex(case["dek"]), case["tenant"], bytes.fromhex(case["handle"])]
+        opener += [case["version"], case["field"], case["context"]]
+        try:
+            given = decode_text(case["text"]) if "text" in case else bytes.fromhex(case["ciphertext"])
+            outcome = open_ciphertext(*opener, given).hex()
+        except Refused as refused:
+            outcome = str(refused)
+        expected = case.get("reason", case.get("plaintext"))
+        assert outcome == expected, f"{case['name']}: {outcome} instead of {expected}"
+
+
 def main():
     self_test()
     files = {
@@ -44,6 +58,7 @@ def main():
         "record-v1.json": record_vectors(),
         "audit-context-v1.json": audit_vectors(),
     }
+    check_ciphertexts(files["ciphertext-v1.json"])
     differ = []
     for file_name, content in files.items():
         for kind, cases in content.items():

@@ -6,7 +6,9 @@ Of the `cryptography` package only AES-256 and AES-256-GCM are used. Not for use
 import base64
 import hashlib
 import hmac
+import re
 
+from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
@@ -74,6 +76,62 @@ def field_key(dek, tenant, handle, version, field, suite=1):
 
 def text_form(ciphertext):
     return "fk1:" + base64.urlsafe_b64encode(ciphertext).rstrip(b"=").decode()
+
+
+class Refused(Exception):
+    """Its text is the reason, as docs/ciphertext-format.md, section 11, names them."""
+
+
+NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}")
+
+
+def decode_text(text):
+    if not text.startswith("fk1:"):
+        raise Refused("text_prefix")
+    encoded = text[4:]
+    if not re.fullmatch(r"[A-Za-z0-9_-]+", encoded) or len(encoded) % 4 == 1:
+        raise Refused("text_encoding")
+    decoded = base64.urlsafe_b64decode(encoded + "=" * (-len(encoded) % 4))
+    if text_form(decoded) != text:
+        raise Refused("text_encoding")
+    return decoded
+
+
+def open_message(key, aad, message):
+    if len(message) < 72:
+        raise Refused("too_short")
+    nonce, sealed, commitment = message[:24], message[24:-32], message[-32:]
+    kx, kc = message_keys(key, nonce)
+    if not hmac.compare_digest(kc, commitment):
+        raise Refused("commitment")
+    try:
+        return AESGCM(kx).decrypt(nonce[12:], sealed, aad)
+    except InvalidTag:
+        raise Refused("tag") from None
+
+
+def open_ciphertext(dek, tenant, handle, version, field, context, ciphertext):
+    if not NAME.fullmatch(field):
+        raise Refused("field_name")
+    encoded = encode_context(context)
+    if len(context) > 16 or len(encoded) > 4096 or not all(NAME.fullmatch(name) for name in context):
+        raise Refused("context")
+    checks = [
+        ("too_short", len(ciphertext) >= 1),
+        ("magic", ciphertext[:1] == b"\xfe"),
+        ("too_short", len(ciphertext) >= 14),
+        ("unknown_suite", ciphertext[1:2] == b"\x01"),
+        ("version_zero", ciphertext[10:14] != bytes(4)),
+        ("too_short", len(ciphertext) >= 86),
+        ("too_long", len(ciphertext) <= 65_622),
+        ("wrong_handle", ciphertext[2:10] == handle),
+        ("wrong_version", ciphertext[10:14] == be32(version)),
+    ]
+    for reason, passed in checks:
+        if not passed:
+            raise Refused(reason)
+    key = field_key(dek, tenant, handle, version, field)
+    return open_message(key, ciphertext[:14] + encoded, ciphertext[14:])
 
 
 def wrap_context(case):

