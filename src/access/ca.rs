@@ -21,6 +21,8 @@ use zeroize::{Zeroize as _, Zeroizing};
 use super::principal::Identity;
 
 mod request;
+#[cfg(test)]
+mod tests;
 
 /// The store key of the CA's record.
 const RECORD_KEY: &str = "sys/ca";

@@ -202,3 +202,6 @@ fn identity_from_uri(uri: &str, trust_domain: &str) -> Result<Identity, Principa
     let parse = |text| Name::parse(text).map_err(|_| PrincipalError::Form);
     Ok(Identity::new(parse(tenant)?, parse(name)?))
 }
+
+#[cfg(test)]
+mod tests;
