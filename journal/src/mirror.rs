@@ -42,10 +42,10 @@ pub(crate) fn choose(outcomes: Vec<(PathBuf, Outcome)>) -> Result<Option<Choice>
             (Outcome::Damaged(_), None) => true,
             _ => false,
         });
-    if let Some(worst) = worst {
-        if let (dir, Outcome::Damaged(damage)) = behind.swap_remove(worst) {
-            return Err(damage.into_error(&dir));
-        }
+    if let Some(worst) = worst
+        && let (dir, Outcome::Damaged(damage)) = behind.swap_remove(worst)
+    {
+        return Err(damage.into_error(&dir));
     }
     let Some((dir, scan)) = chosen else {
         return Ok(None);

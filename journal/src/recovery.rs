@@ -95,7 +95,7 @@ pub(crate) fn recover(
 ) -> Result<Recovery, OpenError> {
     let largest = (HEADER_BYTES + frame_bytes(options.max_payload_bytes)) as u64;
     if options.segment_bytes < largest
-        || options.segment_bytes % 8 != 0
+        || !options.segment_bytes.is_multiple_of(8)
         || options.max_payload_bytes > u32::MAX as usize
     {
         return Err(OpenError::Options {
@@ -326,12 +326,15 @@ pub(crate) fn scan(disk: &dyn Disk, dir: &Path) -> Result<Outcome, OpenError> {
     }))
 }
 
+/// A segment's id and what is wrong with it.
+type Fault = (u64, DamageCause);
+
 /// Reads every header; with the first segment that is at fault, and why.
 fn read_headers(
     disk: &dyn Disk,
     dir: &Path,
     ids: &[u64],
-) -> Result<(Vec<SegmentHeader>, Option<(u64, DamageCause)>), OpenError> {
+) -> Result<(Vec<SegmentHeader>, Option<Fault>), OpenError> {
     let mut headers: Vec<SegmentHeader> = Vec::with_capacity(ids.len());
     let mut fault = None;
     let mut expected = ids.first().copied().unwrap_or_default();

@@ -65,6 +65,11 @@ impl Waiters {
         }
     }
 
+    #[cfg(test)]
+    pub(crate) fn pending(&self) -> usize {
+        lock(&self.hub.pending).wakers.len()
+    }
+
     /// The hub's task: spawn it once on the runtime whose tasks use this hub. It ends when the journal closes.
     pub fn run(&self) -> impl Future<Output = ()> + Send + 'static {
         let Waiters { shared, hub } = self.clone();

@@ -1,0 +1,157 @@
+//! Two directories: which is taken, what is repaired, when both are refused.
+
+use std::path::{Path, PathBuf};
+
+use super::{DIR, MIRROR, check_content, commit, mirrored, open, small};
+use crate::simulated::SimulatedDisk;
+use crate::{Disk, OpenError};
+
+fn segment(dir: &str, id: u64) -> PathBuf {
+    Path::new(dir).join(format!("{id:016x}.seg"))
+}
+
+/// A mirrored log of some segments, closed; with its last sequence.
+fn make_log() -> (SimulatedDisk, u64) {
+    let disk = SimulatedDisk::new();
+    let (journal, _) = open(&disk, mirrored()).unwrap();
+    let mut last = 0;
+    while journal.stats().segments < 4 {
+        last = commit(&journal, 2, 0);
+    }
+    drop(journal);
+    (disk, last)
+}
+
+fn remove_all(disk: &SimulatedDisk, dir: &str) {
+    disk.paths()
+        .iter()
+        .filter(|path| path.starts_with(dir))
+        .for_each(|path| disk.remove(path).unwrap());
+}
+
+/// Opens, and expects everything, in both directories, and that `repaired` is told of.
+fn expect_repaired(disk: &SimulatedDisk, last: u64, repaired: Option<&str>) {
+    let (journal, recovered) = open(disk, mirrored()).unwrap();
+    assert_eq!(
+        (recovered.next, recovered.repaired),
+        (last + 1, repaired.map(PathBuf::from))
+    );
+    check_content(&journal, 0);
+    assert_eq!(journal.verify().unwrap().frames, 2 * last);
+    let last = commit(&journal, 2, 0);
+    drop(journal);
+    // Each alone has it all.
+    for gone in [DIR, MIRROR] {
+        let disk = disk.fork();
+        remove_all(&disk, gone);
+        let (journal, recovered) = open(&disk, mirrored()).unwrap();
+        assert_eq!(
+            (recovered.next, recovered.repaired),
+            (last + 1, Some(PathBuf::from(gone)))
+        );
+        check_content(&journal, 0);
+    }
+}
+
+#[test]
+fn both_are_written_before_the_acknowledgement() {
+    let (disk, last) = make_log();
+    expect_repaired(&disk, last, None);
+}
+
+#[test]
+fn a_damaged_directory_is_repaired_from_the_other() {
+    for dir in [DIR, MIRROR] {
+        for id in 1..=4 {
+            let (disk, last) = make_log();
+            // Of a sealed segment, open reads the header only.
+            disk.tamper(&segment(dir, id), |bytes| {
+                bytes[if id == 4 { 80 } else { 20 }] ^= 1
+            });
+            expect_repaired(&disk, last, Some(dir));
+            let (disk, last) = make_log();
+            disk.remove(&segment(dir, id)).unwrap();
+            // A log without its first segment looks pruned; the headers are then copied all the same.
+            if id > 1 {
+                expect_repaired(&disk, last, Some(dir));
+            }
+        }
+    }
+}
+
+#[test]
+fn a_directory_that_is_behind_is_brought_up() {
+    for (ahead, dir) in [(DIR, MIRROR), (MIRROR, DIR)] {
+        let (disk, _) = make_log();
+        let stale = disk.fork();
+        let (journal, _) = open(&disk, mirrored()).unwrap();
+        let mut last = 0;
+        while journal.stats().segments < 7 {
+            last = commit(&journal, 2, 0);
+        }
+        drop(journal);
+        remove_all(&disk, dir);
+        for path in stale.paths().iter().filter(|path| path.starts_with(dir)) {
+            disk.tamper(path, |bytes| *bytes = stale.bytes(path));
+        }
+        expect_repaired(&disk, last, Some(dir));
+        // A stale directory is not taken when the other one is damaged, since it lacks what that one had.
+        disk.tamper(&segment(ahead, 7), |bytes| bytes[80] ^= 1);
+        remove_all(&disk, dir);
+        for path in stale.paths().iter().filter(|path| path.starts_with(dir)) {
+            disk.tamper(path, |bytes| *bytes = stale.bytes(path));
+        }
+        let refused = open(&disk, mirrored()).err().unwrap();
+        assert!(
+            matches!(&refused, OpenError::Damaged { path, .. } if path == Path::new(ahead)),
+            "{refused}"
+        );
+    }
+}
+
+#[test]
+fn both_damaged_is_refused() {
+    let (disk, _) = make_log();
+    disk.tamper(&segment(DIR, 4), |bytes| bytes[80] ^= 1);
+    disk.tamper(&segment(MIRROR, 2), |bytes| bytes[20] ^= 1);
+    assert!(matches!(
+        open(&disk, mirrored()),
+        Err(OpenError::Damaged { .. })
+    ));
+}
+
+#[test]
+fn a_mirror_is_made_for_a_log_that_had_none_and_pruned_with_it() {
+    let disk = SimulatedDisk::new();
+    let (journal, _) = open(&disk, small()).unwrap();
+    let mut last = 0;
+    while journal.stats().segments < 4 {
+        last = commit(&journal, 1, 0);
+    }
+    drop(journal);
+    expect_repaired(&disk, last, Some(MIRROR));
+    let (journal, _) = open(&disk, mirrored()).unwrap();
+    assert!(journal.prune_before(u64::MAX).unwrap() > 0);
+    let first = journal.first();
+    drop(journal);
+    remove_all(&disk, DIR);
+    let (journal, recovered) = open(&disk, mirrored()).unwrap();
+    assert_eq!(recovered.first, first);
+    check_content(&journal, 0);
+}
+
+#[test]
+fn the_log_of_another_journal_is_not_overwritten() {
+    let (disk, _) = make_log();
+    let (other, _) = make_log();
+    remove_all(&disk, MIRROR);
+    for path in other.paths().iter().filter(|path| path.starts_with(MIRROR)) {
+        disk.tamper(path, |bytes| *bytes = other.bytes(path));
+    }
+    let before = disk.bytes(&segment(MIRROR, 4));
+    assert!(matches!(
+        open(&disk, mirrored()),
+        Err(OpenError::ForeignMirror { .. })
+    ));
+    assert_eq!(disk.bytes(&segment(MIRROR, 4)), before);
+}
