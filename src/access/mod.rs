@@ -32,6 +32,9 @@ use self::{
 /// The most roles of one page of [`Access::list`], and of one read while loading.
 pub const MAX_PAGE: usize = 1000;
 
+/// A generation that no record has: they count from 1.
+const NO_GENERATION: u64 = 0;
+
 /// The roles of all identities. A clone is the same set of roles.
 #[derive(Clone)]
 pub struct Access {
@@ -252,23 +255,30 @@ impl Inner {
         now: u64,
     ) -> Result<Changed<()>, AccessError> {
         let _writer = self.writer.lock().await;
-        if self.current.load().is_last_admin(identity.resource()) {
-            return Err(AccessError::LastAdmin {
-                identity: Arc::clone(identity.resource()),
-            });
-        }
         let key = role_key(&identity);
-        let Some(record) = self.keystore.system_record(&key).await? else {
-            return Err(AccessError::IdentityNotFound {
-                identity: Arc::clone(identity.resource()),
-            });
+        let resource = Arc::clone(identity.resource());
+        let record = self.keystore.system_record(&key).await?;
+        let (expected, refusal) = match record {
+            Some(_) if self.current.load().is_last_admin(&resource) => (
+                NO_GENERATION,
+                Some(AccessError::LastAdmin { identity: resource }),
+            ),
+            Some(record) => (record.generation, None),
+            None => (
+                NO_GENERATION,
+                Some(AccessError::IdentityNotFound { identity: resource }),
+            ),
         };
+        // A refused revocation goes to the keystore too: it may be the repetition of one that succeeded.
         let outcome = self
             .keystore
-            .change_system_record(&key, Some(record.generation), None, operation, now)
+            .change_system_record(&key, Some(expected), None, operation, now)
             .await;
         self.publish(&identity).await?;
-        Ok(outcome?)
+        match (outcome, refusal) {
+            (Err(KeystoreError::Conflict { .. }), Some(refusal)) => Err(refusal),
+            (outcome, _) => Ok(outcome?),
+        }
     }
 
     /// Publishes what the store holds for `identity`, whatever the outcome of the change was, and returns it.

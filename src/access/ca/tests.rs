@@ -27,16 +27,28 @@ struct Fixture {
 fn operation() -> Operation {
     let mut id = [0; 16];
     random::fill(&mut id).unwrap();
-    Operation { id, fingerprint: [1; 32] }
+    Operation {
+        id,
+        fingerprint: [1; 32],
+    }
 }
 
 async fn fixture() -> Fixture {
     let dir = TempDir::new().unwrap();
     let root = KeyFile::create(dir.path().join("root.key")).unwrap();
-    let keystore = Keystore::init(Arc::new(MemoryStore::new()), &root, NOW).await.unwrap();
-    let made = Ca::make(&keystore, "fieldkeep", operation(), NOW).await.unwrap();
+    let keystore = Keystore::init(Arc::new(MemoryStore::new()), &root, NOW)
+        .await
+        .unwrap();
+    let made = Ca::make(&keystore, "fieldkeep", operation(), NOW)
+        .await
+        .unwrap();
     assert_eq!(made.changes.len(), 1);
-    Fixture { _dir: dir, keystore, root, ca: made.value }
+    Fixture {
+        _dir: dir,
+        keystore,
+        root,
+        ca: made.value,
+    }
 }
 
 fn app() -> Identity {
@@ -48,7 +60,11 @@ fn der(pem: &str) -> CertificateDer<'static> {
 }
 
 fn request(key: &KeyPair) -> Vec<u8> {
-    CertificateParams::default().serialize_request(key).unwrap().der().to_vec()
+    CertificateParams::default()
+        .serialize_request(key)
+        .unwrap()
+        .der()
+        .to_vec()
 }
 
 fn roots(ca: &Ca) -> Arc<RootCertStore> {
@@ -58,7 +74,9 @@ fn roots(ca: &Ca) -> Arc<RootCertStore> {
 }
 
 fn client_verifier(ca: &Ca) -> Arc<dyn ClientCertVerifier> {
-    WebPkiClientVerifier::builder_with_provider(roots(ca), Arc::new(default_provider())).build().unwrap()
+    WebPkiClientVerifier::builder_with_provider(roots(ca), Arc::new(default_provider()))
+        .build()
+        .unwrap()
 }
 
 fn at(unix_s: u64) -> UnixTime {
@@ -66,7 +84,9 @@ fn at(unix_s: u64) -> UnixTime {
 }
 
 fn accepts(ca: &Ca, certificate: &CertificateDer<'_>, now: u64) -> bool {
-    client_verifier(ca).verify_client_cert(certificate, &[], at(now)).is_ok()
+    client_verifier(ca)
+        .verify_client_cert(certificate, &[], at(now))
+        .is_ok()
 }
 
 fn problem(ca: &Ca, csr: &[u8]) -> String {
@@ -76,7 +96,11 @@ fn problem(ca: &Ca, csr: &[u8]) -> String {
 #[tokio::test]
 async fn an_issued_certificate_verifies_and_names_the_identity() {
     let fixture = fixture().await;
-    for algorithm in [&PKCS_ECDSA_P256_SHA256, &PKCS_ECDSA_P384_SHA384, &PKCS_ED25519] {
+    for algorithm in [
+        &PKCS_ECDSA_P256_SHA256,
+        &PKCS_ECDSA_P384_SHA384,
+        &PKCS_ED25519,
+    ] {
         let key = KeyPair::generate_for(algorithm).unwrap();
         let issued = fixture.ca.issue(&request(&key), &app(), 3600, NOW).unwrap();
         let certificate = der(&issued.certificate_pem);
@@ -87,7 +111,10 @@ async fn an_issued_certificate_verifies_and_names_the_identity() {
         assert_eq!(issued.not_after, principal.not_after);
         assert_eq!(der(&issued.ca_pem), *fixture.ca.certificate());
         let (_, parsed) = x509_parser::parse_x509_certificate(&certificate).unwrap();
-        assert_eq!(parsed.public_key().subject_public_key.data.as_ref(), key.public_key_raw());
+        assert_eq!(
+            parsed.public_key().subject_public_key.data.as_ref(),
+            key.public_key_raw()
+        );
     }
 }
 
@@ -96,9 +123,12 @@ async fn a_certificate_is_refused_outside_of_its_time() {
     let fixture = fixture().await;
     let made = fixture.ca.make_identity(&app(), 3600, NOW).unwrap();
     let certificate = der(&made.certificate_pem);
-    for (time, accepted) in
-        [(NOW - 301, false), (NOW - 300, true), (NOW + 3600, true), (NOW + 3601, false)]
-    {
+    for (time, accepted) in [
+        (NOW - 301, false),
+        (NOW - 300, true),
+        (NOW + 3600, true),
+        (NOW + 3601, false),
+    ] {
         assert_eq!(accepts(&fixture.ca, &certificate, time), accepted, "{time}");
     }
 }
@@ -121,7 +151,9 @@ async fn a_clients_certificate_cannot_sign_another() {
     let admin = "spiffe://fieldkeep/tenant/default/admin";
     params.subject_alt_names = vec![SanType::URI(admin.try_into().unwrap())];
     params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
-    let forged = params.signed_by(&KeyPair::generate().unwrap(), &issuer).unwrap();
+    let forged = params
+        .signed_by(&KeyPair::generate().unwrap(), &issuer)
+        .unwrap();
     let chain = [der(&made.certificate_pem)];
     let verdict = client_verifier(&fixture.ca).verify_client_cert(forged.der(), &chain, at(NOW));
     assert!(verdict.is_err());
@@ -131,12 +163,17 @@ async fn a_clients_certificate_cannot_sign_another() {
 async fn server_and_client_certificates_do_not_serve_as_each_other() {
     let fixture = fixture().await;
     let names = ["localhost", "127.0.0.1", "::1", "kms.example.org"].map(str::to_owned);
-    let server = fixture.ca.make_server_certificate(&names, MAX_TTL_S, NOW).unwrap();
+    let server = fixture
+        .ca
+        .make_server_certificate(&names, MAX_TTL_S, NOW)
+        .unwrap();
     let client = fixture.ca.make_identity(&app(), 3600, NOW).unwrap();
-    let verifier =
-        WebPkiServerVerifier::builder_with_provider(roots(&fixture.ca), Arc::new(default_provider()))
-            .build()
-            .unwrap();
+    let verifier = WebPkiServerVerifier::builder_with_provider(
+        roots(&fixture.ca),
+        Arc::new(default_provider()),
+    )
+    .build()
+    .unwrap();
     let check = |pem: &str, name: &str| {
         let name = ServerName::try_from(name.to_owned()).unwrap();
         verifier.verify_server_cert(&der(pem), &[], &name, &[], at(NOW + 1))
@@ -190,7 +227,10 @@ async fn a_request_with_another_key_in_it_is_refused() {
     let fixture = fixture().await;
     let (mine, other) = (KeyPair::generate().unwrap(), KeyPair::generate().unwrap());
     let mut csr = request(&mine);
-    let at = csr.windows(65).position(|window| window == mine.public_key_raw()).unwrap();
+    let at = csr
+        .windows(65)
+        .position(|window| window == mine.public_key_raw())
+        .unwrap();
     csr[at..at + 65].copy_from_slice(other.public_key_raw());
     assert!(problem(&fixture.ca, &csr).contains("not signed"));
 }
@@ -200,21 +240,36 @@ async fn lives_out_of_range_are_refused_and_none_outlives_the_ca() {
     let fixture = fixture().await;
     let csr = request(&KeyPair::generate().unwrap());
     let issue = |ttl, now| fixture.ca.issue(&csr, &app(), ttl, now);
-    assert!(matches!(issue(MAX_TTL_S + 1, NOW), Err(CaError::Ttl { .. })));
+    assert!(matches!(
+        issue(MAX_TTL_S + 1, NOW),
+        Err(CaError::Ttl { .. })
+    ));
     assert!(matches!(issue(u64::MAX, NOW), Err(CaError::Ttl { .. })));
     let seconds_of = |ttl| issue(ttl, NOW).unwrap().not_after - i64::try_from(NOW).unwrap();
     assert_eq!(seconds_of(0), i64::try_from(DEFAULT_TTL_S).unwrap());
     assert_eq!(seconds_of(MAX_TTL_S), i64::try_from(MAX_TTL_S).unwrap());
     let end = NOW + CA_TTL_S;
-    assert_eq!(issue(3600, end - 60).unwrap().not_after, i64::try_from(end).unwrap());
+    assert_eq!(
+        issue(3600, end - 60).unwrap().not_after,
+        i64::try_from(end).unwrap()
+    );
     assert!(matches!(issue(3600, end), Err(CaError::Expired)));
 }
 
 #[tokio::test]
 async fn server_names_are_checked() {
     let fixture = fixture().await;
-    for name in ["", "a b", "*.example.org", "http://x", "ex_ample/", "1.2.3.4/8"] {
-        let made = fixture.ca.make_server_certificate(&[name.to_owned()], 60, NOW);
+    for name in [
+        "",
+        "a b",
+        "*.example.org",
+        "http://x",
+        "ex_ample/",
+        "1.2.3.4/8",
+    ] {
+        let made = fixture
+            .ca
+            .make_server_certificate(&[name.to_owned()], 60, NOW);
         assert!(matches!(made, Err(CaError::ServerName { .. })), "{name:?}");
     }
 }
@@ -238,16 +293,26 @@ async fn the_ca_opens_again_and_its_key_is_not_in_the_store() {
     let fixture = fixture().await;
     let made = fixture.ca.make_identity(&app(), 3600, NOW).unwrap();
     let store = Arc::clone(fixture.keystore.store());
-    let again = Keystore::open(Arc::clone(&store), &fixture.root, CacheOptions::default()).await.unwrap();
+    let again = Keystore::open(Arc::clone(&store), &fixture.root, CacheOptions::default())
+        .await
+        .unwrap();
     let ca = Ca::open(&again).await.unwrap();
     assert!(accepts(&ca, &der(&made.certificate_pem), NOW));
     ca.check_trust_domain("fieldkeep").unwrap();
     let message = ca.check_trust_domain("other").unwrap_err().to_string();
-    assert!(message.contains("`other`") && message.contains("`fieldkeep`"), "{message}");
+    assert!(
+        message.contains("`other`") && message.contains("`fieldkeep`"),
+        "{message}"
+    );
 
     let key = fixture.ca.key.0.serialized_der();
     for (_, record) in store.scan(b"", None, 1000).await.unwrap() {
-        assert!(!record.value.windows(32).any(|window| key.windows(32).any(|part| part == window)));
+        assert!(
+            !record
+                .value
+                .windows(32)
+                .any(|window| key.windows(32).any(|part| part == window))
+        );
     }
 }
 
@@ -255,14 +320,23 @@ async fn the_ca_opens_again_and_its_key_is_not_in_the_store() {
 async fn a_store_has_one_ca() {
     let fixture = fixture().await;
     let second = Ca::make(&fixture.keystore, "fieldkeep", operation(), NOW).await;
-    assert!(matches!(second, Err(CaError::Keystore(KeystoreError::Conflict { .. }))));
+    assert!(matches!(
+        second,
+        Err(CaError::Keystore(KeystoreError::Conflict { .. }))
+    ));
 }
 
 #[tokio::test]
 async fn a_store_without_a_ca_says_so() {
     let dir = TempDir::new().unwrap();
     let root = KeyFile::create(dir.path().join("root.key")).unwrap();
-    let keystore = Keystore::init(Arc::new(MemoryStore::new()), &root, NOW).await.unwrap();
-    let Err(error) = Ca::open(&keystore).await else { panic!("there is none") };
-    assert!(matches!(error, CaError::NotInitialised) && error.to_string().contains("fieldkeep init"));
+    let keystore = Keystore::init(Arc::new(MemoryStore::new()), &root, NOW)
+        .await
+        .unwrap();
+    let Err(error) = Ca::open(&keystore).await else {
+        panic!("there is none")
+    };
+    assert!(
+        matches!(error, CaError::NotInitialised) && error.to_string().contains("fieldkeep init")
+    );
 }

@@ -32,7 +32,10 @@ fn one_spiffe_uri_names_the_principal() {
     assert_eq!(principal.tenant.as_str(), "acme");
     assert_eq!(principal.name.as_str(), "app-1");
     assert_eq!(principal.resource.as_ref(), "tenants/acme/identities/app-1");
-    assert_eq!(principal.not_after, date_time_ymd(2031, 2, 3).unix_timestamp());
+    assert_eq!(
+        principal.not_after,
+        date_time_ymd(2031, 2, 3).unix_timestamp()
+    );
     assert_eq!(principal.identity().spiffe_uri("fieldkeep"), GOOD);
 }
 
@@ -64,7 +67,11 @@ fn uris_of_another_form_are_refused() {
         "https://fieldkeep/tenant/acme/app",
         &long,
     ] {
-        assert_eq!(refusal(&certificate(vec![uri(text)])), PrincipalError::Form, "{text:?}");
+        assert_eq!(
+            refusal(&certificate(vec![uri(text)])),
+            PrincipalError::Form,
+            "{text:?}"
+        );
     }
 }
 
@@ -78,10 +85,17 @@ fn another_trust_domain_is_refused() {
         "spiffe://user@fieldkeep/tenant/acme/app",
         "spiffe:///tenant/acme/app",
     ] {
-        assert_eq!(refusal(&certificate(vec![uri(text)])), PrincipalError::TrustDomain, "{text:?}");
+        assert_eq!(
+            refusal(&certificate(vec![uri(text)])),
+            PrincipalError::TrustDomain,
+            "{text:?}"
+        );
     }
     let der = certificate(vec![uri(GOOD)]);
-    assert_eq!(principal_from_certificate(&der, "other").unwrap_err(), PrincipalError::TrustDomain);
+    assert_eq!(
+        principal_from_certificate(&der, "other").unwrap_err(),
+        PrincipalError::TrustDomain
+    );
 }
 
 #[test]
@@ -97,7 +111,11 @@ fn any_number_of_names_but_one_is_refused() {
         vec![uri(GOOD), dns()],
         vec![dns(), uri(GOOD)],
     ] {
-        assert_eq!(refusal(&certificate(names.clone())), PrincipalError::NotOneUri, "{names:?}");
+        assert_eq!(
+            refusal(&certificate(names.clone())),
+            PrincipalError::NotOneUri,
+            "{names:?}"
+        );
     }
 }
 
@@ -105,13 +123,22 @@ fn any_number_of_names_but_one_is_refused() {
 fn a_second_extension_of_names_is_refused() {
     // SubjectAltName ::= SEQUENCE OF [6] IA5String
     let other = "spiffe://fieldkeep/tenant/acme/admin";
-    let mut content = vec![0x30, u8::try_from(other.len()).unwrap() + 2, 0x86, u8::try_from(other.len()).unwrap()];
+    let mut content = vec![
+        0x30,
+        u8::try_from(other.len()).unwrap() + 2,
+        0x86,
+        u8::try_from(other.len()).unwrap(),
+    ];
     content.extend(other.as_bytes());
     let der = signed(|params| {
         params.subject_alt_names = vec![uri(GOOD)];
-        params.custom_extensions = vec![CustomExtension::from_oid_content(&[2, 5, 29, 17], content)];
+        params.custom_extensions =
+            vec![CustomExtension::from_oid_content(&[2, 5, 29, 17], content)];
     });
-    assert!(matches!(refusal(&der), PrincipalError::NotOneUri | PrincipalError::Malformed));
+    assert!(matches!(
+        refusal(&der),
+        PrincipalError::NotOneUri | PrincipalError::Malformed
+    ));
 }
 
 #[test]
@@ -125,7 +152,11 @@ fn the_certificate_of_a_ca_is_refused() {
 
 #[test]
 fn the_subject_names_nobody() {
-    let der = signed(|params| params.distinguished_name.push(rcgen::DnType::CommonName, GOOD));
+    let der = signed(|params| {
+        params
+            .distinguished_name
+            .push(rcgen::DnType::CommonName, GOOD)
+    });
     assert_eq!(refusal(&der), PrincipalError::NotOneUri);
 }
 
@@ -133,12 +164,19 @@ fn the_subject_names_nobody() {
 fn truncated_extended_and_other_bytes_are_refused() {
     let der = certificate(vec![uri(GOOD)]);
     for length in 0..der.len() {
-        assert_eq!(refusal(&der[..length]), PrincipalError::Malformed, "{length} bytes");
+        assert_eq!(
+            refusal(&der[..length]),
+            PrincipalError::Malformed,
+            "{length} bytes"
+        );
     }
     let mut extended = der.clone();
     extended.push(0);
     assert_eq!(refusal(&extended), PrincipalError::Malformed);
-    assert_eq!(refusal(b"-----BEGIN CERTIFICATE-----"), PrincipalError::Malformed);
+    assert_eq!(
+        refusal(b"-----BEGIN CERTIFICATE-----"),
+        PrincipalError::Malformed
+    );
 }
 
 #[test]
@@ -159,7 +197,10 @@ fn identities_have_a_long_and_a_short_form() {
     let own = Name::parse("acme").unwrap();
     let parse = |text: &str| Identity::parse(text, &own).map(|identity| identity.to_string());
     assert_eq!(parse("app").unwrap(), "tenants/acme/identities/app");
-    assert_eq!(parse("tenants/default/identities/app").unwrap(), "tenants/default/identities/app");
+    assert_eq!(
+        parse("tenants/default/identities/app").unwrap(),
+        "tenants/default/identities/app"
+    );
     for text in [
         "",
         "App",
