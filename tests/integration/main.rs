@@ -1,2 +1,19 @@
-//! p
-fn main(){}
+//! The real binary, over real mutual TLS, in a temporary directory of each test's own.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "tests"
+)]
+
+mod access;
+mod audit;
+mod ciphertexts;
+mod command_line;
+mod directory;
+mod fixture;
+mod lifecycle;
+mod limits;
+mod readme;
+mod transport;

@@ -57,9 +57,16 @@ impl Home {
 
     /// The same with more arguments to `init`.
     pub fn make_with(arguments: &[&str]) -> Self {
-        let home = Self {
-            temporary: TempDir::new().expect("a temporary directory"),
-        };
+        Self::make_at(TempDir::new().expect("a temporary directory"), arguments)
+    }
+
+    /// The same below a folder of the caller's, a small file system for example.
+    pub fn make_in(folder: &Path) -> Self {
+        Self::make_at(TempDir::new_in(folder).expect("a temporary directory"), &[])
+    }
+
+    fn make_at(temporary: TempDir, arguments: &[&str]) -> Self {
+        let home = Self { temporary };
         let output = Command::new(binary())
             .arg("init")
             .arg("--dir")
