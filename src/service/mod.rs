@@ -1,1 +1,230 @@
-//! Being written.
+//! What the service does, whatever transport asks for it.
+//!
+//! Every call goes through [`Service::perform`]: authorize, run, audit, check the rights again, reply. It is the only
+//! way to a key: the keystore is inside a [`vault::Vault`] that opens only with a [`perform::Permit`], and only
+//! `perform` can make a permit or a [`perform::Reply`].
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use fieldkeep_journal::Waiters;
+use tokio::sync::{Notify, Semaphore};
+
+use crate::access::Access;
+use crate::access::ca::Ca;
+use crate::audit::AuditLog;
+use crate::service::call::RequestIds;
+use crate::service::failure::Failure;
+use crate::service::vault::Vault;
+
+pub mod access;
+pub mod batch;
+pub mod call;
+mod errors;
+pub mod failure;
+pub mod field;
+pub mod keys;
+pub mod operation;
+pub mod perform;
+pub mod record;
+pub mod reencrypt;
+pub mod resource;
+pub mod system;
+#[cfg(test)]
+mod tests;
+pub mod vault;
+
+/// Bytes of a batch above which its work leaves the runtime's thread.
+pub const OFFLOAD_BYTES: usize = 64 * 1024;
+/// Batches that may be at work off the runtime threads, or wait for that, at once. More wait before they take memory.
+const OFFLOADED_BATCHES: usize = 64;
+
+/// Where the time comes from; a parameter, so that tests can set it.
+pub trait Clock: Send + Sync + 'static {
+    /// Microseconds since the Unix epoch.
+    fn now_us(&self) -> u64;
+}
+
+/// The system's clock.
+#[derive(Debug, Clone, Copy)]
+pub struct SystemClock;
+
+impl Clock for SystemClock {
+    fn now_us(&self) -> u64 {
+        let elapsed = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        u64::try_from(elapsed.as_micros()).unwrap_or(u64::MAX)
+    }
+}
+
+/// Bounds on what one call may ask for.
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    /// The longest plaintext of a field, bytes.
+    pub field_bytes: usize,
+    /// The longest reply, as an encoded message, bytes.
+    pub reply_bytes: usize,
+    /// The most items of a batch.
+    pub batch_items: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            field_bytes: fieldkeep_crypto::ciphertext::MAX_PLAINTEXT_BYTES,
+            reply_bytes: 16 * 1024 * 1024 - 64 * 1024,
+            batch_items: 10_000,
+        }
+    }
+}
+
+/// The parts that a service is made of.
+pub struct Parts {
+    /// The keys, behind their permit.
+    pub vault: Vault,
+    /// The roles.
+    pub access: Access,
+    /// The audit trail.
+    pub audit: AuditLog,
+    /// The CA of client identities.
+    pub ca: Ca,
+    /// Bounds on one call.
+    pub limits: Limits,
+    /// The time.
+    pub clock: Arc<dyn Clock>,
+    /// What status calls say about this process.
+    pub about: system::About,
+}
+
+/// What all runtimes share.
+pub struct Core {
+    vault: Vault,
+    access: Access,
+    audit: AuditLog,
+    ca: Ca,
+    limits: Limits,
+    clock: Arc<dyn Clock>,
+    about: system::About,
+    request_ids: RequestIds,
+    offloaded: Semaphore,
+    audit_down: AtomicBool,
+    draining: AtomicBool,
+    state_changed: Notify,
+}
+
+impl std::fmt::Debug for Core {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Core").finish_non_exhaustive()
+    }
+}
+
+/// The service as one runtime sees it: the shared parts, and that runtime's hub of calls that wait for the audit trail.
+#[derive(Clone)]
+pub struct Service {
+    core: Arc<Core>,
+    waiters: Waiters,
+}
+
+impl Core {
+    /// Puts the parts together.
+    ///
+    /// # Errors
+    /// If the operating system has no random numbers.
+    pub fn new(parts: Parts) -> Result<Arc<Self>, Failure> {
+        let Parts { vault, access, audit, ca, limits, clock, about } = parts;
+        Ok(Arc::new(Self {
+            vault,
+            access,
+            audit,
+            ca,
+            limits,
+            clock,
+            about,
+            request_ids: RequestIds::make()?,
+            offloaded: Semaphore::new(OFFLOADED_BATCHES),
+            audit_down: AtomicBool::new(false),
+            draining: AtomicBool::new(false),
+            state_changed: Notify::new(),
+        }))
+    }
+
+    /// The service for one runtime, with the future of its hub, which must be spawned there.
+    pub fn on_runtime(self: &Arc<Self>) -> (Service, impl Future<Output = ()> + Send + 'static) {
+        let waiters = self.audit.journal().waiters();
+        let hub = waiters.clone();
+        (Service { core: Arc::clone(self), waiters }, async move { hub.run().await })
+    }
+
+    /// Whether calls are served: the audit trail can be written and no shutdown has begun.
+    pub fn is_serving(&self) -> bool {
+        !self.audit_down.load(Ordering::Acquire) && !self.draining.load(Ordering::Acquire)
+    }
+
+    /// Resolves after [`Core::is_serving`] may have changed.
+    pub async fn state_changed(&self) {
+        self.state_changed.notified().await;
+    }
+
+    /// From now on new calls are refused with `SHUTTING_DOWN`.
+    pub fn start_draining(&self) {
+        self.draining.store(true, Ordering::Release);
+        self.state_changed.notify_one();
+    }
+
+    fn set_audit_down(&self, down: bool) {
+        if self.audit_down.swap(down, Ordering::AcqRel) != down {
+            self.state_changed.notify_one();
+        }
+    }
+
+    /// Where request ids come from.
+    #[must_use]
+    pub fn request_ids(&self) -> &RequestIds {
+        &self.request_ids
+    }
+
+    /// Bounds on one call.
+    #[must_use]
+    pub fn limits(&self) -> &Limits {
+        &self.limits
+    }
+
+    /// The audit trail, for its metrics and its end.
+    #[must_use]
+    pub fn audit(&self) -> &AuditLog {
+        &self.audit
+    }
+}
+
+impl Service {
+    /// What all runtimes share.
+    #[must_use]
+    pub fn core(&self) -> &Arc<Core> {
+        &self.core
+    }
+
+    /// Runs `work`, which handles `bytes` bytes: here if they are few, otherwise on this runtime's pool of blocking
+    /// threads, so that other calls of this runtime go on meanwhile.
+    ///
+    /// # Errors
+    /// [`Failure::Internal`] if the work did not end.
+    pub async fn offload<T: Send + 'static>(
+        &self,
+        bytes: usize,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<T, Failure> {
+        offload(&self.core, bytes, work).await
+    }
+}
+
+async fn offload<T: Send + 'static>(
+    core: &Core,
+    bytes: usize,
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, Failure> {
+    if bytes <= OFFLOAD_BYTES {
+        return Ok(work());
+    }
+    let _place = core.offloaded.acquire().await.map_err(Failure::internal)?;
+    tokio::task::spawn_blocking(work).await.map_err(Failure::internal)
+}

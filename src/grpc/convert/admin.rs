@@ -1,0 +1,312 @@
+//! The messages of administration.
+
+use bytes::Bytes;
+use fieldkeep_crypto::ciphertext::Suite as DomainSuite;
+use fieldkeep_crypto::names::Name;
+use fieldkeep_keystore::info::{KeyInfo, TenantInfo, VersionInfo};
+use fieldkeep_proto::v1::{
+    AuditEntry, AuditRecord, CreateKeyRequest, CreateTenantRequest, GetKeyRequest, GetStatusResponse,
+    GrantRoleRequest, IssueCertificateRequest, IssueCertificateResponse, Key, KeyState, KeyVersion, KeyVersionState,
+    ListKeysRequest, ListKeysResponse, ListRecordsRequest, ListRecordsResponse, ListRolesRequest, ListRolesResponse,
+    ListTenantsRequest, ListTenantsResponse, RevokeRoleRequest, Role, RoleBinding, RotateKeyRequest, Suite, Tenant,
+};
+use prost::Message;
+use prost_types::Timestamp;
+
+use super::{key_name, page, parent, tenant_name, token};
+use crate::access;
+use crate::access::ca::Issued;
+use crate::service::access::{GrantRole, IdentityName, IssueCertificate, ListRoles, RevokeRole};
+use crate::service::failure::Failure;
+use crate::service::keys::{
+    ChangeState, CreateKey, CreateTenant, DescribeKey, ListKeys, ListTenants, Listed, RotateKey,
+};
+use crate::service::operation::Repeatable;
+use crate::service::resource::{KeyName, key_resource, tenant_resource};
+use crate::service::system::{ListRecords, Status};
+
+/// What a CreateTenant asks for.
+///
+/// # Errors
+/// The part that is not valid; so for every request of this module.
+pub fn create_tenant(request: CreateTenantRequest) -> Result<CreateTenant, Failure> {
+    Ok(CreateTenant {
+        tenant: tenant_name("name", &request.name)?,
+        request: repeatable(&request.request_id, &request)?,
+    })
+}
+
+/// What a ListTenants asks for.
+///
+/// # Errors
+/// As [`create_tenant`].
+pub fn list_tenants(request: ListTenantsRequest) -> Result<ListTenants, Failure> {
+    Ok(ListTenants { page: page(request.page_size, &request.page_token)? })
+}
+
+/// A tenant.
+#[must_use]
+pub fn tenant(info: TenantInfo) -> Tenant {
+    Tenant {
+        name: tenant_resource(info.name.as_str()),
+        create_time: timestamp(info.created),
+        kek_version: info.kek_version,
+    }
+}
+
+/// A page of tenants.
+#[must_use]
+pub fn tenants(listed: Listed<TenantInfo>) -> ListTenantsResponse {
+    ListTenantsResponse {
+        tenants: listed.entries.into_iter().map(tenant).collect(),
+        next_page_token: token(listed.next),
+    }
+}
+
+/// What a CreateKey asks for.
+///
+/// # Errors
+/// As [`create_tenant`].
+pub fn create_key(request: CreateKeyRequest) -> Result<CreateKey, Failure> {
+    let suite = match Suite::try_from(request.suite) {
+        Ok(Suite::Unspecified | Suite::KcXaes256Gcm) => DomainSuite::KcXaes256Gcm,
+        Err(_) => return Err(Failure::invalid("suite", "this server does not know the suite")),
+    };
+    let repeatable = repeatable(&request.request_id, &request)?;
+    Ok(CreateKey { key: key_name("name", request.name)?, suite, request: repeatable })
+}
+
+/// What a GetKey asks for.
+///
+/// # Errors
+/// As [`create_tenant`].
+pub fn describe_key(request: GetKeyRequest) -> Result<DescribeKey, Failure> {
+    Ok(DescribeKey { key: key_name("name", request.name)? })
+}
+
+/// What a ListKeys asks for.
+///
+/// # Errors
+/// As [`create_tenant`].
+pub fn list_keys(request: ListKeysRequest) -> Result<ListKeys, Failure> {
+    Ok(ListKeys { tenant: parent(&request.parent)?, page: page(request.page_size, &request.page_token)? })
+}
+
+/// What a RotateKey asks for.
+///
+/// # Errors
+/// As [`create_tenant`].
+pub fn rotate_key(request: RotateKeyRequest) -> Result<RotateKey, Failure> {
+    let repeatable = repeatable(&request.request_id, &request)?;
+    Ok(RotateKey { key: key_name("name", request.name)?, request: repeatable })
+}
+
+/// What an EnableKey or a DisableKey asks for; both messages have the same two fields.
+///
+/// # Errors
+/// As [`create_tenant`].
+pub fn key_state(name: String, request_id: &str, message: &impl Message, enabled: bool) -> Result<ChangeState, Failure> {
+    let request = repeatable(request_id, message)?;
+    Ok(ChangeState { key: key_name("name", name)?, version: None, enabled, request })
+}
+
+/// What an EnableKeyVersion or a DisableKeyVersion asks for.
+///
+/// # Errors
+/// As [`create_tenant`].
+pub fn version_state(
+    name: &str,
+    request_id: &str,
+    message: &impl Message,
+    enabled: bool,
+) -> Result<ChangeState, Failure> {
+    let request = repeatable(request_id, message)?;
+    let (key, version) = KeyName::parse_version(name).map_err(|error| Failure::invalid("name", error.to_string()))?;
+    Ok(ChangeState { key, version: Some(version), enabled, request })
+}
+
+/// A key.
+#[must_use]
+pub fn key(info: KeyInfo) -> Key {
+    let state = if info.enabled { KeyState::Enabled } else { KeyState::Disabled };
+    Key {
+        name: key_resource(info.tenant.as_str(), info.name.as_str()),
+        handle: Bytes::copy_from_slice(info.handle.as_bytes()),
+        suite: suite(info.suite).into(),
+        state: state.into(),
+        primary_version: info.primary,
+        create_time: timestamp(info.created),
+        rotate_time: timestamp(info.rotated),
+        versions: info.versions.into_iter().map(version).collect(),
+    }
+}
+
+fn version(info: VersionInfo) -> KeyVersion {
+    let state = if info.enabled { KeyVersionState::Enabled } else { KeyVersionState::Disabled };
+    KeyVersion {
+        version: info.number,
+        state: state.into(),
+        create_time: timestamp(info.created),
+        primary: info.primary,
+    }
+}
+
+fn suite(suite: DomainSuite) -> Suite {
+    match suite {
+        DomainSuite::KcXaes256Gcm => Suite::KcXaes256Gcm,
+    }
+}
+
+/// A page of keys.
+#[must_use]
+pub fn keys(listed: Listed<KeyInfo>) -> ListKeysResponse {
+    ListKeysResponse {
+        keys: listed.entries.into_iter().map(key).collect(),
+        next_page_token: token(listed.next),
+    }
+}
+
+/// What a GrantRole asks for.
+///
+/// # Errors
+/// As [`create_tenant`].
+pub fn grant_role(request: GrantRoleRequest) -> Result<GrantRole, Failure> {
+    let role = match Role::try_from(request.role) {
+        Ok(Role::Admin) => access::Role::Admin,
+        Ok(Role::Data) => access::Role::Data,
+        Ok(Role::Unspecified) | Err(_) => {
+            return Err(Failure::invalid("role", "a role is `ROLE_ADMIN` or `ROLE_DATA`"));
+        }
+    };
+    Ok(GrantRole {
+        identity: identity(&request.identity)?,
+        role,
+        request: repeatable(&request.request_id, &request)?,
+    })
+}
+
+/// What a RevokeRole asks for.
+///
+/// # Errors
+/// As [`create_tenant`].
+pub fn revoke_role(request: RevokeRoleRequest) -> Result<RevokeRole, Failure> {
+    Ok(RevokeRole {
+        identity: identity(&request.identity)?,
+        request: repeatable(&request.request_id, &request)?,
+    })
+}
+
+/// What a ListRoles asks for.
+///
+/// # Errors
+/// As [`create_tenant`].
+pub fn list_roles(request: ListRolesRequest) -> Result<ListRoles, Failure> {
+    Ok(ListRoles { tenant: parent(&request.parent)?, page: page(request.page_size, &request.page_token)? })
+}
+
+/// An identity's role.
+#[must_use]
+pub fn role_binding(binding: access::RoleBinding) -> RoleBinding {
+    let role = match binding.role {
+        access::Role::Admin => Role::Admin,
+        access::Role::Data => Role::Data,
+    };
+    RoleBinding {
+        identity: binding.identity.to_string(),
+        role: role.into(),
+        create_time: timestamp(binding.created),
+        granted_by: binding.granted_by.to_string(),
+    }
+}
+
+/// A page of roles.
+#[must_use]
+pub fn role_bindings(listed: Listed<access::RoleBinding>) -> ListRolesResponse {
+    ListRolesResponse {
+        roles: listed.entries.into_iter().map(role_binding).collect(),
+        next_page_token: token(listed.next),
+    }
+}
+
+/// What an IssueCertificate asks for.
+///
+/// # Errors
+/// As [`create_tenant`].
+pub fn issue_certificate(request: IssueCertificateRequest) -> Result<IssueCertificate, Failure> {
+    Ok(IssueCertificate {
+        identity: identity(&request.identity)?,
+        csr_der: request.csr_der,
+        ttl_s: request.ttl_seconds,
+    })
+}
+
+/// A signed certificate.
+#[must_use]
+pub fn issued(issued: Issued) -> IssueCertificateResponse {
+    IssueCertificateResponse {
+        certificate_pem: issued.certificate_pem,
+        ca_pem: issued.ca_pem,
+        expire_time: Some(Timestamp { seconds: issued.not_after, nanos: 0 }),
+    }
+}
+
+/// What a ListRecords asks for.
+///
+/// # Errors
+/// As [`create_tenant`].
+pub fn list_records(request: ListRecordsRequest) -> Result<ListRecords, Failure> {
+    Ok(ListRecords { page: page(request.page_size, &request.page_token)? })
+}
+
+/// A page of audit records.
+#[must_use]
+pub fn records(listed: Listed<(u64, AuditRecord)>) -> ListRecordsResponse {
+    let entry = |(index, record)| AuditEntry { index, record: Some(record) };
+    // Index 0 is the oldest record, and nothing is before it.
+    let next = listed.next.filter(|index| index != "0");
+    ListRecordsResponse {
+        entries: listed.entries.into_iter().map(entry).collect(),
+        next_page_token: token(next),
+    }
+}
+
+/// The state of the service.
+#[must_use]
+pub fn status(status: Status) -> GetStatusResponse {
+    GetStatusResponse {
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        start_time: timestamp(status.about.started_s),
+        store: status.store.to_owned(),
+        store_id: Bytes::copy_from_slice(&status.store_id),
+        store_revision: status.store_revision,
+        audit_records: status.audit_records,
+        cached_keys: status.cached_keys,
+        calls: status.calls,
+        root_provider: status.root_provider,
+        certificate_expire_time: Some(Timestamp { seconds: status.about.certificate_expires_s, nanos: 0 }),
+        free_bytes: status.free_bytes,
+    }
+}
+
+fn repeatable(request_id: &str, message: &impl Message) -> Result<Repeatable, Failure> {
+    Repeatable::parse(request_id, &message.encode_to_vec())
+}
+
+fn identity(text: &str) -> Result<IdentityName, Failure> {
+    let refused = |problem: &dyn std::fmt::Display| {
+        Failure::invalid(
+            "identity",
+            format!("an identity is `{{name}}` or `tenants/{{tenant}}/identities/{{name}}`: {problem}"),
+        )
+    };
+    let name = |text: &str| Name::parse(text).map_err(|error| refused(&error));
+    match text.strip_prefix("tenants/").map(|rest| rest.split_once("/identities/")) {
+        None => Ok(IdentityName { tenant: None, name: name(text)? }),
+        Some(Some((tenant, identity))) => Ok(IdentityName { tenant: Some(name(tenant)?), name: name(identity)? }),
+        Some(None) => Err(refused(&"there is no `/identities/`")),
+    }
+}
+
+fn timestamp(unix_s: u64) -> Option<Timestamp> {
+    Some(Timestamp { seconds: i64::try_from(unix_s).unwrap_or(i64::MAX), nanos: 0 })
+}

@@ -1,0 +1,172 @@
+//! The gate in front of all handlers: finds the RPC's row, names the call, bounds its time, counts it, and sees to it that
+//! a request that the transport itself refuses is in the audit trail too.
+
+use std::convert::Infallible;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+
+use http::{HeaderMap, Request, Response};
+use tonic::body::Body;
+use tonic::{Code, Status};
+use tower::{Layer, Service as TowerService};
+
+use crate::grpc::routes::{self, Listener, ROUTES};
+use crate::grpc::status::{self, REQUEST_ID_METADATA};
+use crate::service::Service;
+use crate::service::call::{Call, Peer};
+use crate::service::failure::Failure;
+use crate::telemetry::{Metrics, RpcMetrics};
+
+/// Puts a [`Gate`] before the routes of one listener.
+#[derive(Clone)]
+pub struct GateLayer {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    service: Service,
+    listener: Listener,
+    /// One for each row of [`ROUTES`].
+    metrics: Vec<Arc<RpcMetrics>>,
+    unrouted: Arc<RpcMetrics>,
+}
+
+impl GateLayer {
+    /// The gate of `listener` on one runtime.
+    #[must_use]
+    pub fn new(service: Service, listener: Listener, metrics: &Metrics) -> Self {
+        let shared = Shared {
+            service,
+            listener,
+            metrics: ROUTES.iter().map(|route| metrics.rpc(route.rpc())).collect(),
+            unrouted: metrics.rpc("unrouted"),
+        };
+        Self { shared: Arc::new(shared) }
+    }
+}
+
+impl<S> Layer<S> for GateLayer {
+    type Service = Gate<S>;
+
+    fn layer(&self, inner: S) -> Gate<S> {
+        Gate { inner, shared: Arc::clone(&self.shared) }
+    }
+}
+
+/// The gate; `inner` are the handlers.
+#[derive(Clone)]
+pub struct Gate<S> {
+    inner: S,
+    shared: Arc<Shared>,
+}
+
+type Answer = Result<Response<Body>, Infallible>;
+
+impl<S> TowerService<Request<Body>> for Gate<S>
+where
+    S: TowerService<Request<Body>, Response = Response<Body>, Error = Infallible>,
+    S::Future: Send + 'static,
+{
+    type Response = Response<Body>;
+    type Error = Infallible;
+    type Future = Pin<Box<dyn Future<Output = Answer> + Send>>;
+
+    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        self.inner.poll_ready(context)
+    }
+
+    fn call(&mut self, mut request: Request<Body>) -> Self::Future {
+        let path = request.uri().path();
+        let Some(row) = routes::find(path, self.shared.listener) else {
+            if routes::is_transport(path, self.shared.listener) {
+                return Box::pin(self.inner.call(request));
+            }
+            return Box::pin(std::future::ready(Ok(self.shared.unrouted(path))));
+        };
+        let Some((call, deadline)) = self.shared.name(row, &request) else {
+            let refused = status::of_failure(&Failure::internal("a request without a peer"));
+            return Box::pin(std::future::ready(Ok(refused.into_http())));
+        };
+        request.extensions_mut().insert(call.clone());
+        let handled = tokio::time::timeout(deadline, self.inner.call(request));
+        let shared = Arc::clone(&self.shared);
+        Box::pin(async move {
+            let mut ended = Ended { code: Code::Cancelled, call };
+            let response = match handled.await {
+                Ok(answer) => answer?,
+                Err(_) => out_of_time(&ended.call),
+            };
+            let response = shared.audit_transport_refusal(&ended.call, response).await;
+            ended.code = code_of(response.headers());
+            Ok(response)
+        })
+    }
+}
+
+impl Shared {
+    fn name(&self, row: usize, request: &Request<Body>) -> Option<(Call, Duration)> {
+        let route = ROUTES.get(row)?;
+        let call = Call {
+            peer: Arc::clone(request.extensions().get::<Arc<Peer>>()?),
+            request_id: self.service.core().request_ids().next(),
+            started: Instant::now(),
+            rpc: route.rpc(),
+            action: route.action,
+            request_bytes: route.body_bytes,
+            metrics: Arc::clone(self.metrics.get(row)?),
+        };
+        Some((call, route.deadline))
+    }
+
+    fn unrouted(&self, path: &str) -> Response<Body> {
+        self.unrouted.ended(Code::Unimplemented.into(), Duration::ZERO);
+        let shown: String = path.chars().take(100).collect();
+        tracing::debug!(path = shown, listener = ?self.listener, "no such RPC on this listener");
+        Status::unimplemented("this listener does not serve that RPC").into_http()
+    }
+
+    /// A refusal without a call's id came from below the handlers: the message was too long or not one. It goes through
+    /// the service like any other refusal.
+    async fn audit_transport_refusal(&self, call: &Call, response: Response<Body>) -> Response<Body> {
+        let headers = response.headers();
+        if headers.contains_key(REQUEST_ID_METADATA) {
+            return response;
+        }
+        let failure = match Status::from_header_map(headers) {
+            Some(status) if status.code() == Code::OutOfRange => {
+                Failure::RequestTooLarge { limit: call.request_bytes }
+            }
+            Some(status) => Failure::invalid("message", status.message().to_owned()),
+            None => Failure::internal("a reply that did not come from the service"),
+        };
+        tracing::debug!(rpc = call.rpc, %failure, "refused before it was parsed");
+        status::of_refusal(&self.service.refuse(call.clone(), failure).await).into_http()
+    }
+}
+
+/// The call's own record was written when it was dropped.
+fn out_of_time(call: &Call) -> Response<Body> {
+    let mut status = Status::deadline_exceeded("the call took longer than the server allows");
+    status::set_request_id(&mut status, call.request_id);
+    status.into_http()
+}
+
+/// The code of a response: in its headers if it has no message, otherwise the call succeeded.
+fn code_of(headers: &HeaderMap) -> Code {
+    headers.get("grpc-status").map_or(Code::Ok, |value| Code::from_bytes(value.as_bytes()))
+}
+
+/// Counts the call when it ends, however it does.
+struct Ended {
+    code: Code,
+    call: Call,
+}
+
+impl Drop for Ended {
+    fn drop(&mut self) {
+        self.call.metrics.ended(self.code.into(), self.call.started.elapsed());
+    }
+}

@@ -1,0 +1,141 @@
+//! The services of administration: tenants, keys, access, audit, system.
+
+use fieldkeep_proto::v1::access_service_server::AccessService;
+use fieldkeep_proto::v1::audit_service_server::AuditService;
+use fieldkeep_proto::v1::key_service_server::KeyService;
+use fieldkeep_proto::v1::system_service_server::SystemService;
+use fieldkeep_proto::v1::tenant_service_server::TenantService;
+use fieldkeep_proto::v1::{
+    CreateKeyRequest, CreateTenantRequest, DisableKeyRequest, DisableKeyVersionRequest, EnableKeyRequest,
+    EnableKeyVersionRequest, GetKeyRequest, GetStatusRequest, GetStatusResponse, GrantRoleRequest,
+    IssueCertificateRequest, IssueCertificateResponse, Key, ListKeysRequest, ListKeysResponse, ListRecordsRequest,
+    ListRecordsResponse, ListRolesRequest, ListRolesResponse, ListTenantsRequest, ListTenantsResponse,
+    RevokeRoleRequest, RevokeRoleResponse, RoleBinding, RotateKeyRequest, Tenant,
+};
+use tonic::{Request, Response, Status};
+
+use super::{Handlers, take};
+use crate::grpc::convert::admin;
+use crate::grpc::status::respond;
+use crate::service::system::ReadStatus;
+
+#[tonic::async_trait]
+impl TenantService for Handlers {
+    async fn create_tenant(&self, request: Request<CreateTenantRequest>) -> Result<Response<Tenant>, Status> {
+        let (call, parsed) = take(request, admin::create_tenant)?;
+        respond(self.service.perform(call, parsed).await, admin::tenant)
+    }
+
+    async fn list_tenants(
+        &self,
+        request: Request<ListTenantsRequest>,
+    ) -> Result<Response<ListTenantsResponse>, Status> {
+        let (call, parsed) = take(request, admin::list_tenants)?;
+        respond(self.service.perform(call, parsed).await, admin::tenants)
+    }
+}
+
+#[tonic::async_trait]
+impl KeyService for Handlers {
+    async fn create_key(&self, request: Request<CreateKeyRequest>) -> Result<Response<Key>, Status> {
+        let (call, parsed) = take(request, admin::create_key)?;
+        respond(self.service.perform(call, parsed).await, admin::key)
+    }
+
+    async fn get_key(&self, request: Request<GetKeyRequest>) -> Result<Response<Key>, Status> {
+        let (call, parsed) = take(request, admin::describe_key)?;
+        respond(self.service.perform(call, parsed).await, admin::key)
+    }
+
+    async fn list_keys(&self, request: Request<ListKeysRequest>) -> Result<Response<ListKeysResponse>, Status> {
+        let (call, parsed) = take(request, admin::list_keys)?;
+        respond(self.service.perform(call, parsed).await, admin::keys)
+    }
+
+    async fn rotate_key(&self, request: Request<RotateKeyRequest>) -> Result<Response<Key>, Status> {
+        let (call, parsed) = take(request, admin::rotate_key)?;
+        respond(self.service.perform(call, parsed).await, admin::key)
+    }
+
+    async fn enable_key(&self, request: Request<EnableKeyRequest>) -> Result<Response<Key>, Status> {
+        let (call, parsed) = take(request, |message| {
+            admin::key_state(message.name.clone(), &message.request_id, &message, true)
+        })?;
+        respond(self.service.perform(call, parsed).await, admin::key)
+    }
+
+    async fn disable_key(&self, request: Request<DisableKeyRequest>) -> Result<Response<Key>, Status> {
+        let (call, parsed) = take(request, |message| {
+            admin::key_state(message.name.clone(), &message.request_id, &message, false)
+        })?;
+        respond(self.service.perform(call, parsed).await, admin::key)
+    }
+
+    async fn enable_key_version(
+        &self,
+        request: Request<EnableKeyVersionRequest>,
+    ) -> Result<Response<Key>, Status> {
+        let (call, parsed) = take(request, |message| {
+            admin::version_state(&message.name, &message.request_id, &message, true)
+        })?;
+        respond(self.service.perform(call, parsed).await, admin::key)
+    }
+
+    async fn disable_key_version(
+        &self,
+        request: Request<DisableKeyVersionRequest>,
+    ) -> Result<Response<Key>, Status> {
+        let (call, parsed) = take(request, |message| {
+            admin::version_state(&message.name, &message.request_id, &message, false)
+        })?;
+        respond(self.service.perform(call, parsed).await, admin::key)
+    }
+}
+
+#[tonic::async_trait]
+impl AccessService for Handlers {
+    async fn grant_role(&self, request: Request<GrantRoleRequest>) -> Result<Response<RoleBinding>, Status> {
+        let (call, parsed) = take(request, admin::grant_role)?;
+        respond(self.service.perform(call, parsed).await, admin::role_binding)
+    }
+
+    async fn list_roles(&self, request: Request<ListRolesRequest>) -> Result<Response<ListRolesResponse>, Status> {
+        let (call, parsed) = take(request, admin::list_roles)?;
+        respond(self.service.perform(call, parsed).await, admin::role_bindings)
+    }
+
+    async fn revoke_role(
+        &self,
+        request: Request<RevokeRoleRequest>,
+    ) -> Result<Response<RevokeRoleResponse>, Status> {
+        let (call, parsed) = take(request, admin::revoke_role)?;
+        respond(self.service.perform(call, parsed).await, |()| RevokeRoleResponse {})
+    }
+
+    async fn issue_certificate(
+        &self,
+        request: Request<IssueCertificateRequest>,
+    ) -> Result<Response<IssueCertificateResponse>, Status> {
+        let (call, parsed) = take(request, admin::issue_certificate)?;
+        respond(self.service.perform(call, parsed).await, admin::issued)
+    }
+}
+
+#[tonic::async_trait]
+impl AuditService for Handlers {
+    async fn list_records(
+        &self,
+        request: Request<ListRecordsRequest>,
+    ) -> Result<Response<ListRecordsResponse>, Status> {
+        let (call, parsed) = take(request, admin::list_records)?;
+        respond(self.service.perform(call, parsed).await, admin::records)
+    }
+}
+
+#[tonic::async_trait]
+impl SystemService for Handlers {
+    async fn get_status(&self, request: Request<GetStatusRequest>) -> Result<Response<GetStatusResponse>, Status> {
+        let (call, parsed) = take(request, |_| Ok(ReadStatus))?;
+        respond(self.service.perform(call, parsed).await, admin::status)
+    }
+}

@@ -1,0 +1,79 @@
+//! `fieldkeep.v1.FieldService`.
+
+use fieldkeep_proto::v1::field_service_server::FieldService;
+use fieldkeep_proto::v1::{
+    BatchDecryptRequest, BatchDecryptResponse, BatchEncryptRequest, BatchEncryptResponse, BatchReEncryptRequest,
+    BatchReEncryptResponse, DecryptRequest, DecryptResponse, EncryptRequest, EncryptResponse, ReEncryptRequest,
+    ReEncryptResponse,
+};
+use prost::Message;
+use tonic::{Request, Response, Status};
+
+use super::{Handlers, split, take};
+use crate::grpc::convert::{batch, field, request_size};
+use crate::grpc::status::respond;
+use crate::service::Limits;
+use crate::service::call::Call;
+use crate::service::failure::Failure;
+
+#[tonic::async_trait]
+impl FieldService for Handlers {
+    async fn encrypt(&self, request: Request<EncryptRequest>) -> Result<Response<EncryptResponse>, Status> {
+        let limits = self.service.core().limits();
+        let (call, parsed) = take(request, |message| field::encrypt(message, limits))?;
+        respond(self.service.perform(call, parsed).await, field::encrypted)
+    }
+
+    async fn decrypt(&self, request: Request<DecryptRequest>) -> Result<Response<DecryptResponse>, Status> {
+        let limits = self.service.core().limits();
+        let (call, parsed) = take(request, |message| field::decrypt(message, limits))?;
+        respond(self.service.perform(call, parsed).await, field::decrypted)
+    }
+
+    async fn re_encrypt(&self, request: Request<ReEncryptRequest>) -> Result<Response<ReEncryptResponse>, Status> {
+        let limits = self.service.core().limits();
+        let (call, parsed) = take(request, |message| field::reencrypt(message, limits))?;
+        respond(self.service.perform(call, parsed).await, field::reencrypted)
+    }
+
+    async fn batch_encrypt(
+        &self,
+        request: Request<BatchEncryptRequest>,
+    ) -> Result<Response<BatchEncryptResponse>, Status> {
+        let (call, message) = split(request)?;
+        let parsed = self.parse(&call, message, batch::encrypt).await;
+        respond(self.service.perform(call, parsed).await, batch::encrypted)
+    }
+
+    async fn batch_decrypt(
+        &self,
+        request: Request<BatchDecryptRequest>,
+    ) -> Result<Response<BatchDecryptResponse>, Status> {
+        let (call, message) = split(request)?;
+        let parsed = self.parse(&call, message, batch::decrypt).await;
+        respond(self.service.perform(call, parsed).await, batch::decrypted)
+    }
+
+    async fn batch_re_encrypt(
+        &self,
+        request: Request<BatchReEncryptRequest>,
+    ) -> Result<Response<BatchReEncryptResponse>, Status> {
+        let (call, message) = split(request)?;
+        let parsed = self.parse(&call, message, batch::reencrypt).await;
+        respond(self.service.perform(call, parsed).await, batch::reencrypted)
+    }
+}
+
+impl Handlers {
+    /// Parses a batch, off this thread if it is large.
+    async fn parse<M: Message + 'static, O: Send + 'static>(
+        &self,
+        call: &Call,
+        message: M,
+        convert: fn(M, &Limits) -> Result<O, Failure>,
+    ) -> Result<O, Failure> {
+        let limits = *self.service.core().limits();
+        let bytes = request_size(&message, call.request_bytes)?;
+        self.service.offload(bytes, move || convert(message, &limits)).await?
+    }
+}

@@ -1,0 +1,187 @@
+//! The table of all RPCs: one row each. A path without a row is not served.
+
+use std::time::Duration;
+
+use crate::access::Action;
+
+/// One RPC.
+#[derive(Debug)]
+pub struct Route {
+    /// The HTTP/2 path, for example `/fieldkeep.v1.FieldService/Encrypt`.
+    pub path: &'static str,
+    /// What the caller needs the right to.
+    pub action: Action,
+    /// The longest message, bytes. What a field and a batch may hold is limited further.
+    pub body_bytes: usize,
+    /// The longest that a call may take; a caller's shorter `grpc-timeout` counts instead.
+    pub deadline: Duration,
+    /// Whether the data listener serves it too. The admin listener serves every RPC.
+    pub on_data: bool,
+}
+
+impl Route {
+    /// The RPC's name in audit records and metrics, for example `fieldkeep.v1.FieldService/Encrypt`.
+    #[must_use]
+    pub fn rpc(&self) -> &'static str {
+        self.path.strip_prefix('/').unwrap_or(self.path)
+    }
+}
+
+/// The listeners that serve RPCs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Listener {
+    /// The data plane alone.
+    Data,
+    /// Everything.
+    Admin,
+}
+
+/// The longest message on the wire, at both ends, bytes.
+pub const MAX_MESSAGE_BYTES: usize = 16 * 1024 * 1024;
+/// The longest message of FieldService.
+const FIELD_BYTES: usize = 8 * 1024 * 1024;
+/// The longest message of an administrative call.
+pub const ADMIN_BYTES: usize = 64 * 1024;
+
+const FIELD: Duration = Duration::from_secs(10);
+const BATCH: Duration = Duration::from_secs(60);
+const ADMIN: Duration = Duration::from_secs(30);
+
+const fn field(path: &'static str, action: Action) -> Route {
+    Route { path, action, body_bytes: FIELD_BYTES, deadline: FIELD, on_data: true }
+}
+
+const fn batch(path: &'static str, action: Action) -> Route {
+    Route { path, action, body_bytes: FIELD_BYTES, deadline: BATCH, on_data: true }
+}
+
+const fn admin(path: &'static str, action: Action) -> Route {
+    Route { path, action, body_bytes: ADMIN_BYTES, deadline: ADMIN, on_data: false }
+}
+
+/// All of them; the most frequent first, since they are looked up in this order.
+pub static ROUTES: [Route; 22] = [
+    field("/fieldkeep.v1.FieldService/Encrypt", Action::Encrypt),
+    field("/fieldkeep.v1.FieldService/Decrypt", Action::Decrypt),
+    field("/fieldkeep.v1.FieldService/ReEncrypt", Action::ReEncrypt),
+    batch("/fieldkeep.v1.FieldService/BatchEncrypt", Action::Encrypt),
+    batch("/fieldkeep.v1.FieldService/BatchDecrypt", Action::Decrypt),
+    batch("/fieldkeep.v1.FieldService/BatchReEncrypt", Action::ReEncrypt),
+    admin("/fieldkeep.v1.KeyService/CreateKey", Action::KeyCreate),
+    admin("/fieldkeep.v1.KeyService/GetKey", Action::KeyRead),
+    admin("/fieldkeep.v1.KeyService/ListKeys", Action::KeyRead),
+    admin("/fieldkeep.v1.KeyService/RotateKey", Action::KeyRotate),
+    admin("/fieldkeep.v1.KeyService/EnableKey", Action::KeyChangeState),
+    admin("/fieldkeep.v1.KeyService/DisableKey", Action::KeyChangeState),
+    admin("/fieldkeep.v1.KeyService/EnableKeyVersion", Action::KeyChangeState),
+    admin("/fieldkeep.v1.KeyService/DisableKeyVersion", Action::KeyChangeState),
+    admin("/fieldkeep.v1.TenantService/CreateTenant", Action::TenantCreate),
+    admin("/fieldkeep.v1.TenantService/ListTenants", Action::TenantRead),
+    admin("/fieldkeep.v1.AccessService/GrantRole", Action::RoleGrant),
+    admin("/fieldkeep.v1.AccessService/ListRoles", Action::RoleRead),
+    admin("/fieldkeep.v1.AccessService/RevokeRole", Action::RoleRevoke),
+    admin("/fieldkeep.v1.AccessService/IssueCertificate", Action::CertificateIssue),
+    admin("/fieldkeep.v1.AuditService/ListRecords", Action::AuditRead),
+    admin("/fieldkeep.v1.SystemService/GetStatus", Action::StatusRead),
+];
+
+/// The index of the row of `path`, if `listener` serves it.
+#[must_use]
+pub fn find(path: &str, listener: Listener) -> Option<usize> {
+    let index = ROUTES.iter().position(|route| route.path == path)?;
+    let route = ROUTES.get(index)?;
+    (listener == Listener::Admin || route.on_data).then_some(index)
+}
+
+/// Services of the transport itself, which touch no key and no record: health on both listeners, reflection on the admin one.
+const TRANSPORT: [(&str, bool); 2] = [("/grpc.health.v1.Health/", true), ("/grpc.reflection.", false)];
+
+/// Whether `path` belongs to the transport's own services on `listener`.
+#[must_use]
+pub fn is_transport(path: &str, listener: Listener) -> bool {
+    TRANSPORT
+        .iter()
+        .any(|(prefix, on_data)| path.starts_with(prefix) && (listener == Listener::Admin || *on_data))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeSet;
+
+    use prost::Message;
+
+    /// As much of a `FileDescriptorSet` as this needs.
+    #[derive(Clone, PartialEq, Message)]
+    struct Files {
+        #[prost(message, repeated, tag = "1")]
+        file: Vec<File>,
+    }
+    #[derive(Clone, PartialEq, Message)]
+    struct File {
+        #[prost(string, tag = "2")]
+        package: String,
+        #[prost(message, repeated, tag = "6")]
+        service: Vec<Service>,
+    }
+    #[derive(Clone, PartialEq, Message)]
+    struct Service {
+        #[prost(string, tag = "1")]
+        name: String,
+        #[prost(message, repeated, tag = "2")]
+        method: Vec<Method>,
+    }
+    #[derive(Clone, PartialEq, Message)]
+    struct Method {
+        #[prost(string, tag = "1")]
+        name: String,
+    }
+
+    #[test]
+    fn every_rpc_has_exactly_one_row() {
+        let files = Files::decode(fieldkeep_proto::v1::FILE_DESCRIPTOR_SET).unwrap();
+        let mut described = Vec::new();
+        for file in &files.file {
+            for service in &file.service {
+                for method in &service.method {
+                    described.push(format!("/{}.{}/{}", file.package, service.name, method.name));
+                }
+            }
+        }
+        let rows: Vec<String> = ROUTES.iter().map(|route| route.path.to_owned()).collect();
+        let unique: BTreeSet<&String> = rows.iter().collect();
+        assert_eq!(unique.len(), rows.len(), "a row twice");
+        assert_eq!(unique, described.iter().collect());
+    }
+
+    #[test]
+    fn the_data_listener_serves_field_service_alone() {
+        for route in &ROUTES {
+            let field = route.path.starts_with("/fieldkeep.v1.FieldService/");
+            assert_eq!(find(route.path, Listener::Data).is_some(), field, "{}", route.path);
+            assert!(find(route.path, Listener::Admin).is_some());
+        }
+    }
+
+    #[test]
+    fn paths_without_a_row_are_not_found() {
+        for path in ["", "/", "/fieldkeep.v1.FieldService/", "/fieldkeep.v1.FieldService/encrypt", "fieldkeep.v1.FieldService/Encrypt"] {
+            assert_eq!(find(path, Listener::Admin), None, "{path}");
+        }
+    }
+
+    #[test]
+    fn reflection_is_on_the_admin_listener_alone() {
+        let reflection = "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo";
+        assert!(is_transport(reflection, Listener::Admin));
+        assert!(!is_transport(reflection, Listener::Data));
+        assert!(is_transport("/grpc.health.v1.Health/Check", Listener::Data));
+    }
+
+    #[test]
+    fn no_message_is_allowed_beyond_the_wire() {
+        for route in &ROUTES {
+            assert!(route.body_bytes <= MAX_MESSAGE_BYTES);
+        }
+    }
+}

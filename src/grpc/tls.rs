@@ -1,0 +1,272 @@
+//! TLS 1.3 with client certificates, and nothing else: no older version, no resumption (a resumed session would skip the
+//! check of the certificate), no early data.
+
+use std::fs;
+use std::io;
+use std::net::SocketAddr;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use rustls::ServerConfig;
+use rustls::server::{NoServerSessionStorage, VerifierBuilderError, WebPkiClientVerifier};
+use rustls_pki_types::pem::PemObject;
+use rustls_pki_types::{CertificateDer, PrivateKeyDer};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
+use tokio::sync::OwnedSemaphorePermit;
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
+use tonic::transport::server::Connected;
+use x509_parser::prelude::{FromDer, X509Certificate};
+
+use crate::access::principal::{Principal, principal_from_certificate};
+use crate::service::call::Peer;
+
+/// Why there is no TLS configuration.
+#[derive(Debug, thiserror::Error)]
+pub enum TlsError {
+    /// A PEM file cannot be read.
+    #[error("cannot read `{}`: {source}; set `{setting}` to a PEM file that the service may read", path.display())]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// The setting that names it.
+        setting: &'static str,
+        /// The cause.
+        source: rustls_pki_types::pem::Error,
+    },
+    /// Others may read the private key.
+    #[error("others may read the private key `{}`: run `chmod 600 {}`", path.display(), path.display())]
+    KeyMode {
+        /// The file.
+        path: PathBuf,
+    },
+    /// The file has no certificate.
+    #[error("`{}` has no certificate: set `{setting}` to a PEM file with one", path.display())]
+    Empty {
+        /// The file.
+        path: PathBuf,
+        /// The setting that names it.
+        setting: &'static str,
+    },
+    /// The CA file is not this data directory's.
+    #[error("`{}` is not the CA certificate of this data directory: clients that trust it will not trust this server; restore the file that `fieldkeep init` made", path.display())]
+    ForeignCa {
+        /// The file.
+        path: PathBuf,
+    },
+    /// The certificate cannot be parsed.
+    #[error("`{}` is not a certificate that can be used: {problem}", path.display())]
+    Certificate {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        problem: String,
+    },
+    /// The certificate and the key are not a pair, or are of a kind that is not supported.
+    #[error("the server's certificate and private key cannot be used: {0}; they must be a pair, as `fieldkeep init` made them")]
+    Pair(rustls::Error),
+    /// The CA certificate cannot verify clients.
+    #[error("the CA certificate cannot be used to verify clients: {0}")]
+    Verifier(#[from] VerifierBuilderError),
+}
+
+/// The server's own certificate and key.
+pub struct Identity {
+    chain: Vec<CertificateDer<'static>>,
+    key: PrivateKeyDer<'static>,
+    /// When the certificate ends, Unix seconds.
+    pub not_after_s: i64,
+}
+
+impl Identity {
+    /// Reads certificate and key from PEM files. The key's file must be its owner's alone.
+    ///
+    /// # Errors
+    /// The files cannot be read, are not PEM, or others may read the key.
+    pub fn load(certificate: &Path, key: &Path) -> Result<Self, TlsError> {
+        let chain = certificates(certificate, "tls.cert")?;
+        let not_after_s = chain.first().map_or(Ok(0), |first| not_after(first, certificate))?;
+        let unreadable = |source| TlsError::File { path: key.to_owned(), setting: "tls.key", source };
+        let mode = fs::metadata(key).map_err(|error| unreadable(rustls_pki_types::pem::Error::Io(error)))?;
+        if mode.permissions().mode() & 0o077 != 0 {
+            return Err(TlsError::KeyMode { path: key.to_owned() });
+        }
+        let key = PrivateKeyDer::from_pem_file(key).map_err(unreadable)?;
+        Ok(Self { chain, key, not_after_s })
+    }
+}
+
+/// Refuses a CA file whose first certificate is not `ca`, which the store has.
+///
+/// # Errors
+/// [`TlsError::ForeignCa`], or the file cannot be read.
+pub fn check_ca_file(path: &Path, ca: &CertificateDer<'_>) -> Result<(), TlsError> {
+    match certificates(path, "tls.ca")?.first() {
+        Some(first) if first.as_ref() == ca.as_ref() => Ok(()),
+        _ => Err(TlsError::ForeignCa { path: path.to_owned() }),
+    }
+}
+
+fn certificates(path: &Path, setting: &'static str) -> Result<Vec<CertificateDer<'static>>, TlsError> {
+    let unreadable = |source| TlsError::File { path: path.to_owned(), setting, source };
+    let chain: Vec<_> = CertificateDer::pem_file_iter(path)
+        .and_then(Iterator::collect)
+        .map_err(unreadable)?;
+    if chain.is_empty() {
+        return Err(TlsError::Empty { path: path.to_owned(), setting });
+    }
+    Ok(chain)
+}
+
+fn not_after(certificate: &CertificateDer<'_>, path: &Path) -> Result<i64, TlsError> {
+    let (_, parsed) = X509Certificate::from_der(certificate).map_err(|error| TlsError::Certificate {
+        path: path.to_owned(),
+        problem: error.to_string(),
+    })?;
+    Ok(parsed.validity().not_after.timestamp())
+}
+
+/// The configuration of both gRPC listeners: clients must have a certificate of `ca`.
+///
+/// # Errors
+/// The certificates or the key cannot be used.
+pub fn server_config(ca: &CertificateDer<'_>, identity: Identity) -> Result<Arc<ServerConfig>, TlsError> {
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let mut roots = rustls::RootCertStore::empty();
+    roots.add(ca.clone().into_owned()).map_err(TlsError::Pair)?;
+    let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), Arc::clone(&provider)).build()?;
+    let mut config = ServerConfig::builder_with_provider(provider)
+        .with_protocol_versions(&[&rustls::version::TLS13])
+        .map_err(TlsError::Pair)?
+        .with_client_cert_verifier(verifier)
+        .with_single_cert(identity.chain, identity.key)
+        .map_err(TlsError::Pair)?;
+    config.session_storage = Arc::new(NoServerSessionStorage {});
+    config.send_tls13_tickets = 0;
+    config.max_early_data_size = 0;
+    config.alpn_protocols = vec![b"h2".to_vec()];
+    Ok(Arc::new(config))
+}
+
+/// Turns TCP connections into authenticated ones.
+#[derive(Clone)]
+pub struct Handshaker {
+    acceptor: TlsAcceptor,
+    trust_domain: Arc<str>,
+    timeout: Duration,
+}
+
+/// Why a connection was not taken.
+#[derive(Debug, thiserror::Error)]
+pub enum HandshakeError {
+    /// TLS failed: an older version, no certificate, one of another CA, an expired one, or no TLS at all.
+    #[error("{0}")]
+    Tls(#[from] io::Error),
+    /// It took too long.
+    #[error("it took longer than {} s", .0.as_secs())]
+    Timeout(Duration),
+    /// The client did not agree to HTTP/2.
+    #[error("the client does not speak HTTP/2 (ALPN `h2`)")]
+    Protocol,
+}
+
+impl Handshaker {
+    /// A handshake may take `timeout`; identities are of `trust_domain`.
+    #[must_use]
+    pub fn new(config: Arc<ServerConfig>, trust_domain: &str, timeout: Duration) -> Self {
+        Self { acceptor: TlsAcceptor::from(config), trust_domain: trust_domain.into(), timeout }
+    }
+
+    /// Shakes hands, and resolves the peer once for the whole connection. `place` is given back when the connection ends.
+    ///
+    /// # Errors
+    /// [`HandshakeError`]; the connection is closed.
+    pub async fn accept(
+        &self,
+        stream: TcpStream,
+        address: SocketAddr,
+        place: OwnedSemaphorePermit,
+    ) -> Result<TlsConnection, HandshakeError> {
+        let stream = tokio::time::timeout(self.timeout, self.acceptor.accept(stream))
+            .await
+            .map_err(|_| HandshakeError::Timeout(self.timeout))??;
+        let (_, session) = stream.get_ref();
+        if session.alpn_protocol() != Some(b"h2") {
+            return Err(HandshakeError::Protocol);
+        }
+        let certificate = session.peer_certificates().and_then(<[_]>::first);
+        let principal = certificate.and_then(|certificate| self.principal(certificate, address));
+        let peer = Arc::new(Peer::new(principal, address));
+        Ok(TlsConnection { stream, peer, _place: place })
+    }
+
+    /// A certificate of our CA that names no identity gives a peer whose every call is refused, on record.
+    fn principal(&self, certificate: &CertificateDer<'_>, address: SocketAddr) -> Option<Principal> {
+        match principal_from_certificate(certificate, &self.trust_domain) {
+            Ok(principal) => Some(principal),
+            Err(error) => {
+                tracing::debug!(%address, %error, "a client certificate names no identity");
+                None
+            }
+        }
+    }
+}
+
+/// A connection whose handshake succeeded.
+pub struct TlsConnection {
+    stream: TlsStream<TcpStream>,
+    peer: Arc<Peer>,
+    _place: OwnedSemaphorePermit,
+}
+
+impl Connected for TlsConnection {
+    type ConnectInfo = Arc<Peer>;
+
+    fn connect_info(&self) -> Arc<Peer> {
+        Arc::clone(&self.peer)
+    }
+}
+
+impl AsyncRead for TlsConnection {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_read(context, buffer)
+    }
+}
+
+impl AsyncWrite for TlsConnection {
+    fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, data: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(context, data)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        data: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write_vectored(context, data)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(context)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(context)
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,148 @@
+//! What an admin does to roles and certificates.
+
+use bytes::Bytes;
+use fieldkeep_crypto::names::Name;
+
+use crate::access::ca::Issued;
+use crate::access::principal::{Identity, Principal};
+use crate::access::{Action, Role, RoleBinding};
+use crate::service::Core;
+use crate::service::failure::Failure;
+use crate::service::keys::{Listed, Page};
+use crate::service::operation::Repeatable;
+use crate::service::perform::{Operation, Permit};
+use crate::service::record::Account;
+use crate::service::resource::{identity_resource, tenant_resource};
+
+/// An identity as a call names it: its tenant is the caller's if it names none.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct IdentityName {
+    /// The tenant, if named.
+    pub tenant: Option<Name>,
+    /// The name within the tenant.
+    pub name: Name,
+}
+
+impl IdentityName {
+    fn tenant<'a>(&'a self, caller: &'a Principal) -> &'a Name {
+        self.tenant.as_ref().unwrap_or(&caller.tenant)
+    }
+
+    fn identity(&self, caller: &Principal) -> Identity {
+        Identity::new(self.tenant(caller).clone(), self.name.clone())
+    }
+
+    fn resource(&self, caller: &Principal) -> String {
+        identity_resource(self.tenant(caller).as_str(), self.name.as_str())
+    }
+}
+
+/// Give an identity a role.
+pub struct GrantRole {
+    /// The identity.
+    pub identity: IdentityName,
+    /// The role.
+    pub role: Role,
+    /// The request's id.
+    pub request: Repeatable,
+}
+
+impl Operation for GrantRole {
+    const ACTION: Action = Action::RoleGrant;
+    const CHANGES: bool = true;
+    type Output = RoleBinding;
+
+    fn tenant<'a>(&'a self, caller: &'a Principal) -> &'a str {
+        self.identity.tenant(caller).as_str()
+    }
+
+    async fn run(self, core: &Core, permit: &Permit, account: &mut Account) -> Result<RoleBinding, Failure> {
+        let caller = permit.principal();
+        account.used(self.identity.resource(caller), 0, "", 0);
+        let operation = self.request.operation(permit)?;
+        let identity = self.identity.identity(caller);
+        let changed = core.access.grant(&identity, self.role, &caller.resource, operation, permit.now_s()).await?;
+        account.changed(&changed);
+        Ok(changed.value)
+    }
+}
+
+/// Take an identity's role away.
+pub struct RevokeRole {
+    /// The identity.
+    pub identity: IdentityName,
+    /// The request's id.
+    pub request: Repeatable,
+}
+
+impl Operation for RevokeRole {
+    const ACTION: Action = Action::RoleRevoke;
+    const CHANGES: bool = true;
+    type Output = ();
+
+    fn tenant<'a>(&'a self, caller: &'a Principal) -> &'a str {
+        self.identity.tenant(caller).as_str()
+    }
+
+    async fn run(self, core: &Core, permit: &Permit, account: &mut Account) -> Result<(), Failure> {
+        account.used(self.identity.resource(permit.principal()), 0, "", 0);
+        let operation = self.request.operation(permit)?;
+        let identity = self.identity.identity(permit.principal());
+        let changed = core.access.revoke(&identity, operation, permit.now_s()).await?;
+        account.changed(&changed);
+        Ok(())
+    }
+}
+
+/// List roles.
+pub struct ListRoles {
+    /// The tenant; without one, all.
+    pub tenant: Option<Name>,
+    /// Which page.
+    pub page: Page,
+}
+
+impl Operation for ListRoles {
+    const ACTION: Action = Action::RoleRead;
+    type Output = Listed<RoleBinding>;
+
+    fn tenant<'a>(&'a self, caller: &'a Principal) -> &'a str {
+        self.tenant.as_ref().unwrap_or(&caller.tenant).as_str()
+    }
+
+    async fn run(self, core: &Core, _permit: &Permit, account: &mut Account) -> Result<Listed<RoleBinding>, Failure> {
+        let resource = self.tenant.as_ref().map_or_else(|| String::from("tenants"), |t| tenant_resource(t.as_str()));
+        account.used(resource, 0, "", 0);
+        let page = &self.page;
+        let bindings = core.access.list(self.tenant.as_ref(), page.after.as_deref(), page.limit).await?;
+        Ok(Listed::new(bindings, page, |binding| binding.identity.to_string()))
+    }
+}
+
+/// Sign a certificate for an identity of a tenant that exists.
+pub struct IssueCertificate {
+    /// The identity.
+    pub identity: IdentityName,
+    /// The signing request, PKCS #10 in DER.
+    pub csr_der: Bytes,
+    /// The certificate's life in seconds; 0: the default.
+    pub ttl_s: u64,
+}
+
+impl Operation for IssueCertificate {
+    const ACTION: Action = Action::CertificateIssue;
+    const CHANGES: bool = true;
+    type Output = Issued;
+
+    fn tenant<'a>(&'a self, caller: &'a Principal) -> &'a str {
+        self.identity.tenant(caller).as_str()
+    }
+
+    async fn run(self, core: &Core, permit: &Permit, account: &mut Account) -> Result<Issued, Failure> {
+        let caller = permit.principal();
+        account.used(self.identity.resource(caller), 0, "", 0);
+        let tenant = self.identity.tenant(caller);
+        core.vault.manage(permit, tenant.as_str())?.tenant(tenant).await?;
+        Ok(core.ca.issue(&self.csr_der, &self.identity.identity(caller), self.ttl_s, permit.now_s())?)
+    }
+}

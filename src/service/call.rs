@@ -1,0 +1,131 @@
+//! One call: who makes it, from where, what it asks for, and when it began.
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Instant;
+
+use fieldkeep_crypto::random::{self, RandomError};
+
+use crate::access::Action;
+use crate::access::principal::Principal;
+use crate::telemetry::RpcMetrics;
+
+/// The other end of one connection, resolved once when its handshake ended.
+#[derive(Debug)]
+pub struct Peer {
+    /// The identity of its certificate; without one every call is refused.
+    pub principal: Option<Principal>,
+    /// How it was authenticated: `mtls`, or `local` for the process itself.
+    pub authentication: &'static str,
+    /// Its address and port, as text for the audit record.
+    pub address: String,
+}
+
+impl Peer {
+    /// The peer of a connection from `address`.
+    #[must_use]
+    pub fn new(principal: Option<Principal>, address: SocketAddr) -> Self {
+        Self { principal, authentication: "mtls", address: address.to_string() }
+    }
+
+    /// The process itself.
+    #[must_use]
+    pub fn local() -> Self {
+        Self { principal: None, authentication: "local", address: String::new() }
+    }
+}
+
+/// The id of one call: 16 bytes, unique in the trail.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct RequestId([u8; 16]);
+
+impl RequestId {
+    /// The bytes, for the audit record.
+    #[must_use]
+    pub fn as_bytes(&self) -> &[u8; 16] {
+        &self.0
+    }
+}
+
+impl fmt::Display for RequestId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&data_encoding::HEXLOWER.encode(&self.0))
+    }
+}
+
+impl fmt::Debug for RequestId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+/// Makes request ids: 8 random bytes a process, then a counter. They name calls and keep no secret, so they need no
+/// system call each.
+#[derive(Debug)]
+pub struct RequestIds {
+    prefix: [u8; 8],
+    next: AtomicU64,
+}
+
+impl RequestIds {
+    /// Draws this process's prefix.
+    ///
+    /// # Errors
+    /// If the operating system has no random numbers.
+    pub fn make() -> Result<Self, RandomError> {
+        let mut prefix = [0; 8];
+        random::fill(&mut prefix)?;
+        Ok(Self { prefix, next: AtomicU64::new(0) })
+    }
+
+    /// The next id.
+    pub fn next(&self) -> RequestId {
+        let count = self.next.fetch_add(1, Ordering::Relaxed);
+        let mut id = [0; 16];
+        let (head, tail) = id.split_at_mut(8);
+        head.copy_from_slice(&self.prefix);
+        tail.copy_from_slice(&count.to_be_bytes());
+        RequestId(id)
+    }
+
+    /// The ids given out so far, which is the calls served since start.
+    pub fn count(&self) -> u64 {
+        self.next.load(Ordering::Relaxed)
+    }
+}
+
+/// One call, as the transport knows it before its message is parsed.
+#[derive(Clone)]
+pub struct Call {
+    /// Who calls.
+    pub peer: Arc<Peer>,
+    /// The call's id.
+    pub request_id: RequestId,
+    /// When the call came in.
+    pub started: Instant,
+    /// The RPC, for example `fieldkeep.v1.FieldService/Encrypt`.
+    pub rpc: &'static str,
+    /// The action that the RPC's row names; `perform` compares it with the operation's own.
+    pub action: Action,
+    /// The longest message that the RPC takes, bytes.
+    pub request_bytes: usize,
+    /// The RPC's metrics.
+    pub metrics: Arc<RpcMetrics>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn request_ids_are_unique_and_share_a_prefix() {
+        let ids = RequestIds::make().unwrap();
+        let (a, b) = (ids.next(), ids.next());
+        assert_ne!(a, b);
+        assert_eq!(a.as_bytes()[..8], b.as_bytes()[..8]);
+        assert_eq!(a.to_string().len(), 32);
+        assert_eq!(ids.count(), 2);
+    }
+}

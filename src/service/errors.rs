@@ -1,0 +1,106 @@
+//! From the errors of the parts to what a call fails with.
+
+use fieldkeep_keystore::error::{KeyError, KeystoreError};
+
+use crate::access::AccessError;
+use crate::access::ca::CaError;
+use crate::service::failure::{Failure, Opaque};
+
+/// A key that the caller named.
+pub(super) fn named_key(error: KeyError, name: &str) -> Failure {
+    match error {
+        KeyError::NotFound => Failure::KeyNotFound(name.into()),
+        other => of_key(other),
+    }
+}
+
+/// A key or version that a ciphertext named: that there is none is the opaque failure.
+pub(super) fn key_of_ciphertext(error: KeyError) -> Failure {
+    match error {
+        KeyError::NotFound => Failure::DecryptionFailed(Opaque::UnknownHandle),
+        KeyError::NoSuchVersion => Failure::DecryptionFailed(Opaque::NoSuchVersion),
+        other => of_key(other),
+    }
+}
+
+fn of_key(error: KeyError) -> Failure {
+    match error {
+        KeyError::KeyDisabled => Failure::KeyDisabled,
+        KeyError::VersionDisabled => Failure::VersionDisabled,
+        KeyError::Unavailable(source) => Failure::store(source),
+        KeyError::NotFound | KeyError::NoSuchVersion => Failure::internal(error),
+        KeyError::Damaged(damaged) => logged(damaged),
+    }
+}
+
+impl From<KeystoreError> for Failure {
+    fn from(error: KeystoreError) -> Self {
+        match error {
+            KeystoreError::TenantNotFound(tenant) => Self::TenantNotFound(tenant.into()),
+            KeystoreError::TenantExists(tenant) => Self::AlreadyExists(tenant.into()),
+            KeystoreError::KeyNotFound { key, .. } => Self::KeyNotFound(key.into()),
+            KeystoreError::KeyExists { key, .. } => Self::AlreadyExists(key.into()),
+            KeystoreError::NoSuchVersion { version, .. } => Self::VersionNotFound(version),
+            KeystoreError::PrimaryVersion { .. } => Self::PrimaryVersion,
+            KeystoreError::Conflict { .. } => Self::Conflict,
+            KeystoreError::OperationReused => Self::RequestIdReused,
+            KeystoreError::NoSpace => Self::NoSpace,
+            KeystoreError::Unavailable(source) => Self::store(source),
+            KeystoreError::Commit(source) => Self::store(source),
+            KeystoreError::Interrupted => Self::store(error),
+            KeystoreError::VersionsExhausted | KeystoreError::TooManyDisabledRanges { .. } => {
+                Self::invalid("name", error.to_string())
+            }
+            KeystoreError::NotEmpty
+            | KeystoreError::NotInitialised
+            | KeystoreError::Format { .. }
+            | KeystoreError::WrongRoot
+            | KeystoreError::WrongProvider { .. }
+            | KeystoreError::Root(_)
+            | KeystoreError::InvalidSystemKey(_)
+            | KeystoreError::TooLarge { .. }
+            | KeystoreError::Damaged(_)
+            | KeystoreError::RolledBack { .. }
+            | KeystoreError::SecretDamaged { .. }
+            | KeystoreError::Random(_)
+            | KeystoreError::Wrap(_) => logged(error),
+        }
+    }
+}
+
+impl From<AccessError> for Failure {
+    fn from(error: AccessError) -> Self {
+        match error {
+            AccessError::RoleConflict { .. } => Self::RoleConflict,
+            AccessError::LastAdmin { .. } => Self::LastAdmin,
+            AccessError::IdentityNotFound { identity } => Self::IdentityNotFound(identity),
+            AccessError::PageToken(_) => Self::invalid("page_token", "not a token of this listing"),
+            AccessError::Keystore(source) => source.into(),
+            AccessError::Interrupted => Self::store(error),
+            AccessError::UnknownRecord { .. } => logged(error),
+        }
+    }
+}
+
+impl From<CaError> for Failure {
+    fn from(error: CaError) -> Self {
+        match error {
+            CaError::Request { .. } => Self::invalid("csr_der", error.to_string()),
+            CaError::Ttl { .. } => Self::invalid("ttl_seconds", error.to_string()),
+            CaError::Keystore(source) => source.into(),
+            CaError::NotInitialised
+            | CaError::UnknownRecord
+            | CaError::TrustDomain { .. }
+            | CaError::ServerName { .. }
+            | CaError::Expired
+            | CaError::Certificate(_)
+            | CaError::Random(_) => logged(error),
+        }
+    }
+}
+
+/// Something that only an operator can mend.
+fn logged(error: impl std::error::Error) -> Failure {
+    tracing::error!(%error, "a call failed for a cause that its caller cannot mend");
+    Failure::internal(error)
+}

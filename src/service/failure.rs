@@ -1,0 +1,263 @@
+//! Everything a call can fail with, and the one match from that to a `google.rpc.Code` and a stable reason.
+
+use std::borrow::Cow;
+use std::sync::Arc;
+
+use fieldkeep_crypto::random::RandomError;
+use tonic::Code;
+
+/// Why a call, or one item of a batch, failed.
+///
+/// `Display` is what the caller may read. What only the audit trail and the logs may say is behind [`Failure::detail`].
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Failure {
+    /// The one opaque failure of every ciphertext that does not open.
+    #[error("decryption failed")]
+    DecryptionFailed(Opaque),
+    /// A part of the request is malformed.
+    #[error("`{field}`: {problem}")]
+    Invalid {
+        /// The part of the request, as its message names it.
+        field: &'static str,
+        /// What is wrong with it and what would be right.
+        problem: Cow<'static, str>,
+    },
+    /// A field is longer than the limit.
+    #[error("the field has {bytes} bytes, at most {limit} are allowed")]
+    FieldTooLarge {
+        /// The field's length.
+        bytes: usize,
+        /// The limit.
+        limit: usize,
+    },
+    /// The request is longer than the limit.
+    #[error("the request is longer than {limit} bytes; send it in parts")]
+    RequestTooLarge {
+        /// The limit.
+        limit: usize,
+    },
+    /// The batch has more items than the limit.
+    #[error("the batch has {items} items, at most {limit} are allowed; send it in parts")]
+    BatchTooLarge {
+        /// The number of items.
+        items: usize,
+        /// The limit.
+        limit: usize,
+    },
+    /// The reply would be longer than the limit.
+    #[error("the reply would have {bytes} bytes, at most {limit} are allowed; send the batch in parts")]
+    ReplyTooLarge {
+        /// The length that the reply could reach.
+        bytes: usize,
+        /// The limit.
+        limit: usize,
+    },
+    /// The caller could not be named, or its certificate has ended.
+    #[error("the caller is not authenticated: {0}")]
+    Unauthenticated(&'static str),
+    /// The caller has no right to this.
+    #[error("the identity may not do this; an admin can grant it a role")]
+    PermissionDenied {
+        /// The rule that refused.
+        rule: &'static str,
+    },
+    /// No such key in a tenant whose keys the caller may name.
+    #[error("there is no key `{0}`")]
+    KeyNotFound(Arc<str>),
+    /// No such tenant.
+    #[error("there is no tenant `{0}`")]
+    TenantNotFound(Arc<str>),
+    /// No such version of a key that exists.
+    #[error("the key has no version {0}")]
+    VersionNotFound(u32),
+    /// No role record for the identity.
+    #[error("the identity `{0}` has no role")]
+    IdentityNotFound(Arc<str>),
+    /// The name is taken.
+    #[error("`{0}` exists already")]
+    AlreadyExists(Arc<str>),
+    /// The key is disabled.
+    #[error("the key is disabled; an admin can enable it")]
+    KeyDisabled,
+    /// The version is disabled.
+    #[error("the key version is disabled; an admin can enable it")]
+    VersionDisabled,
+    /// The primary version cannot be disabled.
+    #[error("the primary version cannot be disabled; rotate the key first")]
+    PrimaryVersion,
+    /// The identity has another role.
+    #[error("the identity has another role; revoke that first")]
+    RoleConflict,
+    /// Without an admin nobody could grant a role again.
+    #[error("the identity is the last admin; grant `admin` to another identity first")]
+    LastAdmin,
+    /// Somebody else changed the same record at the same time.
+    #[error("the record was changed by another call at the same time; try again")]
+    Conflict,
+    /// A request id came again with another request.
+    #[error("this `request_id` was used for another request; choose a new one")]
+    RequestIdReused,
+    /// The store cannot answer.
+    #[error("the store is not available; try again")]
+    StoreUnavailable(Arc<str>),
+    /// The audit trail cannot be written, so no result may leave.
+    #[error("the audit trail cannot be written, so the call has no result; see the server's log")]
+    AuditUnavailable,
+    /// The service is stopping.
+    #[error("the service is shutting down; try again")]
+    ShuttingDown,
+    /// No space for the change.
+    #[error("there is no space left on the disk of the data directory; free some and try again")]
+    NoSpace,
+    /// A defect, or a stored record that does not verify.
+    #[error("internal error; the server's log has the cause")]
+    Internal(Arc<str>),
+}
+
+/// What the audit trail says about a ciphertext that did not open. The caller never learns it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Opaque {
+    /// Not a ciphertext of format v1.
+    Malformed,
+    /// No key has this handle.
+    UnknownHandle,
+    /// The key is another tenant's.
+    ForeignTenant,
+    /// The ciphertext names a suite that is not the key's.
+    SuiteMismatch,
+    /// The key never had this version.
+    NoSuchVersion,
+    /// The commitment or the tag does not verify: another field, another context, or changed bytes.
+    DecryptionFailed,
+}
+
+impl Opaque {
+    /// The word for the audit record.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Malformed => "malformed",
+            Self::UnknownHandle => "unknown-handle",
+            Self::ForeignTenant => "foreign-tenant",
+            Self::SuiteMismatch => "suite-mismatch",
+            Self::NoSuchVersion => "no-such-version",
+            Self::DecryptionFailed => "decryption-failed",
+        }
+    }
+}
+
+impl Failure {
+    /// A malformed part of the request.
+    pub fn invalid(field: &'static str, problem: impl Into<Cow<'static, str>>) -> Self {
+        Self::Invalid { field, problem: problem.into() }
+    }
+
+    /// A defect, or damage; `cause` goes to the log and the audit trail only.
+    pub fn internal(cause: impl std::fmt::Display) -> Self {
+        Self::Internal(cause.to_string().into())
+    }
+
+    /// The store cannot answer; `cause` goes to the log and the audit trail only.
+    pub fn store(cause: impl std::fmt::Display) -> Self {
+        Self::StoreUnavailable(cause.to_string().into())
+    }
+
+    /// The gRPC code and the stable reason: the one match from failures to what a caller sees.
+    #[must_use]
+    pub fn verdict(&self) -> (Code, &'static str) {
+        match self {
+            Self::DecryptionFailed(_) => (Code::InvalidArgument, "DECRYPTION_FAILED"),
+            Self::Invalid { .. } => (Code::InvalidArgument, "INVALID_REQUEST"),
+            Self::FieldTooLarge { .. } => (Code::InvalidArgument, "FIELD_TOO_LARGE"),
+            Self::RequestTooLarge { .. } => (Code::InvalidArgument, "REQUEST_TOO_LARGE"),
+            Self::BatchTooLarge { .. } => (Code::InvalidArgument, "BATCH_TOO_LARGE"),
+            Self::ReplyTooLarge { .. } => (Code::InvalidArgument, "REPLY_TOO_LARGE"),
+            Self::Unauthenticated(_) => (Code::Unauthenticated, "UNAUTHENTICATED"),
+            Self::PermissionDenied { .. } => (Code::PermissionDenied, "PERMISSION_DENIED"),
+            Self::KeyNotFound(_) => (Code::NotFound, "KEY_NOT_FOUND"),
+            Self::TenantNotFound(_) => (Code::NotFound, "TENANT_NOT_FOUND"),
+            Self::VersionNotFound(_) => (Code::NotFound, "VERSION_NOT_FOUND"),
+            Self::IdentityNotFound(_) => (Code::NotFound, "IDENTITY_NOT_FOUND"),
+            Self::AlreadyExists(_) => (Code::AlreadyExists, "ALREADY_EXISTS"),
+            Self::KeyDisabled => (Code::FailedPrecondition, "KEY_DISABLED"),
+            Self::VersionDisabled => (Code::FailedPrecondition, "VERSION_DISABLED"),
+            Self::PrimaryVersion => (Code::FailedPrecondition, "PRIMARY_VERSION"),
+            Self::RoleConflict | Self::LastAdmin => (Code::FailedPrecondition, "ROLE_CONFLICT"),
+            Self::Conflict => (Code::Aborted, "CONFLICT"),
+            Self::RequestIdReused => (Code::InvalidArgument, "REQUEST_ID_REUSED"),
+            Self::StoreUnavailable(_) => (Code::Unavailable, "STORE_UNAVAILABLE"),
+            Self::AuditUnavailable => (Code::Unavailable, "AUDIT_UNAVAILABLE"),
+            Self::ShuttingDown => (Code::Unavailable, "SHUTTING_DOWN"),
+            Self::NoSpace => (Code::ResourceExhausted, "NO_SPACE"),
+            Self::Internal(_) => (Code::Internal, "INTERNAL"),
+        }
+    }
+
+    /// What the audit record says: more than the caller may know, never anything of a plaintext or a key.
+    #[must_use]
+    pub fn detail(&self) -> Cow<'_, str> {
+        match self {
+            Self::DecryptionFailed(opaque) => Cow::Borrowed(opaque.as_str()),
+            Self::Invalid { field, problem } => Cow::Owned(format!("invalid `{field}`: {problem}")),
+            Self::Unauthenticated(why) => Cow::Borrowed(why),
+            Self::PermissionDenied { rule } => Cow::Borrowed(rule),
+            Self::KeyDisabled => Cow::Borrowed("key-disabled"),
+            Self::VersionDisabled => Cow::Borrowed("version-disabled"),
+            Self::StoreUnavailable(cause) => Cow::Owned(format!("store: {cause}")),
+            Self::Internal(cause) => Cow::Owned(format!("internal: {cause}")),
+            other => Cow::Owned(other.to_string()),
+        }
+    }
+
+    /// A word for counting the failed items of a batch: bounded in number, unlike [`Failure::detail`].
+    #[must_use]
+    pub fn word(&self) -> &'static str {
+        match self {
+            Self::DecryptionFailed(opaque) => opaque.as_str(),
+            other => other.verdict().1,
+        }
+    }
+
+    /// Whether the same call may succeed a little later.
+    #[must_use]
+    pub fn is_transient(&self) -> bool {
+        matches!(self.verdict().0, Code::Unavailable)
+    }
+}
+
+impl From<RandomError> for Failure {
+    fn from(error: RandomError) -> Self {
+        Self::internal(error)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_opaque_cause_looks_the_same_to_the_caller() {
+        let causes = [
+            Opaque::Malformed,
+            Opaque::UnknownHandle,
+            Opaque::ForeignTenant,
+            Opaque::SuiteMismatch,
+            Opaque::NoSuchVersion,
+            Opaque::DecryptionFailed,
+        ];
+        for cause in causes {
+            let failure = Failure::DecryptionFailed(cause);
+            assert_eq!(failure.to_string(), "decryption failed");
+            assert_eq!(failure.verdict(), (Code::InvalidArgument, "DECRYPTION_FAILED"));
+            assert_eq!(failure.detail(), cause.as_str());
+        }
+    }
+
+    #[test]
+    fn causes_stay_inside() {
+        for failure in [Failure::internal("row 7"), Failure::store("row 7")] {
+            assert!(!failure.to_string().contains("row 7"));
+            assert!(failure.detail().contains("row 7"));
+        }
+    }
+}

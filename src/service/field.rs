@@ -1,0 +1,155 @@
+//! Encrypt and Decrypt of one field.
+
+use bytes::Bytes;
+use fieldkeep_crypto::ciphertext::{Ciphertext, OVERHEAD_KC_XAES};
+use fieldkeep_crypto::context::EncodedContext;
+use fieldkeep_crypto::keys::{FieldKey, Nonce};
+use fieldkeep_keystore::key::Key;
+use zeroize::Zeroizing;
+
+use crate::access::Action;
+use crate::access::principal::Principal;
+use crate::service::Core;
+use crate::service::failure::{Failure, Opaque};
+use crate::service::perform::{Operation, Permit};
+use crate::service::record::Account;
+use crate::service::resource::{FieldName, KeyName, key_resource};
+
+/// Encrypt one field.
+pub struct Encrypt {
+    /// The key.
+    pub key: KeyName,
+    /// The field.
+    pub field: FieldName,
+    /// The context.
+    pub context: EncodedContext,
+    /// The value.
+    pub plaintext: Bytes,
+}
+
+/// A ciphertext and the version that sealed it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Sealed {
+    /// Format v1, binary.
+    pub ciphertext: Bytes,
+    /// The key version.
+    pub version: u32,
+}
+
+impl Operation for Encrypt {
+    const ACTION: Action = Action::Encrypt;
+    type Output = Sealed;
+
+    fn tenant<'a>(&'a self, caller: &'a Principal) -> &'a str {
+        self.key.tenant(caller)
+    }
+
+    async fn run(self, core: &Core, permit: &Permit, account: &mut Account) -> Result<Sealed, Failure> {
+        account.used(self.key.resource(permit.principal()), 0, self.field.as_str(), 0);
+        hash_context(core, account, &self.context);
+        let key = core.vault.sealing_key(permit, &self.key).await?;
+        let version = key.primary();
+        account.used_version(version.number());
+        let field_key = version.field_key(self.field.field()?);
+        let mut out = Vec::with_capacity(self.plaintext.len() + OVERHEAD_KC_XAES);
+        field_key
+            .seal(Nonce::make()?, &self.context, &self.plaintext, &mut out)
+            .map_err(Failure::internal)?;
+        Ok(Sealed { ciphertext: Bytes::from(out), version: version.number() })
+    }
+}
+
+/// Decrypt one field.
+pub struct Decrypt {
+    /// The field.
+    pub field: FieldName,
+    /// The context.
+    pub context: EncodedContext,
+    /// Format v1, binary.
+    pub ciphertext: Bytes,
+}
+
+impl Operation for Decrypt {
+    const ACTION: Action = Action::Decrypt;
+    type Output = Bytes;
+
+    fn tenant<'a>(&'a self, caller: &'a Principal) -> &'a str {
+        caller.tenant.as_str()
+    }
+
+    async fn run(self, core: &Core, permit: &Permit, account: &mut Account) -> Result<Bytes, Failure> {
+        hash_context(core, account, &self.context);
+        let ciphertext = parse(&self.ciphertext)?;
+        let source = open_source(core, permit, account, &ciphertext, &self.field).await?;
+        let mut out = Vec::with_capacity(opened_capacity(&ciphertext));
+        open(&source.field_key, &ciphertext, &self.context, &mut out)?;
+        Ok(Bytes::from(out))
+    }
+}
+
+/// The key that a ciphertext names, and its field key, ready to open it.
+pub(super) struct Source {
+    pub(super) key: std::sync::Arc<Key>,
+    pub(super) field_key: std::sync::Arc<FieldKey>,
+}
+
+/// Looks up what a unary call opens, in the order of docs/ciphertext-format.md, and reports it.
+pub(super) async fn open_source(
+    core: &Core,
+    permit: &Permit,
+    account: &mut Account,
+    ciphertext: &Ciphertext<'_>,
+    field: &FieldName,
+) -> Result<Source, Failure> {
+    let handle = ciphertext.handle();
+    let key = match core.vault.opening_key(permit, handle, ciphertext.suite()).await {
+        Ok(key) => key,
+        Err(failure) => {
+            account.used(format!("handle:{handle}"), ciphertext.version(), field.as_str(), 0);
+            return Err(failure);
+        }
+    };
+    account.used(resource_of(&key), ciphertext.version(), field.as_str(), 0);
+    let version = core.vault.opening_version(permit, &key, ciphertext.version()).await?;
+    let field_key = version.field_key(field.field()?);
+    Ok(Source { key, field_key })
+}
+
+/// Parses a ciphertext; that it is malformed is nothing that the caller learns.
+pub(super) fn parse(bytes: &[u8]) -> Result<Ciphertext<'_>, Failure> {
+    Ciphertext::parse(bytes).map_err(|_| Failure::DecryptionFailed(Opaque::Malformed))
+}
+
+/// Opens `ciphertext`, appending its plaintext to `out`.
+pub(super) fn open(
+    field_key: &FieldKey,
+    ciphertext: &Ciphertext<'_>,
+    context: &EncodedContext,
+    out: &mut Vec<u8>,
+) -> Result<(), Failure> {
+    field_key
+        .open(ciphertext, context, out)
+        .map_err(|_| Failure::DecryptionFailed(Opaque::DecryptionFailed))
+}
+
+/// Room for a plaintext while it is opened, bytes: the 16-byte tag stands behind it until it is verified.
+pub(super) fn opened_capacity(ciphertext: &Ciphertext<'_>) -> usize {
+    ciphertext.plaintext_len() + 16
+}
+
+/// A buffer for a plaintext that does not leave: wiped when dropped, and never grown, so that no copy stays behind.
+pub(super) fn scratch(bytes: usize) -> Zeroizing<Vec<u8>> {
+    Zeroizing::new(Vec::with_capacity(bytes))
+}
+
+/// A key's full name.
+pub(super) fn resource_of(key: &Key) -> String {
+    key_resource(key.tenant().as_str(), key.name().as_str())
+}
+
+/// Reports the keyed hash of a unary call's context, if it has one.
+pub(super) fn hash_context(core: &Core, account: &mut Account, context: &EncodedContext) {
+    if !context.is_empty() {
+        account.context(core.vault.context_hash(context));
+    }
+}

@@ -1,0 +1,240 @@
+//! What an admin does to tenants and keys.
+
+use fieldkeep_crypto::ciphertext::Suite;
+use fieldkeep_crypto::names::Name;
+use fieldkeep_keystore::info::{Changed, KeyInfo, TenantInfo};
+
+use crate::access::Action;
+use crate::access::principal::Principal;
+use crate::service::Core;
+use crate::service::failure::Failure;
+use crate::service::operation::Repeatable;
+use crate::service::perform::{Operation, Permit};
+use crate::service::record::Account;
+use crate::service::resource::{KeyName, tenant_resource};
+
+/// A page of a listing.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Page {
+    /// The last name of the page before.
+    pub after: Option<String>,
+    /// The most entries.
+    pub limit: usize,
+}
+
+/// Entries of a listing, and the name to go on after if there may be more.
+#[derive(Debug)]
+pub struct Listed<T> {
+    /// The entries.
+    pub entries: Vec<T>,
+    /// Where the next page begins.
+    pub next: Option<String>,
+}
+
+impl<T> Listed<T> {
+    /// A page of at most `page.limit` entries: fewer mean that it is the last.
+    pub(super) fn new(entries: Vec<T>, page: &Page, name: impl Fn(&T) -> String) -> Self {
+        let next = if entries.len() < page.limit { None } else { entries.last().map(name) };
+        Self { entries, next }
+    }
+}
+
+/// The tenant and the key that a name means to `caller`.
+fn names(name: &KeyName, caller: &Principal) -> Result<(Name, Name), Failure> {
+    let tenant = Name::parse(name.tenant(caller)).map_err(Failure::internal)?;
+    let key = Name::parse(name.key()).map_err(Failure::internal)?;
+    Ok((tenant, key))
+}
+
+fn finish<T>(account: &mut Account, changed: Changed<T>) -> T {
+    account.changed(&changed);
+    changed.value
+}
+
+/// Create a tenant.
+pub struct CreateTenant {
+    /// Its name.
+    pub tenant: Name,
+    /// The request's id.
+    pub request: Repeatable,
+}
+
+impl Operation for CreateTenant {
+    const ACTION: Action = Action::TenantCreate;
+    const CHANGES: bool = true;
+    type Output = TenantInfo;
+
+    fn tenant<'a>(&'a self, _caller: &'a Principal) -> &'a str {
+        self.tenant.as_str()
+    }
+
+    async fn run(self, core: &Core, permit: &Permit, account: &mut Account) -> Result<TenantInfo, Failure> {
+        account.used(tenant_resource(self.tenant.as_str()), 0, "", 0);
+        let keystore = core.vault.manage(permit, self.tenant.as_str())?;
+        let operation = self.request.operation(permit)?;
+        Ok(finish(account, keystore.create_tenant(&self.tenant, operation, permit.now_s()).await?))
+    }
+}
+
+/// List tenants.
+pub struct ListTenants {
+    /// Which page.
+    pub page: Page,
+}
+
+impl Operation for ListTenants {
+    const ACTION: Action = Action::TenantRead;
+    type Output = Listed<TenantInfo>;
+
+    fn tenant<'a>(&'a self, caller: &'a Principal) -> &'a str {
+        caller.tenant.as_str()
+    }
+
+    async fn run(self, core: &Core, permit: &Permit, account: &mut Account) -> Result<Listed<TenantInfo>, Failure> {
+        account.used(String::from("tenants"), 0, "", 0);
+        let keystore = core.vault.manage(permit, permit.principal().tenant.as_str())?;
+        let tenants = keystore.list_tenants(self.page.after.as_deref(), self.page.limit).await?;
+        Ok(Listed::new(tenants, &self.page, |tenant| tenant.name.to_string()))
+    }
+}
+
+/// Create a key.
+pub struct CreateKey {
+    /// Its name.
+    pub key: KeyName,
+    /// Its suite.
+    pub suite: Suite,
+    /// The request's id.
+    pub request: Repeatable,
+}
+
+impl Operation for CreateKey {
+    const ACTION: Action = Action::KeyCreate;
+    const CHANGES: bool = true;
+    type Output = KeyInfo;
+
+    fn tenant<'a>(&'a self, caller: &'a Principal) -> &'a str {
+        self.key.tenant(caller)
+    }
+
+    async fn run(self, core: &Core, permit: &Permit, account: &mut Account) -> Result<KeyInfo, Failure> {
+        account.used(self.key.resource(permit.principal()), 0, "", 0);
+        let (tenant, key) = names(&self.key, permit.principal())?;
+        let keystore = core.vault.manage(permit, tenant.as_str())?;
+        let operation = self.request.operation(permit)?;
+        let changed = keystore.create_key(&tenant, &key, self.suite, operation, permit.now_s()).await?;
+        account.used_version(changed.value.primary);
+        Ok(finish(account, changed))
+    }
+}
+
+/// Describe a key and its versions.
+pub struct DescribeKey {
+    /// The key.
+    pub key: KeyName,
+}
+
+impl Operation for DescribeKey {
+    const ACTION: Action = Action::KeyRead;
+    type Output = KeyInfo;
+
+    fn tenant<'a>(&'a self, caller: &'a Principal) -> &'a str {
+        self.key.tenant(caller)
+    }
+
+    async fn run(self, core: &Core, permit: &Permit, account: &mut Account) -> Result<KeyInfo, Failure> {
+        account.used(self.key.resource(permit.principal()), 0, "", 0);
+        let (tenant, key) = names(&self.key, permit.principal())?;
+        let keystore = core.vault.manage(permit, tenant.as_str())?;
+        Ok(keystore.describe_key(&tenant, &key).await?)
+    }
+}
+
+/// List a tenant's keys.
+pub struct ListKeys {
+    /// The tenant; without one, the caller's.
+    pub tenant: Option<Name>,
+    /// Which page.
+    pub page: Page,
+}
+
+impl Operation for ListKeys {
+    const ACTION: Action = Action::KeyRead;
+    type Output = Listed<KeyInfo>;
+
+    fn tenant<'a>(&'a self, caller: &'a Principal) -> &'a str {
+        self.tenant.as_ref().unwrap_or(&caller.tenant).as_str()
+    }
+
+    async fn run(self, core: &Core, permit: &Permit, account: &mut Account) -> Result<Listed<KeyInfo>, Failure> {
+        let tenant = self.tenant.as_ref().unwrap_or(&permit.principal().tenant);
+        account.used(tenant_resource(tenant.as_str()), 0, "", 0);
+        let keystore = core.vault.manage(permit, tenant.as_str())?;
+        let keys = keystore.list_keys(tenant, self.page.after.as_deref(), self.page.limit).await?;
+        Ok(Listed::new(keys, &self.page, |key| key.name.to_string()))
+    }
+}
+
+/// Add a version to a key and make it primary.
+pub struct RotateKey {
+    /// The key.
+    pub key: KeyName,
+    /// The request's id.
+    pub request: Repeatable,
+}
+
+impl Operation for RotateKey {
+    const ACTION: Action = Action::KeyRotate;
+    const CHANGES: bool = true;
+    type Output = KeyInfo;
+
+    fn tenant<'a>(&'a self, caller: &'a Principal) -> &'a str {
+        self.key.tenant(caller)
+    }
+
+    async fn run(self, core: &Core, permit: &Permit, account: &mut Account) -> Result<KeyInfo, Failure> {
+        account.used(self.key.resource(permit.principal()), 0, "", 0);
+        let (tenant, key) = names(&self.key, permit.principal())?;
+        let keystore = core.vault.manage(permit, tenant.as_str())?;
+        let operation = self.request.operation(permit)?;
+        let changed = keystore.rotate_key(&tenant, &key, operation, permit.now_s()).await?;
+        account.used_version(changed.value.primary);
+        Ok(finish(account, changed))
+    }
+}
+
+/// Enable or disable a key, or one version of it.
+pub struct ChangeState {
+    /// The key.
+    pub key: KeyName,
+    /// The version; without one, the whole key.
+    pub version: Option<u32>,
+    /// The state after the change.
+    pub enabled: bool,
+    /// The request's id.
+    pub request: Repeatable,
+}
+
+impl Operation for ChangeState {
+    const ACTION: Action = Action::KeyChangeState;
+    const CHANGES: bool = true;
+    type Output = KeyInfo;
+
+    fn tenant<'a>(&'a self, caller: &'a Principal) -> &'a str {
+        self.key.tenant(caller)
+    }
+
+    async fn run(self, core: &Core, permit: &Permit, account: &mut Account) -> Result<KeyInfo, Failure> {
+        account.used(self.key.resource(permit.principal()), self.version.unwrap_or(0), "", 0);
+        let (tenant, key) = names(&self.key, permit.principal())?;
+        let keystore = core.vault.manage(permit, tenant.as_str())?;
+        let (operation, now) = (self.request.operation(permit)?, permit.now_s());
+        let changed = match self.version {
+            None => keystore.set_key_enabled(&tenant, &key, self.enabled, operation, now).await?,
+            Some(version) => {
+                keystore.set_version_enabled(&tenant, &key, version, self.enabled, operation, now).await?
+            }
+        };
+        Ok(finish(account, changed))
+    }
+}

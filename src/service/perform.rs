@@ -1,0 +1,327 @@
+//! The one way of every call: authorize, run, audit, check the rights again, reply.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use fieldkeep_proto::v1::Decision;
+use tonic::Code;
+
+use crate::access::principal::Principal;
+use crate::access::{AccessSnapshot, Action};
+use crate::service::call::{Call, RequestId};
+use crate::service::failure::Failure;
+use crate::service::record::{self, Account, Ending};
+use crate::service::{Core, Service};
+
+/// The rule of a call whose message was not valid.
+pub const RULE_INVALID: &str = "invalid";
+/// The rule of a call whose caller could not be named.
+pub const RULE_UNAUTHENTICATED: &str = "unauthenticated";
+/// The rule of a call that came while the service was not serving.
+pub const RULE_NOT_SERVING: &str = "not-serving";
+
+/// What a call asks for, parsed into a form that cannot be wrong.
+pub trait Operation: Send + Sized + 'static {
+    /// The action that the caller needs the right to.
+    const ACTION: Action;
+    /// Whether it changes the store. A change runs to its end and its record, also if the caller goes away.
+    const CHANGES: bool = false;
+    /// What the reply is made of.
+    type Output: Send + 'static;
+
+    /// The tenant that the operation is about. The right to it is checked first.
+    fn tenant<'a>(&'a self, caller: &'a Principal) -> &'a str;
+
+    /// Does it. Everything that the record should say goes into `account`, on failure too.
+    fn run(
+        self,
+        core: &Core,
+        permit: &Permit,
+        account: &mut Account,
+    ) -> impl Future<Output = Result<Self::Output, Failure>> + Send;
+}
+
+/// The proof that a call was authorized. Only [`Service::perform`] makes one, and without one no key can be reached.
+pub struct Permit {
+    snapshot: Arc<AccessSnapshot>,
+    call: Call,
+    action: Action,
+    principal: Principal,
+    now_us: u64,
+}
+
+impl Permit {
+    /// Who calls.
+    #[must_use]
+    pub fn principal(&self) -> &Principal {
+        &self.principal
+    }
+
+    /// The RPC's name.
+    #[must_use]
+    pub fn rpc(&self) -> &'static str {
+        self.call.rpc
+    }
+
+    /// When the call was authorized, Unix seconds.
+    #[must_use]
+    pub fn now_s(&self) -> u64 {
+        self.now_us / 1_000_000
+    }
+
+    /// Whether the caller may do the permitted action to what `tenant` has.
+    ///
+    /// # Errors
+    /// The refusal.
+    pub fn check(&self, tenant: &str) -> Result<(), Failure> {
+        authorize(&self.snapshot, &self.principal, self.action, tenant, self.now_us).map(|_| ())
+    }
+}
+
+/// A result that may leave: its record is durable and the caller still has the right. Only [`Service::perform`] makes one.
+#[derive(Debug)]
+pub struct Reply<T> {
+    value: T,
+    request_id: RequestId,
+}
+
+impl<T> Reply<T> {
+    /// The result and the call's id.
+    pub fn into_parts(self) -> (T, RequestId) {
+        (self.value, self.request_id)
+    }
+}
+
+/// A failure that may leave: it too is in the audit trail, unless it says that the trail cannot be written.
+#[derive(Debug)]
+pub struct Refusal {
+    /// Why.
+    pub failure: Failure,
+    /// The call's id.
+    pub request_id: RequestId,
+}
+
+impl Service {
+    /// Performs one call. `parsed` is what its message asks for, or why it is not valid.
+    ///
+    /// # Errors
+    /// [`Refusal`] for every call without a result; no result leaves without its durable audit record.
+    pub async fn perform<O: Operation>(
+        &self,
+        call: Call,
+        parsed: Result<O, Failure>,
+    ) -> Result<Reply<O::Output>, Refusal> {
+        let request_id = call.request_id;
+        let outcome = if O::CHANGES {
+            let service = self.clone();
+            match tokio::spawn(async move { service.attempt(call, parsed).await }).await {
+                Ok(outcome) => outcome,
+                Err(stopped) => Err(Failure::internal(stopped)),
+            }
+        } else {
+            self.attempt(call, parsed).await
+        };
+        match outcome {
+            Ok(value) => Ok(Reply { value, request_id }),
+            Err(failure) => Err(Refusal { failure, request_id }),
+        }
+    }
+
+    /// Records a call that the transport refused before there was a message to parse, and gives back the refusal.
+    pub async fn refuse(&self, call: Call, failure: Failure) -> Refusal {
+        let request_id = call.request_id;
+        let mut attempt = Attempt::new(&self.core, call);
+        attempt.rule = RULE_INVALID;
+        let failure = match self.record(&mut attempt, Err(&failure)).await {
+            Ok(()) => failure,
+            Err(unavailable) => unavailable,
+        };
+        Refusal { failure, request_id }
+    }
+
+    async fn attempt<O: Operation>(&self, call: Call, parsed: Result<O, Failure>) -> Result<O::Output, Failure> {
+        let mut attempt = Attempt::new(&self.core, call);
+        let outcome = attempt.authorize_and_run(parsed).await;
+        self.record(&mut attempt, outcome.as_ref().map(|_| ())).await?;
+        let (value, granted) = outcome?;
+        if !O::CHANGES {
+            // A change has happened and is on record; to refuse its reply would only hide that.
+            self.check_again(&mut attempt, &granted).await?;
+        }
+        Ok(value)
+    }
+
+    /// Writes the record of a call and waits until it is durable.
+    async fn record(&self, attempt: &mut Attempt, outcome: Result<(), &Failure>) -> Result<(), Failure> {
+        let committed = match attempt.append(outcome) {
+            Ok(ticket) => self.waiters.committed(ticket).await.map_err(|error| error.to_string()),
+            Err(error) => Err(error.to_string()),
+        };
+        self.core.set_audit_down(committed.is_err());
+        committed.map_err(|error| {
+            tracing::error!(error, "the audit trail cannot be written; no result leaves until it can");
+            Failure::AuditUnavailable
+        })
+    }
+
+    /// Refuses the reply if the caller lost the right while the call ran.
+    async fn check_again(&self, attempt: &mut Attempt, granted: &Granted) -> Result<(), Failure> {
+        if self.core.access.is_current(&granted.snapshot) {
+            return Ok(());
+        }
+        let Some(principal) = attempt.call.peer.principal.as_ref() else {
+            return Err(Failure::Unauthenticated(RULE_UNAUTHENTICATED));
+        };
+        let snapshot = self.core.access.snapshot();
+        let now_us = self.core.clock.now_us();
+        match authorize(&snapshot, principal, attempt.call.action, &granted.tenant, now_us) {
+            Ok(_) => Ok(()),
+            Err(refused) => {
+                attempt.decision = Decision::Refused;
+                attempt.rule = rule_of(&refused);
+                self.record(attempt, Err(&refused)).await?;
+                Err(refused)
+            }
+        }
+    }
+
+    /// Writes a record of the service's own, to learn whether the trail can be written again. Does nothing while it can.
+    pub async fn probe_audit(&self, call: Call) {
+        if !self.core.audit_down.load(Ordering::Acquire) {
+            return;
+        }
+        let mut attempt = Attempt::new(&self.core, call);
+        attempt.rule = RULE_NOT_SERVING;
+        let _still_down = self.record(&mut attempt, Err(&Failure::AuditUnavailable)).await;
+    }
+}
+
+/// What a call was granted with, to check it again before the reply.
+struct Granted {
+    snapshot: Arc<AccessSnapshot>,
+    tenant: String,
+}
+
+/// One call on its way. If it is dropped before its record was written, because the caller went away or ran out of time,
+/// it leaves a record that says so.
+struct Attempt {
+    core: Arc<Core>,
+    call: Call,
+    account: Account,
+    decision: Decision,
+    rule: &'static str,
+    recorded: bool,
+}
+
+impl Attempt {
+    fn new(core: &Arc<Core>, call: Call) -> Self {
+        Self {
+            core: Arc::clone(core),
+            call,
+            account: Account::default(),
+            decision: Decision::Refused,
+            rule: RULE_NOT_SERVING,
+            recorded: false,
+        }
+    }
+
+    async fn authorize_and_run<O: Operation>(
+        &mut self,
+        parsed: Result<O, Failure>,
+    ) -> Result<(O::Output, Granted), Failure> {
+        if self.core.draining.load(Ordering::Acquire) {
+            return Err(Failure::ShuttingDown);
+        }
+        if self.core.audit_down.load(Ordering::Acquire) {
+            return Err(Failure::AuditUnavailable);
+        }
+        let Some(principal) = self.call.peer.principal.as_ref() else {
+            self.rule = RULE_UNAUTHENTICATED;
+            return Err(Failure::Unauthenticated("the certificate names no identity"));
+        };
+        self.rule = RULE_INVALID;
+        let operation = parsed?;
+        if self.call.action != O::ACTION {
+            return Err(Failure::internal("the route and the operation name different actions"));
+        }
+        let now_us = self.core.clock.now_us();
+        let snapshot = self.core.access.snapshot();
+        let tenant = operation.tenant(principal).to_owned();
+        self.rule = authorize(&snapshot, principal, O::ACTION, &tenant, now_us).inspect_err(|refused| {
+            self.rule = rule_of(refused);
+        })?;
+        self.decision = Decision::Allowed;
+        let permit = Permit {
+            snapshot: Arc::clone(&snapshot),
+            call: self.call.clone(),
+            action: O::ACTION,
+            principal: principal.clone(),
+            now_us,
+        };
+        let core = Arc::clone(&self.core);
+        let value = operation.run(&core, &permit, &mut self.account).await?;
+        Ok((value, Granted { snapshot, tenant }))
+    }
+
+    fn append(
+        &mut self,
+        outcome: Result<(), &Failure>,
+    ) -> Result<fieldkeep_journal::Ticket, crate::audit::AuditError> {
+        self.recorded = true;
+        let (ok, failed) = self.account.item_counts();
+        if ok + failed > 0 {
+            self.call.metrics.items(ok.into(), failed.into());
+        }
+        let code = outcome.map_or_else(|failure| failure.verdict().0, |()| Code::Ok);
+        self.append_ending(code, outcome.err())
+    }
+
+    fn append_ending(
+        &mut self,
+        code: Code,
+        failure: Option<&Failure>,
+    ) -> Result<fieldkeep_journal::Ticket, crate::audit::AuditError> {
+        let ending = Ending {
+            decision: self.decision,
+            rule: self.rule,
+            code,
+            failure,
+            now_us: self.core.clock.now_us(),
+        };
+        let record = record::compose(&self.call, ending, &mut self.account);
+        self.core.audit.append(&record)
+    }
+}
+
+impl Drop for Attempt {
+    fn drop(&mut self) {
+        if !self.recorded && self.append_ending(Code::Cancelled, None).is_err() {
+            self.core.set_audit_down(true);
+        }
+    }
+}
+
+/// The rule that allows `action`, or the refusal.
+fn authorize(
+    snapshot: &AccessSnapshot,
+    principal: &Principal,
+    action: Action,
+    tenant: &str,
+    now_us: u64,
+) -> Result<&'static str, Failure> {
+    let now_s = i64::try_from(now_us / 1_000_000).unwrap_or(i64::MAX);
+    snapshot.authorize(principal, action, tenant, now_s).map_err(|denied| match denied.rule {
+        CERTIFICATE_EXPIRED => Failure::Unauthenticated("the certificate has expired; issue a new one"),
+        rule => Failure::PermissionDenied { rule },
+    })
+}
+
+/// The rule of [`AccessSnapshot::authorize`] for a certificate that has ended.
+const CERTIFICATE_EXPIRED: &str = "certificate-expired";
+
+fn rule_of(refused: &Failure) -> &'static str {
+    match refused {
+        Failure::PermissionDenied { rule } => rule,
+        _ => CERTIFICATE_EXPIRED,
+    }
+}

@@ -1,0 +1,169 @@
+//! What a call leaves in the audit trail.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use fieldkeep_keystore::info::Changed;
+use fieldkeep_proto::v1::{AuditChange, AuditRecord, AuditResource, Decision};
+
+use crate::audit::record::{MAX_RESOURCES, audit_change};
+use crate::service::call::Call;
+use crate::service::failure::Failure;
+
+/// The most bytes of a text that came from a caller.
+const MAX_TEXT_BYTES: usize = 512;
+
+/// What a running operation reports for its record. It never holds plaintext, key material or context values.
+#[derive(Debug, Default)]
+pub struct Account {
+    resources: Vec<AuditResource>,
+    more_resources: u32,
+    context_hash: Bytes,
+    items_ok: u32,
+    items_failed: u32,
+    failures: BTreeMap<&'static str, u32>,
+    changes: Vec<AuditChange>,
+    store_revision: u64,
+}
+
+impl Account {
+    /// A resource that the call used; `version` 0 and an empty `field` if it has none, `items` 0 on unary calls.
+    pub fn used(&mut self, name: String, version: u32, field: &str, items: u32) {
+        if self.resources.len() < MAX_RESOURCES {
+            self.resources.push(AuditResource { name: bounded(name), version, field: field.to_owned(), items });
+        } else {
+            self.more_resources = self.more_resources.saturating_add(1);
+        }
+    }
+
+    /// Names the version of the resource that was reported last.
+    pub fn used_version(&mut self, version: u32) {
+        if let Some(resource) = self.resources.last_mut() {
+            resource.version = version;
+        }
+    }
+
+    /// The keyed hash of a unary call's context.
+    pub fn context(&mut self, hash: [u8; 16]) {
+        self.context_hash = Bytes::copy_from_slice(&hash);
+    }
+
+    /// How the items of a batch ended.
+    pub fn items<'a, T: 'a>(&mut self, results: impl IntoIterator<Item = &'a Result<T, Failure>>) {
+        for result in results {
+            match result {
+                Ok(_) => self.items_ok += 1,
+                Err(failure) => {
+                    self.items_failed += 1;
+                    *self.failures.entry(failure.word()).or_default() += 1;
+                }
+            }
+        }
+    }
+
+    /// What a management operation changed.
+    pub fn changed<T>(&mut self, changed: &Changed<T>) {
+        self.store_revision = changed.revision;
+        self.changes.extend(changed.changes.iter().map(audit_change));
+    }
+
+    /// The items that succeeded and failed.
+    #[must_use]
+    pub fn item_counts(&self) -> (u32, u32) {
+        (self.items_ok, self.items_failed)
+    }
+
+    fn failed_items(&self) -> String {
+        let words = self.failures.iter().map(|(word, count)| format!("{word}:{count}"));
+        words.collect::<Vec<_>>().join(" ")
+    }
+}
+
+/// How a call ended, as its record says it.
+#[derive(Debug, Clone, Copy)]
+pub struct Ending<'a> {
+    /// What was decided.
+    pub decision: Decision,
+    /// The rule that decided.
+    pub rule: &'static str,
+    /// The code of the reply.
+    pub code: tonic::Code,
+    /// The failure, if it is one.
+    pub failure: Option<&'a Failure>,
+    /// When the call ended, microseconds since the Unix epoch.
+    pub now_us: u64,
+}
+
+/// The record of one call. `account` is used up.
+pub fn compose(call: &Call, ending: Ending<'_>, account: &mut Account) -> AuditRecord {
+    let account = std::mem::take(account);
+    let reason = match ending.failure {
+        Some(failure) => bounded(failure.detail().into_owned()),
+        None => account.failed_items(),
+    };
+    let principal = call.peer.principal.as_ref();
+    AuditRecord {
+        time_us: ending.now_us,
+        request_id: Bytes::copy_from_slice(call.request_id.as_bytes()),
+        principal: principal.map(|principal| principal.resource.to_string()).unwrap_or_default(),
+        authentication: call.peer.authentication.to_owned(),
+        address: call.peer.address.clone(),
+        rpc: call.rpc.to_owned(),
+        action: call.action.as_str().to_owned(),
+        decision: ending.decision.into(),
+        rule: ending.rule.to_owned(),
+        code: ending.code.into(),
+        reason,
+        duration_us: u64::try_from(call.started.elapsed().as_micros()).unwrap_or(u64::MAX),
+        resources: account.resources,
+        more_resources: account.more_resources,
+        context_hash: account.context_hash,
+        items_ok: account.items_ok,
+        items_failed: account.items_failed,
+        changes: account.changes,
+        store_revision: account.store_revision,
+    }
+}
+
+/// Cuts a text to [`MAX_TEXT_BYTES`] at a character boundary.
+fn bounded(mut text: String) -> String {
+    if text.len() > MAX_TEXT_BYTES {
+        let mut end = MAX_TEXT_BYTES;
+        while !text.is_char_boundary(end) {
+            end -= 1;
+        }
+        text.truncate(end);
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn texts_are_cut_between_characters() {
+        assert_eq!(bounded("x".repeat(600)).len(), MAX_TEXT_BYTES);
+        let cut = bounded("é".repeat(600));
+        assert_eq!(cut.len(), MAX_TEXT_BYTES);
+        assert_eq!(bounded(format!("x{}", "é".repeat(600))).len(), MAX_TEXT_BYTES - 1);
+    }
+
+    #[test]
+    fn resources_beyond_the_bound_are_counted() {
+        let mut account = Account::default();
+        for n in 0..70 {
+            account.used(format!("k{n}"), 1, "f", 1);
+        }
+        assert_eq!((account.resources.len(), account.more_resources), (64, 6));
+    }
+
+    #[test]
+    fn failed_items_are_counted_by_word() {
+        let mut account = Account::default();
+        let unknown = || Err::<(), _>(Failure::KeyNotFound("k".into()));
+        account.items(&[Ok(()), unknown(), unknown(), Err(Failure::KeyDisabled)]);
+        assert_eq!(account.item_counts(), (1, 3));
+        assert_eq!(account.failed_items(), "KEY_DISABLED:1 KEY_NOT_FOUND:2");
+    }
+}

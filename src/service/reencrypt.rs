@@ -1,0 +1,272 @@
+//! ReEncrypt, of one field and of many: opens, and seals again under the primary version, with the same field and
+//! context. It always opens its input, so that it never vouches for a ciphertext that is not one, and its plaintext
+//! never leaves: it lives in a buffer that is wiped.
+
+use std::collections::HashMap;
+use std::ops::Range;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use fieldkeep_crypto::ciphertext::OVERHEAD_KC_XAES;
+use fieldkeep_crypto::context::EncodedContext;
+use fieldkeep_crypto::keys::{FieldKey, Nonce, Nonces};
+use fieldkeep_keystore::key::Key;
+use zeroize::Zeroize;
+
+use crate::access::Action;
+use crate::access::principal::Principal;
+use crate::service::batch::{DecryptItem, Destinations, Openers, Results, at, opened_by};
+use crate::service::failure::Failure;
+use crate::service::field;
+use crate::service::perform::{Operation, Permit};
+use crate::service::record::Account;
+use crate::service::resource::{FieldName, KeyName};
+use crate::service::{Core, offload};
+
+/// Re-encrypt one field.
+pub struct ReEncrypt {
+    /// The field.
+    pub field: FieldName,
+    /// The context.
+    pub context: EncodedContext,
+    /// Format v1, binary.
+    pub ciphertext: Bytes,
+    /// The key to seal under; without one, the key that the ciphertext names.
+    pub destination: Option<KeyName>,
+}
+
+/// A ciphertext after a re-encryption.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ReEncrypted {
+    /// Format v1, binary.
+    pub ciphertext: Bytes,
+    /// The key version that seals it.
+    pub version: u32,
+    /// False: it was current already and is as it was.
+    pub changed: bool,
+}
+
+/// The field key to seal with again; without one the ciphertext is current and stays.
+struct Resealer {
+    field_key: Option<Arc<FieldKey>>,
+    version: u32,
+}
+
+impl Operation for ReEncrypt {
+    const ACTION: Action = Action::ReEncrypt;
+    type Output = ReEncrypted;
+
+    fn tenant<'a>(&'a self, caller: &'a Principal) -> &'a str {
+        caller.tenant.as_str()
+    }
+
+    async fn run(self, core: &Core, permit: &Permit, account: &mut Account) -> Result<ReEncrypted, Failure> {
+        field::hash_context(core, account, &self.context);
+        let ciphertext = field::parse(&self.ciphertext)?;
+        let source = field::open_source(core, permit, account, &ciphertext, &self.field).await?;
+        let destination = match &self.destination {
+            None => Arc::clone(&source.key),
+            Some(name) => {
+                account.used(name.resource(permit.principal()), 0, self.field.as_str(), 0);
+                core.vault.sealing_key(permit, name).await?
+            }
+        };
+        let resealer = resealer(&source.key, ciphertext.version(), &destination, &self.field)?;
+        if self.destination.is_some() {
+            account.used_version(resealer.version);
+        } else if resealer.field_key.is_some() {
+            account.used(field::resource_of(&destination), resealer.version, self.field.as_str(), 0);
+        }
+        let mut plaintext = field::scratch(field::opened_capacity(&ciphertext));
+        field::open(&source.field_key, &ciphertext, &self.context, &mut plaintext)?;
+        let Some(field_key) = resealer.field_key else {
+            return Ok(ReEncrypted { ciphertext: self.ciphertext, version: resealer.version, changed: false });
+        };
+        let mut out = Vec::with_capacity(plaintext.len() + OVERHEAD_KC_XAES);
+        field_key
+            .seal(Nonce::make()?, &self.context, &plaintext, &mut out)
+            .map_err(Failure::internal)?;
+        Ok(ReEncrypted { ciphertext: Bytes::from(out), version: resealer.version, changed: true })
+    }
+}
+
+/// Re-encrypt many fields.
+pub struct BatchReEncrypt {
+    /// The distinct fields.
+    pub fields: Vec<FieldName>,
+    /// The distinct destination keys.
+    pub destinations: Vec<KeyName>,
+    /// The context of items without one.
+    pub shared: EncodedContext,
+    /// The items, each with the index of its destination, or why one is not valid.
+    pub items: Vec<Result<(DecryptItem, Option<usize>), Failure>>,
+}
+
+/// One item with the indexes of what opens it and of what seals it again.
+struct Planned {
+    item: DecryptItem,
+    opener: usize,
+    resealer: usize,
+}
+
+impl Operation for BatchReEncrypt {
+    const ACTION: Action = Action::ReEncrypt;
+    type Output = Results<ReEncrypted>;
+
+    fn tenant<'a>(&'a self, caller: &'a Principal) -> &'a str {
+        caller.tenant.as_str()
+    }
+
+    async fn run(self, core: &Core, permit: &Permit, account: &mut Account) -> Result<Results<ReEncrypted>, Failure> {
+        let Self { fields, destinations, shared, items } = self;
+        let mut keys = Vec::with_capacity(destinations.len());
+        let mut known = Destinations::default();
+        for name in &destinations {
+            keys.push(known.resolve(core, permit, name).await);
+        }
+        let mut openers = Openers::default();
+        let mut resealers = Resealers::default();
+        let mut planned = Vec::with_capacity(items.len());
+        for item in items {
+            planned.push(match item {
+                Err(failure) => Err(failure),
+                Ok((item, destination)) => match openers.resolve(core, permit, &fields, &item).await {
+                    Err(failure) => Err(failure),
+                    Ok(opener) => {
+                        let resealer = resealers.plan(&openers, opener, &keys, destination, &fields, &item);
+                        Ok(Planned { item, opener, resealer })
+                    }
+                },
+            });
+        }
+        openers.report(account, &fields);
+        resealers.report(account);
+        let bytes = planned.iter().flatten().map(|planned| planned.item.ciphertext.len()).sum();
+        let work = move || reseal_all(planned, &shared, &openers, &resealers.list);
+        let results = offload(core, bytes, work).await??;
+        account.items(&results);
+        Ok(results)
+    }
+}
+
+/// The distinct ways of sealing again in a batch.
+#[derive(Default)]
+struct Resealers {
+    index: HashMap<(usize, Option<usize>), usize>,
+    list: Vec<Result<Resealer, Failure>>,
+    used: Vec<(String, u32, String, u32)>,
+}
+
+impl Resealers {
+    fn plan(
+        &mut self,
+        openers: &Openers,
+        opener: usize,
+        keys: &[Result<Arc<Key>, Failure>],
+        destination: Option<usize>,
+        fields: &[FieldName],
+        item: &DecryptItem,
+    ) -> usize {
+        if let Some(&known) = self.index.get(&(opener, destination)) {
+            self.count(known);
+            return known;
+        }
+        let found = self.find(openers, opener, keys, destination, fields, item);
+        let (resealer, used) = match found {
+            Ok((resealer, used)) => (Ok(resealer), used),
+            Err(failure) => (Err(failure), (String::new(), 0, String::new(), 0)),
+        };
+        self.list.push(resealer);
+        self.used.push(used);
+        let index = self.list.len() - 1;
+        self.index.insert((opener, destination), index);
+        self.count(index);
+        index
+    }
+
+    fn find(
+        &self,
+        openers: &Openers,
+        opener: usize,
+        keys: &[Result<Arc<Key>, Failure>],
+        destination: Option<usize>,
+        fields: &[FieldName],
+        item: &DecryptItem,
+    ) -> Result<(Resealer, (String, u32, String, u32)), Failure> {
+        let (source, _) = opened_by(&openers.list, opener)?;
+        let key = match destination {
+            None => source,
+            Some(index) => at(keys, index)?,
+        };
+        let field = fields.get(item.field).ok_or_else(|| Failure::internal("a field without a name"))?;
+        let resealer = resealer(source, field::parse(&item.ciphertext)?.version(), key, field)?;
+        let used = (field::resource_of(key), resealer.version, field.as_str().to_owned(), 0);
+        Ok((resealer, used))
+    }
+
+    fn count(&mut self, index: usize) {
+        if let Some((_, _, _, items)) = self.used.get_mut(index) {
+            *items += 1;
+        }
+    }
+
+    /// Tells the record what was sealed with; what stays as it is is among what was opened.
+    fn report(&mut self, account: &mut Account) {
+        for (resealer, (name, version, field, items)) in self.list.iter().zip(self.used.drain(..)) {
+            if matches!(resealer, Ok(Resealer { field_key: Some(_), .. })) {
+                account.used(name, version, &field, items);
+            }
+        }
+    }
+}
+
+/// What seals `field` again: the primary version of `destination`, or nothing if the ciphertext is sealed with it.
+fn resealer(source: &Key, version: u32, destination: &Key, field: &FieldName) -> Result<Resealer, Failure> {
+    let primary = destination.primary();
+    let current = source.handle() == destination.handle() && version == primary.number();
+    let field_key = if current { None } else { Some(primary.field_key(field.field()?)) };
+    Ok(Resealer { field_key, version: primary.number() })
+}
+
+fn reseal_all(
+    items: Vec<Result<Planned, Failure>>,
+    shared: &EncodedContext,
+    openers: &Openers,
+    resealers: &[Result<Resealer, Failure>],
+) -> Result<Results<ReEncrypted>, Failure> {
+    let mut nonces = Nonces::make(items.iter().flatten().count())?;
+    let lengths = || items.iter().flatten().map(|planned| planned.item.ciphertext.len());
+    let mut plaintext = field::scratch(lengths().max().unwrap_or(0));
+    let mut out = Vec::with_capacity(lengths().sum());
+    let resealed: Vec<Result<Resealed, Failure>> = items
+        .into_iter()
+        .map(|planned| {
+            let Planned { item, opener, resealer } = planned?;
+            let ciphertext = field::parse(&item.ciphertext)?;
+            let (_, field_key) = opened_by(&openers.list, opener)?;
+            let context = item.context.as_ref().unwrap_or(shared);
+            plaintext.as_mut_slice().zeroize();
+            plaintext.clear();
+            field::open(field_key, &ciphertext, context, &mut plaintext)?;
+            let resealer = at(resealers, resealer)?;
+            let Some(field_key) = &resealer.field_key else {
+                return Ok(Resealed::Same(item.ciphertext, resealer.version));
+            };
+            let nonce = nonces.next_nonce().ok_or_else(|| Failure::internal("too few nonces"))?;
+            let start = out.len();
+            field_key.seal(nonce, context, &plaintext, &mut out).map_err(Failure::internal)?;
+            Ok(Resealed::New(start..out.len(), resealer.version))
+        })
+        .collect();
+    let out = Bytes::from(out);
+    let part = |resealed| match resealed {
+        Resealed::Same(ciphertext, version) => ReEncrypted { ciphertext, version, changed: false },
+        Resealed::New(range, version) => ReEncrypted { ciphertext: out.slice(range), version, changed: true },
+    };
+    Ok(resealed.into_iter().map(|result| result.map(part)).collect())
+}
+
+enum Resealed {
+    Same(Bytes, u32),
+    New(Range<usize>, u32),
+}

@@ -1,0 +1,116 @@
+//! What an admin reads about the service itself: its state and its audit trail.
+
+use std::path::PathBuf;
+
+use fieldkeep_proto::v1::AuditRecord;
+
+use crate::access::Action;
+use crate::access::principal::Principal;
+use crate::service::Core;
+use crate::service::failure::Failure;
+use crate::service::keys::{Listed, Page};
+use crate::service::perform::{Operation, Permit};
+use crate::service::record::Account;
+
+/// What does not change while the process runs.
+#[derive(Debug, Clone)]
+pub struct About {
+    /// When the process started, Unix seconds.
+    pub started_s: u64,
+    /// When the server's certificate ends, Unix seconds.
+    pub certificate_expires_s: i64,
+    /// The directory whose file system holds the data; `None`: all is in memory.
+    pub data_dir: Option<PathBuf>,
+}
+
+/// The state of the service.
+#[derive(Debug, Clone)]
+pub struct Status {
+    /// What does not change.
+    pub about: About,
+    /// `sled` or `memory`.
+    pub store: &'static str,
+    /// The store's id.
+    pub store_id: [u8; 16],
+    /// The store's revision.
+    pub store_revision: u64,
+    /// Records in the audit trail.
+    pub audit_records: u64,
+    /// Keys in the cache.
+    pub cached_keys: u64,
+    /// Calls since start.
+    pub calls: u64,
+    /// `key-file` or `passphrase`.
+    pub root_provider: String,
+    /// Free space for the data, bytes.
+    pub free_bytes: u64,
+}
+
+/// Read the state.
+pub struct ReadStatus;
+
+impl Operation for ReadStatus {
+    const ACTION: Action = Action::StatusRead;
+    type Output = Status;
+
+    fn tenant<'a>(&'a self, caller: &'a Principal) -> &'a str {
+        caller.tenant.as_str()
+    }
+
+    async fn run(self, core: &Core, permit: &Permit, account: &mut Account) -> Result<Status, Failure> {
+        account.used(String::from("status"), 0, "", 0);
+        let keystore = core.vault.manage(permit, permit.principal().tenant.as_str())?;
+        let store_revision = keystore.store().revision().await.map_err(Failure::store)?;
+        Ok(Status {
+            about: core.about.clone(),
+            store: keystore.store().kind(),
+            store_id: *keystore.store_id().as_bytes(),
+            store_revision,
+            audit_records: core.audit.len(),
+            cached_keys: keystore.cache_stats().keys,
+            calls: core.request_ids.count(),
+            root_provider: keystore.root_provider().to_owned(),
+            free_bytes: core.about.data_dir.as_deref().and_then(free_bytes).unwrap_or(0),
+        })
+    }
+}
+
+fn free_bytes(dir: &std::path::Path) -> Option<u64> {
+    let figures = rustix::fs::statvfs(dir).ok()?;
+    figures.f_bavail.checked_mul(figures.f_frsize)
+}
+
+/// List audit records, newest first. The name of a record is its index in decimal.
+pub struct ListRecords {
+    /// Which page.
+    pub page: Page,
+}
+
+impl Operation for ListRecords {
+    const ACTION: Action = Action::AuditRead;
+    type Output = Listed<(u64, AuditRecord)>;
+
+    fn tenant<'a>(&'a self, caller: &'a Principal) -> &'a str {
+        caller.tenant.as_str()
+    }
+
+    async fn run(
+        self,
+        core: &Core,
+        _permit: &Permit,
+        account: &mut Account,
+    ) -> Result<Listed<(u64, AuditRecord)>, Failure> {
+        account.used(String::from("audit"), 0, "", 0);
+        let before = match self.page.after.as_deref().map(str::parse) {
+            None => None,
+            Some(Ok(before)) => Some(before),
+            Some(Err(_)) => return Err(Failure::invalid("page_token", "not a token of this listing")),
+        };
+        let (audit, limit) = (core.audit.clone(), self.page.limit);
+        let records = tokio::task::spawn_blocking(move || audit.list(before, limit))
+            .await
+            .map_err(Failure::internal)?
+            .map_err(Failure::internal)?;
+        Ok(Listed::new(records, &self.page, |(index, _)| index.to_string()))
+    }
+}

@@ -1,0 +1,92 @@
+//! The keystore behind its permit: whoever has no [`Permit`] has no way to a key.
+
+use std::sync::Arc;
+
+use fieldkeep_crypto::ciphertext::{Handle, Suite};
+use fieldkeep_keystore::key::{Key, Version};
+use fieldkeep_keystore::keystore::Keystore;
+
+use crate::service::errors;
+use crate::service::failure::{Failure, Opaque};
+use crate::service::perform::Permit;
+use crate::service::resource::KeyName;
+
+/// The keystore. Each method checks the permit against the tenant it is about, before any key is looked up or used.
+pub struct Vault {
+    keystore: Keystore,
+}
+
+impl std::fmt::Debug for Vault {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Vault").finish_non_exhaustive()
+    }
+}
+
+impl Vault {
+    /// Locks `keystore` away.
+    #[must_use]
+    pub fn new(keystore: Keystore) -> Self {
+        Self { keystore }
+    }
+
+    /// The key `name` to encrypt with.
+    ///
+    /// # Errors
+    /// Without a right to the tenant, if there is no such key, if it is disabled, or if the store fails.
+    pub async fn sealing_key(&self, permit: &Permit, name: &KeyName) -> Result<Arc<Key>, Failure> {
+        let tenant = name.tenant(permit.principal());
+        permit.check(tenant)?;
+        let key = self
+            .keystore
+            .key(tenant, name.key())
+            .await
+            .map_err(|error| errors::named_key(error, name.key()))?;
+        if !key.enabled() {
+            return Err(Failure::KeyDisabled);
+        }
+        Ok(key)
+    }
+
+    /// The key that a ciphertext names, to open it with: first by its handle, then its suite, then the right to it, and
+    /// then whether it is enabled. Everything that a foreign caller could learn from is one opaque failure.
+    ///
+    /// # Errors
+    /// [`Failure::DecryptionFailed`] for an unknown handle, another suite and a foreign tenant's key;
+    /// [`Failure::KeyDisabled`] to the key's own tenant; or the store fails.
+    pub async fn opening_key(&self, permit: &Permit, handle: Handle, suite: Suite) -> Result<Arc<Key>, Failure> {
+        let key = self.keystore.key_by_handle(handle).await.map_err(errors::key_of_ciphertext)?;
+        if key.suite() != suite {
+            return Err(Failure::DecryptionFailed(Opaque::SuiteMismatch));
+        }
+        if permit.check(key.tenant().as_str()).is_err() {
+            return Err(Failure::DecryptionFailed(Opaque::ForeignTenant));
+        }
+        if !key.enabled() {
+            return Err(Failure::KeyDisabled);
+        }
+        Ok(key)
+    }
+
+    /// The version of `key` that a ciphertext names, if it may decrypt.
+    ///
+    /// # Errors
+    /// [`Failure::DecryptionFailed`] if there never was such a version, [`Failure::VersionDisabled`], or the store fails.
+    pub async fn opening_version(&self, _permit: &Permit, key: &Key, version: u32) -> Result<Arc<Version>, Failure> {
+        key.version(version).await.map_err(errors::key_of_ciphertext)
+    }
+
+    /// The keystore, to manage what `tenant` has.
+    ///
+    /// # Errors
+    /// Without a right to that tenant.
+    pub fn manage(&self, permit: &Permit, tenant: &str) -> Result<&Keystore, Failure> {
+        permit.check(tenant)?;
+        Ok(&self.keystore)
+    }
+
+    /// A keyed hash of an encryption context, for the audit record.
+    #[must_use]
+    pub fn context_hash(&self, context: &fieldkeep_crypto::context::EncodedContext) -> [u8; 16] {
+        self.keystore.audit_key().context_hash(context)
+    }
+}
