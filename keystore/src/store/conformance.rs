@@ -13,8 +13,11 @@ use std::{collections::BTreeMap, sync::Arc};
 use bytes::Bytes;
 
 use super::{
-    CommitError, Committed, Event, OPERATION_KEPT_SECONDS, Operation, Record, Store, StoreError, Transaction,
-    limits::{MAX_CHANGES, MAX_KEY_BYTES, MAX_SCAN, MAX_TRANSACTION_BYTES, MAX_VALUE_BYTES, MAX_WATCHERS},
+    CommitError, Committed, Event, OPERATION_KEPT_SECONDS, Operation, Record, Store, StoreError,
+    Transaction,
+    limits::{
+        MAX_CHANGES, MAX_KEY_BYTES, MAX_SCAN, MAX_TRANSACTION_BYTES, MAX_VALUE_BYTES, MAX_WATCHERS,
+    },
     watch::{RING_EVENTS, WATCHER_COMMITS},
 };
 
@@ -50,7 +53,10 @@ pub fn make_transaction(operation: u64, puts: &[(&str, &str)], deletes: &[&str])
     Transaction {
         operation: make_operation(operation),
         expect: Vec::new(),
-        puts: puts.iter().map(|(key, value)| (bytes(key), bytes(value))).collect(),
+        puts: puts
+            .iter()
+            .map(|(key, value)| (bytes(key), bytes(value)))
+            .collect(),
         deletes: deletes.iter().map(|key| bytes(key)).collect(),
         now: NOW,
     }
@@ -73,18 +79,29 @@ fn bytes(text: &str) -> Bytes {
 }
 
 fn expecting(mut transaction: Transaction, expect: &[(&str, Option<u64>)]) -> Transaction {
-    transaction.expect = expect.iter().map(|(key, revision)| (bytes(key), *revision)).collect();
+    transaction.expect = expect
+        .iter()
+        .map(|(key, revision)| (bytes(key), *revision))
+        .collect();
     transaction
 }
 
 async fn value(store: &Subject, key: &str) -> Option<(String, u64)> {
     let record = store.get(key.as_bytes()).await.unwrap()?;
-    Some((String::from_utf8(record.value.to_vec()).unwrap(), record.revision))
+    Some((
+        String::from_utf8(record.value.to_vec()).unwrap(),
+        record.revision,
+    ))
 }
 
 async fn keys(store: &Subject, prefix: &str, after: Option<&str>, limit: usize) -> Vec<String> {
-    let page = store.scan(prefix.as_bytes(), after.map(str::as_bytes), limit).await.unwrap();
-    page.into_iter().map(|(key, _)| String::from_utf8(key.to_vec()).unwrap()).collect()
+    let page = store
+        .scan(prefix.as_bytes(), after.map(str::as_bytes), limit)
+        .await
+        .unwrap();
+    page.into_iter()
+        .map(|(key, _)| String::from_utf8(key.to_vec()).unwrap())
+        .collect()
 }
 
 /// Nothing to read, revision 0.
@@ -97,23 +114,50 @@ pub async fn an_empty_store_has_nothing(store: Subject) {
 
 /// A record has the value that was put last and the revision of that commit; revisions are 1, 2, 3, ...
 pub async fn puts_are_read_back_with_their_revision(store: Subject) {
-    let first = store.commit(make_transaction(1, &[("a", "1"), ("b", "")], &[])).await.unwrap();
-    assert_eq!(first, Committed { revision: 1, repeated: false });
-    let second = store.commit(make_transaction(2, &[("b", "2")], &[])).await.unwrap();
+    let first = store
+        .commit(make_transaction(1, &[("a", "1"), ("b", "")], &[]))
+        .await
+        .unwrap();
+    assert_eq!(
+        first,
+        Committed {
+            revision: 1,
+            repeated: false
+        }
+    );
+    let second = store
+        .commit(make_transaction(2, &[("b", "2")], &[]))
+        .await
+        .unwrap();
     assert_eq!(second.revision, 2);
     assert_eq!(value(&store, "a").await, Some(("1".into(), 1)));
     assert_eq!(value(&store, "b").await, Some(("2".into(), 2)));
     let empty = store.commit(make_transaction(3, &[], &[])).await.unwrap();
-    assert_eq!(empty.revision, 3, "a transaction that changes nothing gets a revision, too");
+    assert_eq!(
+        empty.revision, 3,
+        "a transaction that changes nothing gets a revision, too"
+    );
     assert_eq!(store.revision().await.unwrap(), 3);
-    let record = Record { value: Bytes::from_static(b"1"), revision: 1 };
-    assert_eq!(store.scan(b"a", None, 9).await.unwrap(), vec![(Bytes::from_static(b"a"), record)]);
+    let record = Record {
+        value: Bytes::from_static(b"1"),
+        revision: 1,
+    };
+    assert_eq!(
+        store.scan(b"a", None, 9).await.unwrap(),
+        vec![(Bytes::from_static(b"a"), record)]
+    );
 }
 
 /// A deleted record is gone, and may be made again as a new one.
 pub async fn deletes_remove_and_absent_deletes_change_nothing(store: Subject) {
-    store.commit(make_transaction(1, &[("a", "1"), ("b", "1")], &[])).await.unwrap();
-    store.commit(make_transaction(2, &[], &["a", "never"])).await.unwrap();
+    store
+        .commit(make_transaction(1, &[("a", "1"), ("b", "1")], &[]))
+        .await
+        .unwrap();
+    store
+        .commit(make_transaction(2, &[], &["a", "never"]))
+        .await
+        .unwrap();
     assert_eq!(value(&store, "a").await, None);
     assert_eq!(keys(&store, "", None, 9).await, ["b"]);
     let again = expecting(make_transaction(3, &[("a", "2")], &[]), &[("a", None)]);
@@ -123,57 +167,120 @@ pub async fn deletes_remove_and_absent_deletes_change_nothing(store: Subject) {
 
 /// An expectation names exactly one revision, or absence.
 pub async fn expectations_hold_or_nothing_happens(store: Subject) {
-    store.commit(make_transaction(1, &[("a", "1")], &[])).await.unwrap();
-    store.commit(make_transaction(2, &[("a", "2")], &[])).await.unwrap();
-    for (operation, key, expected) in
-        [(3, "a", None), (4, "a", Some(1)), (5, "a", Some(3)), (6, "b", Some(1)), (7, "b", Some(0))]
-    {
-        let transaction = expecting(make_transaction(operation, &[("a", "x")], &[]), &[(key, expected)]);
+    store
+        .commit(make_transaction(1, &[("a", "1")], &[]))
+        .await
+        .unwrap();
+    store
+        .commit(make_transaction(2, &[("a", "2")], &[]))
+        .await
+        .unwrap();
+    for (operation, key, expected) in [
+        (3, "a", None),
+        (4, "a", Some(1)),
+        (5, "a", Some(3)),
+        (6, "b", Some(1)),
+        (7, "b", Some(0)),
+    ] {
+        let transaction = expecting(
+            make_transaction(operation, &[("a", "x")], &[]),
+            &[(key, expected)],
+        );
         match store.commit(transaction).await {
             Err(CommitError::Conflict { key: named }) => assert_eq!(named, key.as_bytes()),
             other => panic!("{key} {expected:?}: {other:?}"),
         }
     }
     assert_eq!(value(&store, "a").await, Some(("2".into(), 2)));
-    assert_eq!(store.revision().await.unwrap(), 2, "a refused transaction has no revision");
-    let good = expecting(make_transaction(8, &[("a", "3")], &[]), &[("a", Some(2)), ("b", None)]);
+    assert_eq!(
+        store.revision().await.unwrap(),
+        2,
+        "a refused transaction has no revision"
+    );
+    let good = expecting(
+        make_transaction(8, &[("a", "3")], &[]),
+        &[("a", Some(2)), ("b", None)],
+    );
     assert_eq!(store.commit(good).await.unwrap().revision, 3);
     // A refused operation was not committed, so its id is still free.
     let retried = expecting(make_transaction(3, &[("a", "4")], &[]), &[("a", Some(3))]);
-    assert_eq!(store.commit(retried).await.unwrap(), Committed { revision: 4, repeated: false });
+    assert_eq!(
+        store.commit(retried).await.unwrap(),
+        Committed {
+            revision: 4,
+            repeated: false
+        }
+    );
 }
 
 /// One failed expectation of several stops all puts and deletes.
 pub async fn a_transaction_is_all_or_nothing(store: Subject) {
-    store.commit(make_transaction(1, &[("a", "1"), ("b", "1")], &[])).await.unwrap();
-    let transaction =
-        expecting(make_transaction(2, &[("a", "2"), ("c", "2")], &["b"]), &[("a", Some(1)), ("b", Some(9))]);
-    assert!(matches!(store.commit(transaction).await, Err(CommitError::Conflict { .. })));
+    store
+        .commit(make_transaction(1, &[("a", "1"), ("b", "1")], &[]))
+        .await
+        .unwrap();
+    let transaction = expecting(
+        make_transaction(2, &[("a", "2"), ("c", "2")], &["b"]),
+        &[("a", Some(1)), ("b", Some(9))],
+    );
+    assert!(matches!(
+        store.commit(transaction).await,
+        Err(CommitError::Conflict { .. })
+    ));
     assert_eq!(value(&store, "a").await, Some(("1".into(), 1)));
     assert_eq!(keys(&store, "", None, 9).await, ["a", "b"]);
-    let transaction = expecting(make_transaction(3, &[("a", "2"), ("c", "2")], &["b"]), &[("a", Some(1))]);
+    let transaction = expecting(
+        make_transaction(3, &[("a", "2"), ("c", "2")], &["b"]),
+        &[("a", Some(1))],
+    );
     store.commit(transaction).await.unwrap();
     assert_eq!(keys(&store, "", None, 9).await, ["a", "c"]);
 }
 
 /// Order is that of bytes; prefix and `after` are exact; fewer than the limit means the end.
 pub async fn scans_are_ordered_paged_and_bounded_by_their_prefix(store: Subject) {
-    let binary: [&[u8]; 7] = [b"k", b"k/", b"k/\0", b"k/a", b"k/a\xff", b"k/\xff\xff", b"k0"];
+    let binary: [&[u8]; 7] = [
+        b"k",
+        b"k/",
+        b"k/\0",
+        b"k/a",
+        b"k/a\xff",
+        b"k/\xff\xff",
+        b"k0",
+    ];
     let mut transaction = make_transaction(1, &[("j\u{fe}", "v"), ("l", "v")], &[]);
-    transaction.puts.extend(binary.iter().rev().map(|key| (Bytes::copy_from_slice(key), bytes("v"))));
+    transaction.puts.extend(
+        binary
+            .iter()
+            .rev()
+            .map(|key| (Bytes::copy_from_slice(key), bytes("v"))),
+    );
     store.commit(transaction).await.unwrap();
     let scan = async |prefix: &[u8], after: Option<&[u8]>, limit| {
         let page = store.scan(prefix, after, limit).await.unwrap();
-        page.into_iter().map(|(key, _)| key.to_vec()).collect::<Vec<_>>()
+        page.into_iter()
+            .map(|(key, _)| key.to_vec())
+            .collect::<Vec<_>>()
     };
     assert_eq!(scan(b"k/", None, 99).await, &binary[1..6]);
     assert_eq!(scan(b"k", None, 99).await, &binary[..]);
     assert_eq!(scan(b"k/a\xff", None, 99).await, &binary[4..5]);
     assert_eq!(scan(b"k/", Some(b"k/"), 99).await, &binary[2..6]);
     assert_eq!(scan(b"k/", Some(b"k/a\xff"), 99).await, &binary[5..6]);
-    assert_eq!(scan(b"k/", Some(b"k/b"), 99).await, &binary[5..6], "`after` need not be there");
-    assert_eq!(scan(b"k/", Some(b"a"), 99).await, &binary[1..6], "`after` may be before the prefix");
-    assert!(scan(b"k/", Some(b"l"), 99).await.is_empty(), "`after` may be behind the prefix");
+    assert_eq!(
+        scan(b"k/", Some(b"k/b"), 99).await,
+        &binary[5..6],
+        "`after` need not be there"
+    );
+    assert_eq!(
+        scan(b"k/", Some(b"a"), 99).await,
+        &binary[1..6],
+        "`after` may be before the prefix"
+    );
+    assert!(
+        scan(b"k/", Some(b"l"), 99).await.is_empty(),
+        "`after` may be behind the prefix"
+    );
     assert!(scan(b"k/", None, 0).await.is_empty());
     assert_eq!(scan(b"", None, 99).await.len(), 9);
     let mut paged = Vec::new();
@@ -187,7 +294,9 @@ pub async fn scans_are_ordered_paged_and_bounded_by_their_prefix(store: Subject)
     }
     assert_eq!(paged, &binary[1..6]);
     match store.scan(b"", None, MAX_SCAN + 1).await {
-        Err(StoreError::ScanTooLarge { asked, limit }) => assert_eq!((asked, limit), (MAX_SCAN + 1, MAX_SCAN)),
+        Err(StoreError::ScanTooLarge { asked, limit }) => {
+            assert_eq!((asked, limit), (MAX_SCAN + 1, MAX_SCAN))
+        }
         other => panic!("{other:?}"),
     }
 }
@@ -195,13 +304,35 @@ pub async fn scans_are_ordered_paged_and_bounded_by_their_prefix(store: Subject)
 /// The id decides before the expectations do; another fingerprint is refused.
 pub async fn a_repeated_operation_gets_its_first_outcome(store: Subject) {
     let create = expecting(make_transaction(1, &[("a", "1")], &[]), &[("a", None)]);
-    assert_eq!(store.commit(create.clone()).await.unwrap(), Committed { revision: 1, repeated: false });
-    store.commit(make_transaction(2, &[("a", "2")], &[])).await.unwrap();
-    assert_eq!(store.commit(create.clone()).await.unwrap(), Committed { revision: 1, repeated: true });
-    assert_eq!(value(&store, "a").await, Some(("2".into(), 2)), "the repeat changed nothing");
+    assert_eq!(
+        store.commit(create.clone()).await.unwrap(),
+        Committed {
+            revision: 1,
+            repeated: false
+        }
+    );
+    store
+        .commit(make_transaction(2, &[("a", "2")], &[]))
+        .await
+        .unwrap();
+    assert_eq!(
+        store.commit(create.clone()).await.unwrap(),
+        Committed {
+            revision: 1,
+            repeated: true
+        }
+    );
+    assert_eq!(
+        value(&store, "a").await,
+        Some(("2".into(), 2)),
+        "the repeat changed nothing"
+    );
     let mut reused = create;
     reused.operation.fingerprint[31] ^= 1;
-    assert!(matches!(store.commit(reused).await, Err(CommitError::OperationReused)));
+    assert!(matches!(
+        store.commit(reused).await,
+        Err(CommitError::OperationReused)
+    ));
     assert_eq!(store.revision().await.unwrap(), 2);
 }
 
@@ -218,14 +349,20 @@ pub async fn operation_ids_are_kept_a_day_and_not_for_ever(store: Subject) {
         later.now = NOW + OPERATION_KEPT_SECONDS + 1;
         store.commit(later).await.unwrap();
     }
-    assert!(!store.commit(first).await.unwrap().repeated, "a few commits later, the expired id is forgotten");
+    assert!(
+        !store.commit(first).await.unwrap().repeated,
+        "a few commits later, the expired id is forgotten"
+    );
 }
 
 /// Many tasks increment one counter by compare-and-commit; every increment counts.
 pub async fn concurrent_increments_lose_nothing(store: Subject) {
     const TASKS: u64 = 8;
     const EACH: u64 = 20;
-    store.commit(make_transaction(0, &[("n", "0")], &[])).await.unwrap();
+    store
+        .commit(make_transaction(0, &[("n", "0")], &[]))
+        .await
+        .unwrap();
     let tasks: Vec<_> = (0..TASKS)
         .map(|task| {
             let store = Arc::clone(&store);
@@ -237,7 +374,10 @@ pub async fn concurrent_increments_lose_nothing(store: Subject) {
                         let next = (now.parse::<u64>().unwrap() + 1).to_string();
                         operation += 1;
                         let change = make_transaction(operation, &[("n", &next)], &[]);
-                        match store.commit(expecting(change, &[("n", Some(revision))])).await {
+                        match store
+                            .commit(expecting(change, &[("n", Some(revision))]))
+                            .await
+                        {
                             Ok(done) => {
                                 assert!(done.revision > revision);
                                 break;
@@ -253,7 +393,10 @@ pub async fn concurrent_increments_lose_nothing(store: Subject) {
     for task in tasks {
         task.await.unwrap();
     }
-    assert_eq!(value(&store, "n").await, Some(((TASKS * EACH).to_string(), 1 + TASKS * EACH)));
+    assert_eq!(
+        value(&store, "n").await,
+        Some(((TASKS * EACH).to_string(), 1 + TASKS * EACH))
+    );
 }
 
 /// The same operation sent at once from several tasks is one change.
@@ -279,18 +422,40 @@ pub async fn concurrent_repeats_happen_once(store: Subject) {
 pub async fn limits_are_enforced(store: Subject) {
     let put = |operation, key: usize, value: usize| {
         let mut transaction = make_transaction(operation, &[], &[]);
-        transaction.puts.push((Bytes::from(vec![b'k'; key]), Bytes::from(vec![0; value])));
+        transaction
+            .puts
+            .push((Bytes::from(vec![b'k'; key]), Bytes::from(vec![0; value])));
         transaction
     };
-    store.commit(put(1, MAX_KEY_BYTES, MAX_VALUE_BYTES)).await.unwrap();
-    assert_eq!(store.get(&[b'k'; MAX_KEY_BYTES]).await.unwrap().unwrap().value.len(), MAX_VALUE_BYTES);
+    store
+        .commit(put(1, MAX_KEY_BYTES, MAX_VALUE_BYTES))
+        .await
+        .unwrap();
+    assert_eq!(
+        store
+            .get(&[b'k'; MAX_KEY_BYTES])
+            .await
+            .unwrap()
+            .unwrap()
+            .value
+            .len(),
+        MAX_VALUE_BYTES
+    );
     let many = |operation, number: usize, value: usize| {
         let mut transaction = make_transaction(operation, &[], &[]);
-        transaction.puts =
-            (0..number).map(|i| (Bytes::from(format!("{i:04}")), Bytes::from(vec![1; value]))).collect();
+        transaction.puts = (0..number)
+            .map(|i| (Bytes::from(format!("{i:04}")), Bytes::from(vec![1; value])))
+            .collect();
         transaction
     };
-    store.commit(many(2, MAX_CHANGES, MAX_TRANSACTION_BYTES / MAX_CHANGES - 4)).await.unwrap();
+    store
+        .commit(many(
+            2,
+            MAX_CHANGES,
+            MAX_TRANSACTION_BYTES / MAX_CHANGES - 4,
+        ))
+        .await
+        .unwrap();
     let too_large = [
         put(3, MAX_KEY_BYTES + 1, 1),
         put(3, 1, MAX_VALUE_BYTES + 1),
@@ -304,9 +469,15 @@ pub async fn limits_are_enforced(store: Subject) {
         }
     }
     let twice = make_transaction(3, &[("a", "1")], &["a"]);
-    let expected_twice = expecting(make_transaction(3, &[], &[]), &[("a", None), ("a", Some(1))]);
+    let expected_twice = expecting(
+        make_transaction(3, &[], &[]),
+        &[("a", None), ("a", Some(1))],
+    );
     for transaction in [put(3, 0, 1), twice, expected_twice] {
-        assert!(matches!(store.commit(transaction).await, Err(CommitError::Invalid(_))));
+        assert!(matches!(
+            store.commit(transaction).await,
+            Err(CommitError::Invalid(_))
+        ));
     }
     assert_eq!(store.revision().await.unwrap(), 2);
 }
@@ -318,40 +489,75 @@ pub async fn a_watch_sees_every_change_in_order(store: Subject) {
         let (a, b) = (format!("k{}", i % 7), format!("l{}", i % 5));
         let puts = [(a.as_str(), "v"), (b.as_str(), "w")];
         let deletes: &[&str] = if i % 3 == 0 { &["k1", "absent"] } else { &[] };
-        let puts = if i % 3 == 0 && a == "k1" { &puts[1..] } else { &puts };
-        store.commit(make_transaction(i, puts, deletes)).await.unwrap();
+        let puts = if i % 3 == 0 && a == "k1" {
+            &puts[1..]
+        } else {
+            &puts
+        };
+        store
+            .commit(make_transaction(i, puts, deletes))
+            .await
+            .unwrap();
     }
     let mut replica = BTreeMap::new();
     let mut last = 0;
     while last < 50 {
-        let Event { revision, key, value } = watch.next().await.unwrap().unwrap();
-        assert!(revision == last || revision == last + 1, "no gap and no step back: {last} then {revision}");
+        let Event {
+            revision,
+            key,
+            value,
+        } = watch.next().await.unwrap().unwrap();
+        assert!(
+            revision == last || revision == last + 1,
+            "no gap and no step back: {last} then {revision}"
+        );
         assert_ne!(key, "absent", "a delete of nothing is no change");
         last = revision;
         match value {
             Some(value) => drop(replica.insert(key, Record { value, revision })),
-            None => drop(replica.remove(&key).expect("only what was there is deleted")),
+            None => drop(
+                replica
+                    .remove(&key)
+                    .expect("only what was there is deleted"),
+            ),
         }
         // The last commit has two events; the loop ends between them.
         if last == 50 {
             let Event { key, value, .. } = watch.next().await.unwrap().unwrap();
-            replica.insert(key, Record { value: value.unwrap(), revision: 50 });
+            replica.insert(
+                key,
+                Record {
+                    value: value.unwrap(),
+                    revision: 50,
+                },
+            );
         }
     }
-    let all: BTreeMap<_, _> = store.scan(b"", None, 99).await.unwrap().into_iter().collect();
+    let all: BTreeMap<_, _> = store
+        .scan(b"", None, 99)
+        .await
+        .unwrap()
+        .into_iter()
+        .collect();
     assert_eq!(replica, all);
 }
 
 /// `from` is exclusive; history comes first, then live changes; the future is waited for.
 pub async fn a_watch_can_start_in_the_past_and_in_the_future(store: Subject) {
     for i in 1..=5 {
-        store.commit(make_transaction(i, &[("k", "v")], &[])).await.unwrap();
+        store
+            .commit(make_transaction(i, &[("k", "v")], &[]))
+            .await
+            .unwrap();
     }
     let mut past = store.watch(3).await.unwrap();
     let mut present = store.watch(5).await.unwrap();
     let mut future = store.watch(6).await.unwrap();
     for i in 6..=7 {
-        store.commit(make_transaction(i, &[("k", "v")], &[])).await.unwrap();
+        store
+            .commit(make_transaction(i, &[("k", "v")], &[]))
+            .await
+            .unwrap();
     }
     for expected in 4..=7 {
         assert_eq!(past.next().await.unwrap().unwrap().revision, expected);
@@ -372,7 +578,10 @@ pub async fn a_watch_that_starts_too_early_is_told(store: Subject) {
         Err(StoreError::Compacted { oldest }) => {
             let mut watch = store.watch(oldest).await.unwrap();
             assert_eq!(watch.next().await.unwrap().unwrap().revision, oldest + 1);
-            assert!(matches!(store.watch(oldest - 1).await, Err(StoreError::Compacted { .. })));
+            assert!(matches!(
+                store.watch(oldest - 1).await,
+                Err(StoreError::Compacted { .. })
+            ));
         }
         other => panic!("{other:?}"),
     }
@@ -383,7 +592,10 @@ pub async fn a_slow_watcher_is_dropped_between_commits(store: Subject) {
     let mut watch = store.watch(0).await.unwrap();
     let commits = WATCHER_COMMITS as u64 + 10;
     for i in 1..=commits {
-        store.commit(make_transaction(i, &[("a", "v"), ("b", "v")], &[])).await.unwrap();
+        store
+            .commit(make_transaction(i, &[("a", "v"), ("b", "v")], &[]))
+            .await
+            .unwrap();
     }
     let mut seen = 0;
     let mut events = 0;
@@ -397,7 +609,11 @@ pub async fn a_slow_watcher_is_dropped_between_commits(store: Subject) {
             Err(other) => panic!("{other}"),
         }
     }
-    assert_eq!((seen, events), (WATCHER_COMMITS as u64, 2 * WATCHER_COMMITS), "whole commits only");
+    assert_eq!(
+        (seen, events),
+        (WATCHER_COMMITS as u64, 2 * WATCHER_COMMITS),
+        "whole commits only"
+    );
     assert!(watch.next().await.is_none());
     let mut resumed = store.watch(seen).await.unwrap();
     assert_eq!(resumed.next().await.unwrap().unwrap().revision, seen + 1);
@@ -409,7 +625,10 @@ pub async fn watchers_are_bounded_and_leave(store: Subject) {
     for _ in 0..MAX_WATCHERS {
         watches.push(store.watch(0).await.unwrap());
     }
-    assert!(matches!(store.watch(0).await, Err(StoreError::TooManyWatchers { .. })));
+    assert!(matches!(
+        store.watch(0).await,
+        Err(StoreError::TooManyWatchers { .. })
+    ));
     watches.pop();
     store.watch(0).await.unwrap();
 }
@@ -417,14 +636,27 @@ pub async fn watchers_are_bounded_and_leave(store: Subject) {
 /// After close everything is refused with `Closed`, watches end, and closing again is fine.
 pub async fn a_closed_store_refuses(store: Subject) {
     let mut watch = store.watch(0).await.unwrap();
-    store.commit(make_transaction(1, &[("a", "1")], &[])).await.unwrap();
+    store
+        .commit(make_transaction(1, &[("a", "1")], &[]))
+        .await
+        .unwrap();
     store.close().await.unwrap();
     assert!(matches!(store.get(b"a").await, Err(StoreError::Closed)));
-    assert!(matches!(store.scan(b"", None, 1).await, Err(StoreError::Closed)));
+    assert!(matches!(
+        store.scan(b"", None, 1).await,
+        Err(StoreError::Closed)
+    ));
     assert!(matches!(store.revision().await, Err(StoreError::Closed)));
     assert!(matches!(store.watch(0).await, Err(StoreError::Closed)));
-    assert!(matches!(store.commit(make_transaction(2, &[], &[])).await, Err(CommitError::Closed)));
-    assert_eq!(watch.next().await.unwrap().unwrap().revision, 1, "what was published still arrives");
+    assert!(matches!(
+        store.commit(make_transaction(2, &[], &[])).await,
+        Err(CommitError::Closed)
+    ));
+    assert_eq!(
+        watch.next().await.unwrap().unwrap().revision,
+        1,
+        "what was published still arrives"
+    );
     assert!(watch.next().await.is_none());
     store.close().await.unwrap();
 }

@@ -78,6 +78,9 @@ pub struct SledOptions {
     /// A snapshot is made once the journal has grown by more than this, and by more than twice the records. Default
     /// 64 MiB.
     pub compact_bytes: u64,
+    /// Commits are refused with [`CommitError::NoSpace`] while the disk of the index has less than this free, in bytes: sled
+    /// cannot live through a full disk, and opening again needs some room. Default 32 MiB.
+    pub min_free_bytes: u64,
     /// From so many records on, the full check runs after `open` has returned. Default 200,000.
     pub background_check_records: u64,
     /// What ends the process when its disk fails.
@@ -95,6 +98,7 @@ impl Default for SledOptions {
             mark_bytes: 64 << 20,
             mark_seconds: 60,
             compact_bytes: 64 << 20,
+            min_free_bytes: 32 << 20,
             background_check_records: 200_000,
             on_fatal: FatalHook::default(),
         }

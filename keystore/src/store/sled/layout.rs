@@ -65,6 +65,12 @@ impl Layout {
         self.dir.join("snapshots")
     }
 
+    /// The bytes that are free on the disk of the directory; `None` if the system does not say.
+    pub(super) fn free_bytes(&self) -> Option<u64> {
+        let space = rustix::fs::statvfs(&self.dir).ok()?;
+        Some(space.f_bavail.saturating_mul(space.f_frsize))
+    }
+
     pub(super) fn rebuild_marker(&self) -> PathBuf {
         self.dir.join("rebuild")
     }

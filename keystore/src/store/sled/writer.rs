@@ -269,6 +269,9 @@ impl Writer {
         if group.frames.is_empty() {
             return Ok(true);
         }
+        if !self.has_free(self.options.min_free_bytes) {
+            return Ok(false);
+        }
         let frames: Vec<&[u8]> = group.frames.iter().map(Vec::as_slice).collect();
         match self
             .journal
@@ -291,6 +294,14 @@ impl Writer {
         self.shared
             .publish(self.state.revision, group.events.drain(..));
         Ok(true)
+    }
+
+    /// Whether the disk has so much free. What the system does not say is left to the first write that fails.
+    fn has_free(&self, bytes: u64) -> bool {
+        self.shared
+            .layout
+            .free_bytes()
+            .is_none_or(|free| free >= bytes)
     }
 
     /// Looks at a few remembered operation ids, round and round, and forgets the expired ones. It looks at more than are
@@ -394,7 +405,11 @@ impl Writer {
             return Ok(());
         }
         let start_bytes = self.position.since_snapshot_bytes;
-        if !self.mark(false)? {
+        let needed = self
+            .state
+            .live_bytes
+            .saturating_add(self.options.min_free_bytes);
+        if !self.has_free(needed) || !self.mark(false)? {
             self.put_off_compaction();
             reply.map(|reply| reply.send(Err(no_space())));
             return Ok(());

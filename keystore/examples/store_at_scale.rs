@@ -1,0 +1,125 @@
+//! How long a large store takes to make, to open after a clean and an unclean end, and to check; and what memory it takes.
+//!
+//! `cargo run --release -p fieldkeep-keystore --example store_at_scale -- DIRECTORY [RECORDS]`; a directory that already has
+//! a store is only opened.
+#![allow(clippy::print_stdout, reason = "it prints its measurements")]
+
+use std::{env, error::Error, fs, path::Path, time::Instant};
+
+use bytes::Bytes;
+use fieldkeep_keystore::store::{
+    Operation, Store, Transaction,
+    sled::{SledOptions, SledStore},
+};
+
+const VALUE_BYTES: usize = 230;
+const BATCH: u64 = 1000;
+
+fn main() -> Result<(), Box<dyn Error>> {
+    let mut arguments = env::args().skip(1);
+    let dir = arguments.next().ok_or("say a directory")?;
+    let dir = Path::new(&dir);
+    let records: u64 = arguments.next().map_or(Ok(2_000_000), |n| n.parse())?;
+    let runtime = tokio::runtime::Builder::new_current_thread().build()?;
+
+    if !dir.join("FORMAT").exists() {
+        let started = Instant::now();
+        let (store, _) = SledStore::open(dir, SledOptions::default())?;
+        runtime.block_on(async {
+            for batch in 0..records / BATCH {
+                store.commit(make_transaction(batch)).await?;
+            }
+            println!(
+                "made {records} records in {:.1} s, resident {} MiB",
+                seconds(started),
+                resident_mib()
+            );
+            store.close().await?;
+            println!("closed after {:.1} s", seconds(started));
+            Ok::<_, Box<dyn Error>>(())
+        })?;
+        return Ok(());
+    }
+    for round in 0..3 {
+        let started = Instant::now();
+        let (store, report) = SledStore::open(dir, SledOptions::default())?;
+        println!(
+            "round {round}: open {:.2} s, resident {} MiB, {report:?}",
+            seconds(started),
+            resident_mib()
+        );
+        runtime.block_on(async {
+            store.get(b"key/00000100/x").await?;
+            println!("  first read after {:.2} s", seconds(started));
+            store.commit(make_transaction(1_000_000 + round)).await?;
+            println!(
+                "  first commit after {:.2} s, resident {} MiB",
+                seconds(started),
+                resident_mib()
+            );
+            let again = Instant::now();
+            store.commit(make_transaction(1_000_100 + round)).await?;
+            println!("  a commit of {BATCH} puts: {:.3} s", seconds(again));
+            if round != 0 {
+                let closing = Instant::now();
+                store.close().await?;
+                println!("  closed in {:.2} s", seconds(closing));
+            }
+            if round == 2 {
+                return Ok(());
+            }
+            Ok::<_, Box<dyn Error>>(())
+        })?;
+    }
+    Ok(())
+}
+
+fn make_transaction(batch: u64) -> Transaction {
+    let mut id = [0; 16];
+    for (to, from) in id
+        .iter_mut()
+        .zip(batch.wrapping_mul(0x9e37_79b9_7f4a_7c15).to_be_bytes())
+    {
+        *to = from;
+    }
+    let puts = (0..BATCH)
+        .map(|i| {
+            // Two records a key, as the keystore has them: metadata, and one version.
+            let n = batch * BATCH + i;
+            let spread = (n / 2).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+            let kind = if n % 2 == 0 { "key" } else { "version" };
+            (
+                Bytes::from(format!("{kind}/default/{spread:016x}")),
+                Bytes::from(vec![n as u8; VALUE_BYTES]),
+            )
+        })
+        .collect();
+    let operation = Operation {
+        id,
+        fingerprint: [0; 32],
+    };
+    Transaction {
+        operation,
+        expect: Vec::new(),
+        puts,
+        deletes: Vec::new(),
+        now: 1_800_000_000 + batch / 10,
+    }
+}
+
+fn seconds(since: Instant) -> f64 {
+    since.elapsed().as_secs_f64()
+}
+
+fn resident_mib() -> u64 {
+    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let line = status
+        .lines()
+        .find_map(|line| line.strip_prefix("VmRSS:"))
+        .unwrap_or("0");
+    line.split_whitespace()
+        .next()
+        .and_then(|kib| kib.parse::<u64>().ok())
+        .unwrap_or(0)
+        / 1024
+}
