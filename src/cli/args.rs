@@ -14,12 +14,13 @@ Examples:
   fieldkeep key create pii                        as the admin: make a key
   echo -n ada@example.com | fieldkeep encrypt --key pii --field customer.email --context id=42
 
-Exit codes: 0 ok, 1 failed, 2 wrong arguments, 3 refused, 4 not found, 5 invalid input or decryption failed,
-6 service unavailable, 7 exists already or not in a state for this.";
+Exit codes:
+  0 ok  1 failed  2 wrong arguments  3 refused  4 not found  5 invalid input or decryption failed
+  6 service unavailable  7 exists already, or not in a state for this";
 
 /// Encrypts the sensitive fields of your records and keeps the keys.
 #[derive(Debug, Parser)]
-#[command(name = "fieldkeep", version, after_help = EXAMPLES, max_term_width = 120)]
+#[command(name = "fieldkeep", bin_name = "fieldkeep", version, after_help = EXAMPLES, max_term_width = 120)]
 pub(crate) struct Cli {
     #[command(flatten)]
     pub(crate) global: Global,
@@ -30,8 +31,6 @@ pub(crate) struct Cli {
 /// Options of every verb.
 #[derive(Debug, Args)]
 pub(crate) struct Global {
-    #[command(flatten)]
-    pub(crate) connection: ConnectionArgs,
     /// How results are printed
     #[arg(
         long,
@@ -42,6 +41,8 @@ pub(crate) struct Global {
         value_name = "table|json"
     )]
     pub(crate) format: Format,
+    #[command(flatten)]
+    pub(crate) connection: ConnectionArgs,
 }
 
 /// The verbs.
@@ -63,7 +64,8 @@ pub(crate) enum Command {
 }
 
 /// The verbs that talk to no service through a configured connection; its options would only be noise in their help.
-const LOCAL_VERBS: [&str; 3] = ["demo", "init", "serve"];
+/// With each, whether it prints results in a format.
+const LOCAL_VERBS: [(&str, bool); 3] = [("demo", false), ("init", true), ("serve", false)];
 
 /// Parses the arguments of the process. Prints help or what is wrong, and ends the process, if there is nothing to run.
 pub(crate) fn parse() -> Cli {
@@ -75,14 +77,13 @@ fn command() -> clap::Command {
     let mut command = Cli::command();
     // Global options are handed down when the command is built; only then can they be hidden.
     command.build();
-    for verb in LOCAL_VERBS {
+    for (verb, prints_results) in LOCAL_VERBS {
         command = command.mut_subcommand(verb, |verb| {
             verb.mut_args(|arg| {
-                let connects = matches!(
-                    arg.get_id().as_str(),
-                    "addr" | "ca" | "cert" | "key_file" | "format"
-                );
-                if connects { arg.hide(true) } else { arg }
+                let id = arg.get_id().as_str();
+                let connects = matches!(id, "addr" | "ca" | "cert" | "key_file");
+                let hidden = connects || (id == "format" && !prints_results);
+                if hidden { arg.hide(true) } else { arg }
             })
         });
     }

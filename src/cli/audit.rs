@@ -78,7 +78,7 @@ pub(crate) fn records_table(entries: &[v1::AuditEntry]) -> String {
 }
 
 /// `acme/app` for `tenants/acme/identities/app`, `acme/pii` for `tenants/acme/keys/pii`.
-fn short(name: &str, otherwise: &str) -> String {
+pub(crate) fn short(name: &str, otherwise: &str) -> String {
     if name.is_empty() {
         return otherwise.to_owned();
     }
@@ -106,7 +106,8 @@ fn resources_text(record: &v1::AuditRecord) -> String {
     }
 }
 
-fn result_text(record: &v1::AuditRecord) -> String {
+/// What came of the call.
+pub(crate) fn result_text(record: &v1::AuditRecord) -> String {
     match (record.code, record.reason.as_str()) {
         (0, "") => String::from("ok"),
         (code, "") => format!("code {code}"),
@@ -114,7 +115,8 @@ fn result_text(record: &v1::AuditRecord) -> String {
     }
 }
 
-fn decision(record: &v1::AuditRecord) -> &'static str {
+/// What was decided.
+pub(crate) fn decision(record: &v1::AuditRecord) -> &'static str {
     match record.decision() {
         v1::Decision::Allowed => "allowed",
         v1::Decision::Refused => "refused",

@@ -86,6 +86,7 @@ impl Failure {
     }
 
     /// The first line alone.
+    #[cfg(test)]
     pub(crate) fn what(&self) -> &str {
         &self.what
     }
