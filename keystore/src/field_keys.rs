@@ -51,7 +51,7 @@ impl FieldKeys {
             }
             let mut next = Vec::with_capacity((current.len() + 1).min(MAX_FIELD_KEYS));
             full = current.len() >= MAX_FIELD_KEYS;
-            let leaves = full.then(|| victim % MAX_FIELD_KEYS);
+            let leaves = full.then_some(victim % MAX_FIELD_KEYS);
             next.extend(
                 current
                     .iter()

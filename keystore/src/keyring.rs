@@ -173,7 +173,7 @@ impl System {
             store,
             &master_keys,
             store_key::RECORD_KEY,
-            |parent, c, w| RecordKey::unwrap(parent, c, w),
+            RecordKey::unwrap,
         )
         .await?;
         let audit_key = under_master(store, &master_keys, store_key::AUDIT_KEY, |parent, c, w| {

@@ -1,0 +1,20 @@
+//! The key hierarchy, its lifecycle and its cache, from the outside.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "tests"
+)]
+
+mod cache;
+mod fixture;
+mod hierarchy;
+mod lifecycle;
+mod model;
+mod races;
+mod rollback;
+mod root_providers;
+mod system_records;
+mod tampering;
