@@ -13,6 +13,7 @@ mod fixture;
 mod hierarchy;
 mod lifecycle;
 mod model;
+mod on_sled;
 mod races;
 mod rollback;
 mod root_providers;

@@ -13,12 +13,12 @@ use fieldkeep_keystore::{
 use crate::fixture::*;
 
 /// A store with one record of each kind and more, and a ciphertext of each version.
-struct Subject {
-    records: Records,
+pub(crate) struct Subject {
+    pub(crate) records: Records,
     ciphertexts: Vec<(Vec<u8>, &'static [u8])>,
 }
 
-async fn subject() -> Subject {
+pub(crate) async fn subject() -> Subject {
     let (store, keystore) = with_key().await;
     keystore
         .create_tenant(&name("acme"), operation(), NOW)
@@ -58,7 +58,7 @@ async fn subject() -> Subject {
 }
 
 /// Uses everything. `Err` with what was said if any of it was refused.
-async fn use_all(store: Arc<dyn Store>, subject: &Subject) -> Result<(), String> {
+pub(crate) async fn use_all(store: Arc<dyn Store>, subject: &Subject) -> Result<(), String> {
     let told = |error: KeystoreError| error.to_string();
     let keystore = Keystore::open(store, &ROOT, CacheOptions::default())
         .await
