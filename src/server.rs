@@ -1,16 +1,27 @@
 //! The composition root: builds every part of the service, serves it, and takes it down in order.
+//!
+//! ```text
+//! control thread   opens and checks everything; accepts connections; serves metrics; ticks; shuts down
+//! worker threads   one a core, each with a current-thread runtime: TLS handshakes, HTTP/2, the calls themselves
+//! journal threads  one for the audit trail, and the store's own
+//! ```
+
+mod error;
+mod listen;
+mod metrics;
+mod parts;
+mod worker;
 
 use std::net::SocketAddr;
+use std::sync::mpsc;
+use std::thread::{self, JoinHandle};
+
+use tokio::sync::oneshot;
 
 use crate::config::Config;
+use crate::service::{Clock, SystemClock};
 
-/// Why the service could not start: the cause, and what to do about it.
-#[derive(Debug, thiserror::Error)]
-#[error("{cause}: {remedy}")]
-pub struct StartError {
-    cause: String,
-    remedy: String,
-}
+pub use self::error::{ShutdownError, StartError};
 
 /// The service, before it runs.
 #[derive(Debug)]
@@ -24,12 +35,36 @@ impl Server {
     /// # Errors
     /// [`StartError`] says what is in the way and what to do; nothing is left running.
     pub fn start(config: Config) -> Result<Running, StartError> {
-        let _ = config;
-        Err(StartError {
-            cause: String::from("the listeners are not there yet"),
-            remedy: String::from("wait for the next commit"),
-        })
+        let (ready, started) = mpsc::sync_channel(1);
+        let (stop, stopped) = oneshot::channel();
+        let control = thread::Builder::new()
+            .name(String::from("fieldkeep-control"))
+            .spawn(move || control(&config, &ready, stopped))
+            .map_err(StartError::Thread)?;
+        match started.recv() {
+            Ok(Ok(addresses)) => Ok(Running {
+                data: addresses.data,
+                admin: addresses.admin,
+                metrics: addresses.metrics,
+                stop: Some(stop),
+                control: Some(control),
+            }),
+            Ok(Err(error)) => {
+                // The thread has nothing left to do, and its parts are closed when it has ended.
+                let _ = control.join();
+                Err(error)
+            }
+            Err(_) => Err(StartError::Stopped),
+        }
     }
+}
+
+/// Where the listeners are, with their real ports.
+#[derive(Debug, Clone, Copy)]
+struct Addresses {
+    data: SocketAddr,
+    admin: SocketAddr,
+    metrics: SocketAddr,
 }
 
 /// A running service. Dropping it stops the service like [`Running::shutdown`].
@@ -41,24 +76,95 @@ pub struct Running {
     pub admin: SocketAddr,
     /// The metrics listener's address, with its real port.
     pub metrics: SocketAddr,
+    stop: Option<oneshot::Sender<()>>,
+    control: Option<JoinHandle<Result<(), ShutdownError>>>,
 }
 
 impl Running {
-    /// Stops the service: no new connections, running calls end within 10 s, then the audit trail and the store close.
+    /// Stops the service: no new connections, running calls end within the configured bound, then the audit trail and the
+    /// store close.
     ///
     /// Blocks until that is done. It may be called from any thread.
     ///
     /// # Errors
     /// [`ShutdownError`] if the trail or the store could not be closed cleanly; the next start recovers them.
-    pub fn shutdown(self) -> Result<(), ShutdownError> {
-        Ok(())
+    pub fn shutdown(mut self) -> Result<(), ShutdownError> {
+        self.stop()
+    }
+
+    fn stop(&mut self) -> Result<(), ShutdownError> {
+        if let Some(stop) = self.stop.take() {
+            // If nobody listens, the service has stopped already.
+            let _ = stop.send(());
+        }
+        match self.control.take().map(JoinHandle::join) {
+            None => Ok(()),
+            Some(Ok(closed)) => closed,
+            Some(Err(_)) => Err(ShutdownError::Stopped),
+        }
     }
 }
 
-/// What did not close cleanly.
-#[derive(Debug, thiserror::Error)]
-#[error("could not close the {part}: {cause}")]
-pub struct ShutdownError {
-    part: &'static str,
-    cause: String,
+impl Drop for Running {
+    fn drop(&mut self) {
+        if let Err(error) = self.stop() {
+            tracing::error!(%error, "the service did not stop cleanly");
+        }
+    }
+}
+
+/// The life of the service, on the control thread.
+fn control(
+    config: &Config,
+    ready: &mpsc::SyncSender<Result<Addresses, StartError>>,
+    stopped: oneshot::Receiver<()>,
+) -> Result<(), ShutdownError> {
+    let runtime = match tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+    {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            let _ = ready.send(Err(StartError::Thread(error)));
+            return Ok(());
+        }
+    };
+    runtime.block_on(async {
+        let clock = SystemClock;
+        match parts::open(config, clock.now_us() / 1_000_000).await {
+            Err(error) => {
+                let _ = ready.send(Err(error));
+                Ok(())
+            }
+            Ok(opened) => live(config, opened, ready, stopped).await,
+        }
+    })
+}
+
+async fn live(
+    config: &Config,
+    opened: parts::Opened,
+    ready: &mpsc::SyncSender<Result<Addresses, StartError>>,
+    stopped: oneshot::Receiver<()>,
+) -> Result<(), ShutdownError> {
+    let served = match listen::Listening::start(config, &opened).await {
+        Ok(served) => served,
+        Err(error) => {
+            let closed = opened.close().await;
+            let _ = ready.send(Err(error));
+            return closed;
+        }
+    };
+    let addresses = served.addresses;
+    tracing::info!(data = %addresses.data, admin = %addresses.admin, metrics = %addresses.metrics, "serving");
+    if ready.send(Ok(addresses)).is_ok() {
+        // An error is a `Running` that is gone without having asked: stop as well.
+        let _ = stopped.await;
+    }
+    tracing::info!("shutting down");
+    opened.core.start_draining();
+    served.stop().await;
+    let closed = opened.close().await;
+    tracing::info!("stopped");
+    closed
 }

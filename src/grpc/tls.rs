@@ -17,7 +17,6 @@ use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
-use tokio::sync::OwnedSemaphorePermit;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 use tonic::transport::server::Connected;
@@ -182,7 +181,7 @@ impl Handshaker {
         Self { acceptor: TlsAcceptor::from(config), trust_domain: trust_domain.into(), timeout }
     }
 
-    /// Shakes hands, and resolves the peer once for the whole connection. `place` is given back when the connection ends.
+    /// Shakes hands, and resolves the peer once for the whole connection. `place` is dropped when the connection ends.
     ///
     /// # Errors
     /// [`HandshakeError`]; the connection is closed.
@@ -190,7 +189,7 @@ impl Handshaker {
         &self,
         stream: TcpStream,
         address: SocketAddr,
-        place: OwnedSemaphorePermit,
+        place: Box<dyn Send>,
     ) -> Result<TlsConnection, HandshakeError> {
         let stream = tokio::time::timeout(self.timeout, self.acceptor.accept(stream))
             .await
@@ -221,7 +220,7 @@ impl Handshaker {
 pub struct TlsConnection {
     stream: TlsStream<TcpStream>,
     peer: Arc<Peer>,
-    _place: OwnedSemaphorePermit,
+    _place: Box<dyn Send>,
 }
 
 impl Connected for TlsConnection {

@@ -1,0 +1,124 @@
+//! Opens and checks the data directory, and closes it again.
+
+use std::sync::Arc;
+
+use fieldkeep_keystore::keystore::Keystore;
+use fieldkeep_keystore::store::Store;
+use fieldkeep_keystore::store::sled::{SledOptions, SledStore};
+use rustls::ServerConfig;
+
+use super::error::{ShutdownError, StartError};
+use crate::access::Access;
+use crate::access::ca::Ca;
+use crate::audit::AuditLog;
+use crate::audit::trail::{check_trail, settle};
+use crate::config::Config;
+use crate::grpc::tls::{Identity, check_ca_file, server_config};
+use crate::init::AUDIT_DIR;
+use crate::service::system::About;
+use crate::service::vault::Vault;
+use crate::service::{Clock, Core, Limits, Parts, SystemClock};
+use crate::telemetry::Metrics;
+
+/// Everything that is open while the service runs.
+pub(super) struct Opened {
+    pub(super) core: Arc<Core>,
+    pub(super) keystore: Keystore,
+    pub(super) audit: AuditLog,
+    pub(super) metrics: Arc<Metrics>,
+    pub(super) tls: Arc<ServerConfig>,
+}
+
+/// Opens the store, the keystore and the trail, and compares them. The certificates are read first, since that is quick.
+pub(super) async fn open(config: &Config, now_s: u64) -> Result<Opened, StartError> {
+    let identity = Identity::load(&config.tls.cert, &config.tls.key)?;
+    let root = config.root.provider()?;
+    let options = SledOptions {
+        create: false,
+        mirror: config.store.mirror_dir.clone(),
+        ..SledOptions::default()
+    };
+    let (store, report) = SledStore::open(&config.data_dir, options)?;
+    tracing::info!(
+        revision = report.revision,
+        records = report.records,
+        replayed = report.replayed_frames,
+        "opened the store"
+    );
+    if let Some(cause) = &report.rebuilt {
+        tracing::warn!(cause, "rebuilt the store's index from its journal");
+    }
+    let store: Arc<dyn Store> = Arc::new(store);
+    let opened = open_with(config, Arc::clone(&store), root.as_ref(), identity, now_s).await;
+    if opened.is_err()
+        && let Err(error) = store.close().await
+    {
+        tracing::warn!(%error, "the store did not close cleanly");
+    }
+    opened
+}
+
+async fn open_with(
+    config: &Config,
+    store: Arc<dyn Store>,
+    root: &dyn fieldkeep_keystore::root::RootProvider,
+    identity: Identity,
+    now_s: u64,
+) -> Result<Opened, StartError> {
+    let keystore = Keystore::open(store, root, config.cache).await?;
+    let audit = AuditLog::open(&config.data_dir.join(AUDIT_DIR), &config.audit)?;
+    let compared = check_trail(&keystore, &audit).await?;
+    tracing::info!(
+        records = compared.records,
+        changes = compared.changes,
+        "the audit trail agrees with the store"
+    );
+    let access = Access::load(&keystore).await?;
+    let ca = Ca::open(&keystore).await?;
+    ca.check_trust_domain(&config.tls.trust_domain)?;
+    check_ca_file(&config.tls.ca, ca.certificate())?;
+    let certificate_expires_s = identity.not_after_s;
+    if certificate_expires_s <= i64::try_from(now_s).unwrap_or(i64::MAX) {
+        tracing::error!(path = %config.tls.cert.display(), "the server's certificate has expired; clients will refuse it");
+    }
+    let tls = server_config(ca.certificate(), identity)?;
+    let parts = Parts {
+        vault: Vault::new(keystore.clone()),
+        access,
+        audit: audit.clone(),
+        ca,
+        limits: Limits::default(),
+        clock: Arc::new(SystemClock),
+        about: About {
+            started_s: now_s,
+            certificate_expires_s,
+            data_dir: Some(config.data_dir.clone()),
+        },
+    };
+    let core = Core::new(parts).map_err(StartError::Service)?;
+    Ok(Opened {
+        core,
+        keystore,
+        audit,
+        metrics: Arc::new(Metrics::new()?),
+        tls,
+    })
+}
+
+impl Opened {
+    /// Marks what the trail and the store agree on, and closes the store. The trail closes when its last handle goes.
+    pub(super) async fn close(self) -> Result<(), ShutdownError> {
+        let Self {
+            core,
+            keystore,
+            audit,
+            metrics: _,
+            tls: _,
+        } = self;
+        let settled = settle(&keystore, &audit, SystemClock.now_us() / 1_000_000).await;
+        let closed = keystore.store().close().await;
+        drop((core, audit));
+        settled?;
+        Ok(closed?)
+    }
+}

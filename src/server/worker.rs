@@ -1,0 +1,239 @@
+//! One worker: a thread with a current-thread runtime that shakes hands and serves its share of the connections.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use tokio::net::TcpStream;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
+use tonic_health::server::HealthReporter;
+
+use super::error::StartError;
+use crate::grpc::routes::Listener;
+use crate::grpc::serve::serve;
+use crate::grpc::tls::{Handshaker, TlsConnection};
+use crate::service::{Core, Service};
+use crate::telemetry::Metrics;
+
+/// Connections that may wait for a worker, and handshaken ones that may wait for its HTTP/2 server.
+const WAITING: usize = 64;
+/// Threads of a worker for batches of many bytes.
+const BLOCKING_THREADS: usize = 2;
+/// What is left of a worker's blocking work at the end is waited for this long.
+const LEAVE: Duration = Duration::from_secs(1);
+
+/// A connection on its way to a worker.
+pub(super) struct Accepted {
+    pub(super) stream: std::net::TcpStream,
+    pub(super) address: SocketAddr,
+    pub(super) listener: Listener,
+    pub(super) place: OwnedSemaphorePermit,
+}
+
+/// What a worker is made of.
+pub(super) struct Setup {
+    pub(super) number: usize,
+    pub(super) core: Arc<Core>,
+    pub(super) metrics: Arc<Metrics>,
+    pub(super) handshaker: Handshaker,
+    pub(super) handshakes: Arc<Semaphore>,
+    pub(super) health: HealthReporter,
+    pub(super) drain_timeout: Duration,
+}
+
+/// A worker's thread.
+pub(super) struct Worker {
+    sender: mpsc::Sender<Accepted>,
+    stop: watch::Sender<bool>,
+    thread: JoinHandle<()>,
+}
+
+impl Worker {
+    /// Starts a worker's thread.
+    pub(super) fn start(setup: Setup) -> Result<Self, StartError> {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .max_blocking_threads(BLOCKING_THREADS)
+            .thread_name(format!("fieldkeep-batch-{}", setup.number))
+            .build()
+            .map_err(StartError::Thread)?;
+        let (sender, accepted) = mpsc::channel(WAITING);
+        let (stop, stopped) = watch::channel(false);
+        let thread = thread::Builder::new()
+            .name(format!("fieldkeep-worker-{}", setup.number))
+            .spawn(move || {
+                runtime.block_on(run(setup, accepted, stopped));
+                runtime.shutdown_timeout(LEAVE);
+            })
+            .map_err(StartError::Thread)?;
+        Ok(Self {
+            sender,
+            stop,
+            thread,
+        })
+    }
+
+    /// Where connections for this worker go.
+    pub(super) fn sender(&self) -> mpsc::Sender<Accepted> {
+        self.sender.clone()
+    }
+
+    /// Stops all workers at once and waits for their threads.
+    pub(super) fn stop_all(workers: Vec<Self>) {
+        for worker in &workers {
+            worker.stop.send_replace(true);
+        }
+        for worker in workers {
+            if worker.thread.join().is_err() {
+                tracing::error!("a worker ended by a defect");
+            }
+        }
+    }
+}
+
+async fn run(
+    setup: Setup,
+    mut accepted: mpsc::Receiver<Accepted>,
+    mut stopped: watch::Receiver<bool>,
+) {
+    let (service, hub) = setup.core.on_runtime();
+    tokio::spawn(hub);
+    let data = Port::open(&setup, &service, Listener::Data, stopped.clone());
+    let admin = Port::open(&setup, &service, Listener::Admin, stopped.clone());
+    loop {
+        tokio::select! {
+            _ = stopped.wait_for(|stop| *stop) => break,
+            connection = accepted.recv() => match connection {
+                None => break,
+                Some(connection) => {
+                    let port = match connection.listener {
+                        Listener::Data => &data,
+                        Listener::Admin => &admin,
+                    };
+                    shake_hands(&setup, connection, port.connections.clone());
+                }
+            },
+        }
+    }
+    let drained = async {
+        data.closed().await;
+        admin.closed().await;
+    };
+    if tokio::time::timeout(setup.drain_timeout, drained)
+        .await
+        .is_err()
+    {
+        tracing::warn!(
+            worker = setup.number,
+            "some calls did not end in time and were cut off"
+        );
+    }
+}
+
+/// The HTTP/2 server of one listener on this worker.
+struct Port {
+    connections: mpsc::Sender<Result<TlsConnection, io::Error>>,
+    server: tokio::task::JoinHandle<()>,
+}
+
+impl Port {
+    fn open(
+        setup: &Setup,
+        service: &Service,
+        listener: Listener,
+        mut stopped: watch::Receiver<bool>,
+    ) -> Self {
+        let (connections, incoming) = mpsc::channel(WAITING);
+        let (service, metrics, health) = (
+            service.clone(),
+            Arc::clone(&setup.metrics),
+            setup.health.clone(),
+        );
+        let server = tokio::spawn(async move {
+            let shutdown = async move {
+                // An error is a worker that is gone, which ends this as well.
+                let _ = stopped.wait_for(|stop| *stop).await;
+            };
+            if let Err(error) = serve(service, listener, &metrics, health, incoming, shutdown).await
+            {
+                tracing::error!(%error, ?listener, "a server ended");
+            }
+        });
+        Self {
+            connections,
+            server,
+        }
+    }
+
+    async fn closed(self) {
+        drop(self.connections);
+        if self.server.await.is_err() {
+            tracing::error!("a server ended by a defect");
+        }
+    }
+}
+
+/// Shakes hands in a task of its own. One that fails is counted, and is no more than a debug line, since anybody can cause it.
+fn shake_hands(
+    setup: &Setup,
+    connection: Accepted,
+    connections: mpsc::Sender<Result<TlsConnection, io::Error>>,
+) {
+    let Accepted {
+        stream,
+        address,
+        place,
+        ..
+    } = connection;
+    let Ok(slot) = Arc::clone(&setup.handshakes).try_acquire_owned() else {
+        setup.metrics.connections_refused.inc();
+        tracing::debug!(%address, "refused a connection: too many handshakes are under way");
+        return;
+    };
+    let (handshaker, metrics) = (setup.handshaker.clone(), Arc::clone(&setup.metrics));
+    tokio::spawn(async move {
+        let stream = match TcpStream::from_std(stream) {
+            Ok(stream) => stream,
+            Err(error) => {
+                tracing::warn!(%address, %error, "cannot take over a connection");
+                return;
+            }
+        };
+        let place = Place::new(place, &metrics);
+        match handshaker.accept(stream, address, place).await {
+            Ok(connection) => {
+                drop(slot);
+                // Without a receiver the server is stopping, and the connection closes.
+                let _ = connections.send(Ok(connection)).await;
+            }
+            Err(error) => {
+                metrics.handshake_failures.inc();
+                tracing::debug!(%address, %error, "a handshake failed");
+            }
+        }
+    });
+}
+
+/// A place among the open connections, counted while it is held.
+pub(super) struct Place {
+    metrics: Arc<Metrics>,
+    _permit: OwnedSemaphorePermit,
+}
+
+impl Place {
+    fn new(permit: OwnedSemaphorePermit, metrics: &Arc<Metrics>) -> Box<dyn Send> {
+        metrics.connections.inc();
+        Box::new(Self {
+            metrics: Arc::clone(metrics),
+            _permit: permit,
+        })
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.metrics.connections.dec();
+    }
+}
