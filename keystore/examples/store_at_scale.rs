@@ -1,7 +1,7 @@
 //! How long a large store takes to make, to open after a clean and an unclean end, and to check; and what memory it takes.
 //!
-//! `cargo run --release -p fieldkeep-keystore --example store_at_scale -- DIRECTORY [RECORDS]`; a directory that already has
-//! a store is only opened.
+//! `cargo run --release -p fieldkeep-keystore --example store_at_scale -- DIRECTORY [RECORDS [CACHE_MIB [drop]]]`; a directory
+//! that already has a store is only opened, and left without closing it if the last word is `drop`.
 #![allow(clippy::print_stdout, reason = "it prints its measurements")]
 
 use std::{env, error::Error, fs, path::Path, time::Instant};
@@ -40,38 +40,42 @@ fn main() -> Result<(), Box<dyn Error>> {
         })?;
         return Ok(());
     }
-    for round in 0..3 {
-        let started = Instant::now();
-        let (store, report) = SledStore::open(dir, SledOptions::default())?;
+    let cache_mib: u64 = arguments.next().map_or(Ok(64), |n| n.parse())?;
+    let clean = arguments.next().is_none_or(|end| end != "drop");
+    let started = Instant::now();
+    let options = SledOptions {
+        cache_bytes: cache_mib << 20,
+        ..SledOptions::default()
+    };
+    let (store, report) = SledStore::open(dir, options)?;
+    println!(
+        "open {:.2} s, resident {} MiB, {report:?}",
+        seconds(started),
+        resident_mib()
+    );
+    runtime.block_on(async {
+        store.get(b"key/default/0").await?;
+        println!("first read after {:.2} s", seconds(started));
+        store
+            .commit(make_transaction(1_000_000 + report.revision))
+            .await?;
         println!(
-            "round {round}: open {:.2} s, resident {} MiB, {report:?}",
+            "first commit after {:.2} s, resident {} MiB",
             seconds(started),
             resident_mib()
         );
-        runtime.block_on(async {
-            store.get(b"key/00000100/x").await?;
-            println!("  first read after {:.2} s", seconds(started));
-            store.commit(make_transaction(1_000_000 + round)).await?;
-            println!(
-                "  first commit after {:.2} s, resident {} MiB",
-                seconds(started),
-                resident_mib()
-            );
-            let again = Instant::now();
-            store.commit(make_transaction(1_000_100 + round)).await?;
-            println!("  a commit of {BATCH} puts: {:.3} s", seconds(again));
-            if round != 0 {
-                let closing = Instant::now();
-                store.close().await?;
-                println!("  closed in {:.2} s", seconds(closing));
-            }
-            if round == 2 {
-                return Ok(());
-            }
-            Ok::<_, Box<dyn Error>>(())
-        })?;
-    }
-    Ok(())
+        let again = Instant::now();
+        store
+            .commit(make_transaction(2_000_000 + report.revision))
+            .await?;
+        println!("a commit of {BATCH} puts: {:.3} s", seconds(again));
+        if clean {
+            let closing = Instant::now();
+            store.close().await?;
+            println!("closed in {:.2} s", seconds(closing));
+        }
+        Ok(())
+    })
 }
 
 fn make_transaction(batch: u64) -> Transaction {
