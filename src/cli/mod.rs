@@ -70,7 +70,7 @@ async fn run_verb(cli: Cli) -> Result<(), Failure> {
         Command::Encrypt(args) => field::encrypt(args, &connection.client()?, format).await,
         Command::Decrypt(args) => field::decrypt(args, &connection.client()?, format).await,
         Command::Reencrypt(args) => field::reencrypt(args, &connection.client()?, format).await,
-        Command::Data(args) => data::run(args, &connection.client()?, format).await,
+        Command::Data(args) => data::run(args, &connection, format).await,
         Command::Audit(args) => audit::run(args, &connection.client()?, format).await,
     }
 }

@@ -25,6 +25,7 @@ pub(crate) use pipeline::Job;
 pub(crate) use target::Target;
 pub(crate) use transform::{Counts, Direction};
 
+use super::connection::ConnectionArgs;
 use super::failure::{Exit, Failure, file_failure};
 use super::output::{Format, print_line, print_object, thousands};
 use super::progress::byte_progress;
@@ -107,7 +108,11 @@ struct OpenArgs {
 }
 
 /// Runs the verb.
-pub(crate) async fn run(args: DataArgs, client: &Client, format: Format) -> Result<(), Failure> {
+pub(crate) async fn run(
+    args: DataArgs,
+    connection: &ConnectionArgs,
+    format: Format,
+) -> Result<(), Failure> {
     let (direction, file) = match args.verb {
         Verb::Encrypt(file) => (Direction::Encrypt, file),
         Verb::Decrypt(open) => (
@@ -145,6 +150,7 @@ pub(crate) async fn run(args: DataArgs, client: &Client, format: Format) -> Resu
         .map(|metadata| metadata.len())
         .unwrap_or_default();
     let mut output = Target::create(&file.output, file.force)?;
+    let client = connection.client()?;
     let job = Job {
         direction,
         columns: file.columns,
@@ -153,7 +159,7 @@ pub(crate) async fn run(args: DataArgs, client: &Client, format: Format) -> Resu
     };
     let bar = byte_progress(words(direction).0, input_bytes);
     let started = Instant::now();
-    let counts = process(job, input, &mut output, client, |bytes| bar.inc(bytes)).await;
+    let counts = process(job, input, &mut output, &client, |bytes| bar.inc(bytes)).await;
     bar.finish_and_clear();
     let counts = counts?;
     output.finish()?;
