@@ -151,15 +151,20 @@ impl Client {
         let mut last = None;
         for tries in 1..=MAX_TRIES {
             let attempt = self.attempt(path, Arc::clone(&request), deadline);
-            let Ok(outcome) = tokio::time::timeout_at(deadline, attempt).await else {
-                return Err(Error::DeadlineExceeded {
-                    timeout: plan.timeout,
-                    last: last.map(Box::new),
-                });
+            let outcome = tokio::time::timeout_at(deadline, attempt).await;
+            let error = match outcome.map_err(|_| Failure::Deadline) {
+                Ok(Ok(reply)) => return Ok(reply),
+                Ok(Err(status)) => self.explain(status),
+                Err(failure) => failure,
             };
-            let error = match outcome {
-                Ok(reply) => return Ok(reply),
-                Err(failure) => self.explain(failure, plan.timeout),
+            let error = match error {
+                Failure::Deadline => {
+                    return Err(Error::DeadlineExceeded {
+                        timeout: plan.timeout,
+                        last: last.map(Box::new),
+                    });
+                }
+                Failure::Other(error) => error,
             };
             if tries == MAX_TRIES || !may_repeat(&error, plan.repeatable) {
                 return Err(error);
@@ -200,41 +205,42 @@ impl Client {
     }
 
     /// Says what a failed try means: whose fault it is, and whether anything was sent.
-    fn explain(&self, status: tonic::Status, timeout: Duration) -> Error {
+    fn explain(&self, status: tonic::Status) -> Failure {
         let address = || self.shared.address.clone();
         let Some(source) = std::error::Error::source(&status) else {
-            // Both ends of tonic report a passed deadline as a cancellation.
+            // A tonic server reports a passed deadline as a cancellation.
             if status.code() == Code::Cancelled && status.message() == "Timeout expired" {
-                return Error::DeadlineExceeded {
-                    timeout,
-                    last: None,
-                };
+                return Failure::Deadline;
             }
-            return Error::Server(Box::new(ServerError::from_status(&status)));
+            return Failure::Other(Error::Server(Box::new(ServerError::from_status(&status))));
         };
-        if let Some(error) = find::<ConnectError>(source) {
-            return Error::Connect {
+        if find::<tonic::TimeoutExpired>(source).is_some() {
+            return Failure::Deadline;
+        }
+        Failure::Other(if let Some(error) = find::<ConnectError>(source) {
+            Error::Connect {
                 address: address(),
                 source: error.clone(),
-            };
-        }
-        if find::<tonic::TimeoutExpired>(source).is_some() {
-            return Error::DeadlineExceeded {
-                timeout,
-                last: None,
-            };
-        }
-        if let Some(alert) = self.shared.connection.refusal() {
-            return Error::CertificateRefused {
+            }
+        } else if let Some(alert) = self.shared.connection.refusal() {
+            Error::CertificateRefused {
                 address: address(),
                 alert,
-            };
-        }
-        Error::ConnectionLost {
-            address: address(),
-            detail: innermost(source).to_string().into(),
-        }
+            }
+        } else {
+            Error::ConnectionLost {
+                address: address(),
+                detail: innermost(source).to_string().into(),
+            }
+        })
     }
+}
+
+/// Why a try failed. The deadline is kept here, by tonic's client and by the server: whichever notices first, it is told
+/// in the same way.
+enum Failure {
+    Deadline,
+    Other(Error),
 }
 
 /// The first error of type `E` in a chain of causes.

@@ -228,14 +228,14 @@ async fn connect(
 }
 
 /// A TLS stream that notes the service's refusal of the client's certificate.
-struct Watched {
-    stream: TlsStream<TcpStream>,
+struct Watched<S> {
+    stream: S,
     state: Arc<ConnectionState>,
     /// Whether the service has sent anything: if so, it has accepted the certificate.
     heard: bool,
 }
 
-impl Watched {
+impl<S: AsyncRead + Unpin> Watched<S> {
     fn note(&self, error: &io::Error) {
         let alert = error
             .get_ref()
@@ -270,7 +270,7 @@ impl Watched {
     }
 }
 
-impl AsyncRead for Watched {
+impl<S: AsyncRead + Unpin> AsyncRead for Watched<S> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -287,7 +287,7 @@ impl AsyncRead for Watched {
     }
 }
 
-impl AsyncWrite for Watched {
+impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Watched<S> {
     fn poll_write(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -317,5 +317,80 @@ impl AsyncWrite for Watched {
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Reads give what is left of the peer's last words, then its alert; writes fail.
+    struct Closing(&'static [u8]);
+
+    impl AsyncRead for Closing {
+        fn poll_read(
+            mut self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+            buffer: &mut ReadBuf<'_>,
+        ) -> Poll<io::Result<()>> {
+            if self.0.is_empty() {
+                let alert = rustls::Error::AlertReceived(AlertDescription::UnknownCA);
+                return Poll::Ready(Err(io::Error::new(io::ErrorKind::InvalidData, alert)));
+            }
+            buffer.put_slice(std::mem::take(&mut self.0));
+            Poll::Ready(Ok(()))
+        }
+    }
+
+    impl AsyncWrite for Closing {
+        fn poll_write(
+            self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+            _: &[u8],
+        ) -> Poll<io::Result<usize>> {
+            Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()))
+        }
+
+        fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()))
+        }
+
+        fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+    }
+
+    fn watched(words: &'static [u8]) -> (Watched<Closing>, Arc<ConnectionState>) {
+        let state = Arc::new(ConnectionState::default());
+        let watched = Watched {
+            stream: Closing(words),
+            state: Arc::clone(&state),
+            heard: false,
+        };
+        (watched, state)
+    }
+
+    #[tokio::test]
+    async fn an_alert_behind_a_failed_write_is_found() {
+        let (mut stream, state) = watched(b"");
+        assert_eq!(state.refusal(), None);
+        tokio::io::AsyncWriteExt::write(&mut stream, b"preface")
+            .await
+            .unwrap_err();
+        assert_eq!(state.refusal().as_deref(), Some("UnknownCA"));
+        state.accept();
+        assert_eq!(state.refusal(), None);
+    }
+
+    #[tokio::test]
+    async fn an_alert_after_the_first_words_refuses_no_certificate() {
+        let (mut stream, state) = watched(b"settings");
+        let mut buffer = [0u8; 16];
+        let read = tokio::io::AsyncReadExt::read(&mut stream, &mut buffer);
+        assert_eq!(read.await.unwrap(), 8);
+        tokio::io::AsyncReadExt::read(&mut stream, &mut buffer)
+            .await
+            .unwrap_err();
+        assert_eq!(state.refusal(), None);
     }
 }
