@@ -8,21 +8,16 @@ use std::{
 };
 
 use http::Uri;
-use rustls::{ClientConfig, RootCertStore, client::Resumption, crypto::ring};
-use rustls_pki_types::{CertificateDer, PrivateKeyDer, pem, pem::PemObject as _};
-use zeroize::Zeroizing;
 
 use crate::{
     Client, Error,
     connect::{Address, ConnectionState, open_channel},
+    identity::{Origin, Part, PemProblem, Source, tls_config},
 };
 
 const DEFAULT_PORT: u16 = 7420;
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(10);
 const DEFAULT_BATCH_TIMEOUT: Duration = Duration::from_secs(60);
-/// No certificate or key comes near this length; the bound keeps a wrong path from filling the memory.
-const MAX_PEM_BYTES: u64 = 1024 * 1024;
-
 /// What is wrong with a client's settings.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -93,74 +88,6 @@ pub enum ConfigError {
     NoRuntime,
 }
 
-/// A part of the client's credentials.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Part {
-    /// The CA certificate.
-    Ca,
-    /// The client's certificate.
-    Certificate,
-    /// The client's private key.
-    Key,
-}
-
-impl fmt::Display for Part {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Ca => "CA certificate",
-            Self::Certificate => "client certificate",
-            Self::Key => "private key",
-        })
-    }
-}
-
-/// Where a part of the credentials is from.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Origin {
-    /// A file.
-    File(PathBuf),
-    /// Memory.
-    Memory,
-}
-
-impl fmt::Display for Origin {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::File(path) => write!(f, "file `{}`", path.display()),
-            Self::Memory => f.write_str("given in memory"),
-        }
-    }
-}
-
-/// What is wrong with a PEM text.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum PemProblem {
-    /// There is no PEM section at all.
-    #[error("is not PEM: no `-----BEGIN …-----` line is in it")]
-    NotPem,
-    /// There are PEM sections, but none of the right kind.
-    #[error("has no `{expected}` section")]
-    NoSection {
-        /// The label that is expected.
-        expected: &'static str,
-    },
-    /// A PEM section is cut off or not base64.
-    #[error("is damaged PEM")]
-    Damaged,
-    /// The content is not a certificate.
-    #[error("holds a certificate that cannot be read")]
-    BadCertificate,
-    /// The content is not a private key of a kind that can be used.
-    #[error(
-        "holds a private key that cannot be read; ECDSA P-256, P-384, Ed25519 and RSA keys are"
-    )]
-    BadKey,
-    /// It is far longer than any such file.
-    #[error("is longer than 1 MiB")]
-    TooLong,
-}
-
 /// The settings of a [`Client`], from [`Client::builder`].
 #[derive(Clone, Default)]
 pub struct ClientBuilder {
@@ -169,12 +96,6 @@ pub struct ClientBuilder {
     identity: Option<(Source, Source)>,
     timeout: Option<Duration>,
     batch_timeout: Option<Duration>,
-}
-
-#[derive(Clone)]
-enum Source {
-    File(PathBuf),
-    Memory(Zeroizing<Vec<u8>>),
 }
 
 impl fmt::Debug for ClientBuilder {
@@ -307,108 +228,6 @@ impl ClientBuilder {
     }
 }
 
-impl Source {
-    fn memory(pem: &[u8]) -> Self {
-        Self::Memory(Zeroizing::new(pem.to_vec()))
-    }
-
-    fn origin(&self) -> Origin {
-        match self {
-            Self::File(path) => Origin::File(path.clone()),
-            Self::Memory(_) => Origin::Memory,
-        }
-    }
-
-    fn read(&self, what: Part) -> Result<Zeroizing<Vec<u8>>, ConfigError> {
-        let path = match self {
-            Self::Memory(pem) => return Ok(pem.clone()),
-            Self::File(path) => path,
-        };
-        let unreadable = |source| ConfigError::Unreadable {
-            what,
-            path: path.clone(),
-            source,
-        };
-        // Its length is known beforehand, so that no copy of a key is left behind by a growing buffer.
-        if std::fs::metadata(path).map_err(unreadable)?.len() > MAX_PEM_BYTES {
-            return Err(self.bad(what, PemProblem::TooLong));
-        }
-        std::fs::read(path).map(Zeroizing::new).map_err(unreadable)
-    }
-
-    fn bad(&self, what: Part, problem: PemProblem) -> ConfigError {
-        ConfigError::BadPem {
-            what,
-            origin: self.origin(),
-            problem,
-        }
-    }
-
-    fn certificates(&self, what: Part) -> Result<Vec<CertificateDer<'static>>, ConfigError> {
-        let text = self.read(what)?;
-        let certificates = CertificateDer::pem_slice_iter(&text)
-            .collect::<Result<Vec<_>, _>>()
-            .map_err(|error| self.bad(what, pem_problem(&error, &text, "CERTIFICATE")))?;
-        if certificates.is_empty() {
-            return Err(self.bad(
-                what,
-                pem_problem(&pem::Error::NoItemsFound, &text, "CERTIFICATE"),
-            ));
-        }
-        Ok(certificates)
-    }
-
-    fn private_key(&self) -> Result<PrivateKeyDer<'static>, ConfigError> {
-        let text = self.read(Part::Key)?;
-        PrivateKeyDer::from_pem_slice(&text)
-            .map_err(|error| self.bad(Part::Key, pem_problem(&error, &text, "PRIVATE KEY")))
-    }
-}
-
-fn pem_problem(error: &pem::Error, text: &[u8], expected: &'static str) -> PemProblem {
-    let has_section = text.windows(11).any(|window| window == b"-----BEGIN ");
-    match error {
-        pem::Error::NoItemsFound if has_section => PemProblem::NoSection { expected },
-        pem::Error::NoItemsFound => PemProblem::NotPem,
-        _ => PemProblem::Damaged,
-    }
-}
-
-/// TLS 1.3 only, ring's algorithms, one CA, a client certificate, no resumption.
-fn tls_config(
-    ca: &Source,
-    certificate: &Source,
-    key: &Source,
-) -> Result<ClientConfig, ConfigError> {
-    let mut roots = RootCertStore::empty();
-    for root in ca.certificates(Part::Ca)? {
-        roots
-            .add(root)
-            .map_err(|_| ca.bad(Part::Ca, PemProblem::BadCertificate))?;
-    }
-    let chain = certificate.certificates(Part::Certificate)?;
-    let private_key = key.private_key()?;
-    let mut config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
-        .with_protocol_versions(&[&rustls::version::TLS13])
-        .map_err(ConfigError::Tls)?
-        .with_root_certificates(roots)
-        .with_client_auth_cert(chain, private_key)
-        .map_err(|error| match error {
-            rustls::Error::InconsistentKeys(_) => ConfigError::KeyMismatch {
-                key: key.origin(),
-                certificate: certificate.origin(),
-            },
-            rustls::Error::InvalidCertificate(_) => {
-                certificate.bad(Part::Certificate, PemProblem::BadCertificate)
-            }
-            rustls::Error::General(_) => key.bad(Part::Key, PemProblem::BadKey),
-            other => ConfigError::Tls(other),
-        })?;
-    config.alpn_protocols = vec![b"h2".to_vec()];
-    config.resumption = Resumption::disabled();
-    Ok(config)
-}
-
 fn parse_address(text: &str) -> Result<Address, ConfigError> {
     let bad = || ConfigError::BadAddress {
         address: text.into(),
@@ -423,7 +242,7 @@ fn parse_address(text: &str) -> Result<Address, ConfigError> {
         Some(_) => format!("{}:{port}", parsed.host()),
         None => parsed.host().to_owned(),
     };
-    if expected != authority || port == 0 {
+    if expected != authority || port == 0 || parsed.host().is_empty() {
         return Err(bad());
     }
     let host = parsed.host();
@@ -436,4 +255,152 @@ fn parse_address(text: &str) -> Result<Address, ConfigError> {
         port,
         authority: format!("{host}:{port}"),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::ffi::OsString;
+
+    use super::*;
+
+    fn config_error(outcome: Result<Client, Error>) -> ConfigError {
+        match outcome.unwrap_err() {
+            Error::Config(error) => error,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn each_variable_that_is_missing_or_empty_is_named() {
+        let names = [
+            "FIELDKEEP_ADDR",
+            "FIELDKEEP_CA",
+            "FIELDKEEP_CERT",
+            "FIELDKEEP_KEY",
+        ];
+        for missing in names {
+            for value in [None, Some(OsString::new())] {
+                let error = ClientBuilder::from_variables(|name| {
+                    if name == missing {
+                        value.clone()
+                    } else {
+                        Some("x".into())
+                    }
+                })
+                .unwrap_err();
+                let text = error.to_string();
+                assert!(
+                    text.starts_with(&format!("the environment variable `{missing}` is not set")),
+                    "{text}"
+                );
+            }
+        }
+        ClientBuilder::from_variables(|_| Some("x".into())).unwrap();
+    }
+
+    #[test]
+    fn address_variable_that_is_not_text_is_refused() {
+        use std::os::unix::ffi::OsStringExt as _;
+        let error =
+            ClientBuilder::from_variables(|_| Some(OsString::from_vec(vec![0xff]))).unwrap_err();
+        assert!(matches!(
+            error,
+            ConfigError::VariableNotText {
+                name: "FIELDKEEP_ADDR"
+            }
+        ));
+    }
+
+    #[test]
+    fn addresses_are_read() {
+        for (text, host, port, authority) in [
+            (
+                "https://127.0.0.1:7421",
+                "127.0.0.1",
+                7421,
+                "127.0.0.1:7421",
+            ),
+            (
+                "https://keys.example.org/",
+                "keys.example.org",
+                7420,
+                "keys.example.org:7420",
+            ),
+            ("localhost:1", "localhost", 1, "localhost:1"),
+            ("localhost", "localhost", 7420, "localhost:7420"),
+            ("[::1]:7420", "::1", 7420, "[::1]:7420"),
+            ("https://[::1]", "::1", 7420, "[::1]:7420"),
+        ] {
+            let address = parse_address(text).unwrap();
+            assert_eq!(
+                (address.host.as_str(), address.port),
+                (host, port),
+                "{text}"
+            );
+            assert_eq!(address.authority, authority);
+        }
+    }
+
+    #[test]
+    fn other_addresses_are_refused() {
+        for text in [
+            "",
+            ":7420",
+            "http://127.0.0.1:7420",
+            "https://",
+            "https://host/path",
+            "https://host:7420/path",
+            "https://host?query",
+            "https://user@host",
+            "host:0",
+            "host:65536",
+            "host:port",
+            "host:",
+            "::1:7420",
+            "a b",
+            "https://https://host",
+        ] {
+            let Err(error) = parse_address(text) else {
+                panic!("`{text}` passed");
+            };
+            assert!(
+                error
+                    .to_string()
+                    .starts_with(&format!("`{text}` is not the address")),
+                "{text}: {error}"
+            );
+        }
+    }
+
+    #[tokio::test]
+    async fn settings_that_are_missing_are_named() {
+        let error = config_error(Client::builder().build());
+        assert_eq!(
+            error.to_string(),
+            "the client has no address; call `address`"
+        );
+        let error = config_error(Client::builder().address("a").build());
+        assert_eq!(
+            error.to_string(),
+            "the client has no CA certificate; call `ca_file`"
+        );
+        let error = config_error(Client::builder().address("a").ca_pem("").build());
+        assert_eq!(
+            error.to_string(),
+            "the client has no identity; call `identity_files`"
+        );
+    }
+
+    #[test]
+    fn a_client_without_a_runtime_is_an_error_and_no_panic() {
+        let key = rcgen::generate_simple_self_signed(vec!["a".to_owned()]).unwrap();
+        let builder = Client::builder()
+            .address("a")
+            .ca_pem(key.cert.pem())
+            .identity_pem(key.cert.pem(), key.signing_key.serialize_pem());
+        assert!(matches!(
+            config_error(builder.build()),
+            ConfigError::NoRuntime
+        ));
+    }
 }

@@ -38,6 +38,7 @@ mod config;
 mod connect;
 mod error;
 mod field;
+mod identity;
 mod pages;
 pub mod reason;
 mod request_id;
@@ -48,8 +49,9 @@ pub use batch::{
     MAX_BATCH_ITEMS, MAX_REQUEST_BYTES, ReEncryptItem,
 };
 pub use call::Client;
-pub use config::{ClientBuilder, ConfigError, Origin, Part, PemProblem};
+pub use config::{ClientBuilder, ConfigError};
 pub use connect::ConnectError;
 pub use error::{Error, ErrorKind, ServerError};
 pub use field::{FieldCall, ReEncrypted, ReEncryptedText};
+pub use identity::{Origin, Part, PemProblem};
 pub use pages::Pages;

@@ -1,0 +1,334 @@
+//! Certificates and keys from PEM, and the TLS settings made of them.
+
+use std::{fmt, io::Read as _, path::PathBuf, sync::Arc};
+
+use rustls::{ClientConfig, RootCertStore, client::Resumption, crypto::ring};
+use rustls_pki_types::{CertificateDer, PrivateKeyDer, pem, pem::PemObject as _};
+use zeroize::Zeroizing;
+
+use crate::ConfigError;
+
+/// No certificate or key comes near this length; the bound keeps a wrong path from filling the memory.
+const MAX_PEM_BYTES: u64 = 1024 * 1024;
+
+/// A part of the client's credentials.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Part {
+    /// The CA certificate.
+    Ca,
+    /// The client's certificate.
+    Certificate,
+    /// The client's private key.
+    Key,
+}
+
+impl fmt::Display for Part {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Ca => "CA certificate",
+            Self::Certificate => "client certificate",
+            Self::Key => "private key",
+        })
+    }
+}
+
+/// Where a part of the credentials is from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// A file.
+    File(PathBuf),
+    /// Memory.
+    Memory,
+}
+
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::File(path) => write!(f, "file `{}`", path.display()),
+            Self::Memory => f.write_str("given in memory"),
+        }
+    }
+}
+
+/// What is wrong with a PEM text.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum PemProblem {
+    /// There is no PEM section at all.
+    #[error("is not PEM: no `-----BEGIN …-----` line is in it")]
+    NotPem,
+    /// There are PEM sections, but none of the right kind.
+    #[error("has no `{expected}` section")]
+    NoSection {
+        /// The label that is expected.
+        expected: &'static str,
+    },
+    /// A PEM section is cut off or not base64.
+    #[error("is damaged PEM")]
+    Damaged,
+    /// The content is not a certificate.
+    #[error("holds a certificate that cannot be read")]
+    BadCertificate,
+    /// The content is not a private key of a kind that can be used.
+    #[error(
+        "holds a private key that cannot be read; ECDSA P-256, P-384, Ed25519 and RSA keys are"
+    )]
+    BadKey,
+    /// It is far longer than any such file.
+    #[error("is longer than 1 MiB")]
+    TooLong,
+}
+
+/// Where PEM text comes from.
+#[derive(Clone)]
+pub(crate) enum Source {
+    File(PathBuf),
+    Memory(Zeroizing<Vec<u8>>),
+}
+
+impl Source {
+    pub(crate) fn memory(pem: &[u8]) -> Self {
+        Self::Memory(Zeroizing::new(pem.to_vec()))
+    }
+
+    fn origin(&self) -> Origin {
+        match self {
+            Self::File(path) => Origin::File(path.clone()),
+            Self::Memory(_) => Origin::Memory,
+        }
+    }
+
+    fn read(&self, what: Part) -> Result<Zeroizing<Vec<u8>>, ConfigError> {
+        let path = match self {
+            Self::Memory(pem) => return Ok(pem.clone()),
+            Self::File(path) => path,
+        };
+        let unreadable = |source| ConfigError::Unreadable {
+            what,
+            path: path.clone(),
+            source,
+        };
+        let file = std::fs::File::open(path).map_err(unreadable)?;
+        let length = file.metadata().map_err(unreadable)?.len();
+        // Room for all of it beforehand, so that a growing buffer leaves no copies of a key behind.
+        let room = usize::try_from(length.min(MAX_PEM_BYTES)).unwrap_or(0) + 1;
+        let mut text = Zeroizing::new(Vec::with_capacity(room));
+        file.take(MAX_PEM_BYTES + 1)
+            .read_to_end(&mut text)
+            .map_err(unreadable)?;
+        if text.len() as u64 > MAX_PEM_BYTES {
+            return Err(self.bad(what, PemProblem::TooLong));
+        }
+        Ok(text)
+    }
+
+    fn bad(&self, what: Part, problem: PemProblem) -> ConfigError {
+        ConfigError::BadPem {
+            what,
+            origin: self.origin(),
+            problem,
+        }
+    }
+
+    fn certificates(&self, what: Part) -> Result<Vec<CertificateDer<'static>>, ConfigError> {
+        let text = self.read(what)?;
+        let certificates = CertificateDer::pem_slice_iter(&text)
+            .collect::<Result<Vec<_>, _>>()
+            .map_err(|error| self.bad(what, pem_problem(&error, &text, "CERTIFICATE")))?;
+        if certificates.is_empty() {
+            return Err(self.bad(
+                what,
+                pem_problem(&pem::Error::NoItemsFound, &text, "CERTIFICATE"),
+            ));
+        }
+        Ok(certificates)
+    }
+
+    fn private_key(&self) -> Result<PrivateKeyDer<'static>, ConfigError> {
+        let text = self.read(Part::Key)?;
+        PrivateKeyDer::from_pem_slice(&text)
+            .map_err(|error| self.bad(Part::Key, pem_problem(&error, &text, "PRIVATE KEY")))
+    }
+}
+
+fn pem_problem(error: &pem::Error, text: &[u8], expected: &'static str) -> PemProblem {
+    let has_section = text.windows(11).any(|window| window == b"-----BEGIN ");
+    match error {
+        pem::Error::NoItemsFound if has_section => PemProblem::NoSection { expected },
+        pem::Error::NoItemsFound => PemProblem::NotPem,
+        _ => PemProblem::Damaged,
+    }
+}
+
+/// TLS 1.3 only, ring's algorithms, one CA, a client certificate, no resumption.
+pub(crate) fn tls_config(
+    ca: &Source,
+    certificate: &Source,
+    key: &Source,
+) -> Result<ClientConfig, ConfigError> {
+    let mut roots = RootCertStore::empty();
+    for root in ca.certificates(Part::Ca)? {
+        roots
+            .add(root)
+            .map_err(|_| ca.bad(Part::Ca, PemProblem::BadCertificate))?;
+    }
+    let chain = certificate.certificates(Part::Certificate)?;
+    let private_key = key.private_key()?;
+    let mut config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
+        .with_protocol_versions(&[&rustls::version::TLS13])
+        .map_err(ConfigError::Tls)?
+        .with_root_certificates(roots)
+        .with_client_auth_cert(chain, private_key)
+        .map_err(|error| match error {
+            rustls::Error::InconsistentKeys(_) => ConfigError::KeyMismatch {
+                key: key.origin(),
+                certificate: certificate.origin(),
+            },
+            rustls::Error::InvalidCertificate(_) => {
+                certificate.bad(Part::Certificate, PemProblem::BadCertificate)
+            }
+            rustls::Error::General(_) => key.bad(Part::Key, PemProblem::BadKey),
+            other => ConfigError::Tls(other),
+        })?;
+    config.alpn_protocols = vec![b"h2".to_vec()];
+    config.resumption = Resumption::disabled();
+    Ok(config)
+}
+
+#[cfg(test)]
+mod tests {
+    use rcgen::KeyPair;
+
+    use super::*;
+
+    struct Pems {
+        certificate: String,
+        key: String,
+    }
+
+    fn pems() -> Pems {
+        let made = rcgen::generate_simple_self_signed(vec!["a".to_owned()]).unwrap();
+        Pems {
+            certificate: made.cert.pem(),
+            key: made.signing_key.serialize_pem(),
+        }
+    }
+
+    fn memory(text: &str) -> Source {
+        Source::memory(text.as_bytes())
+    }
+
+    fn problem(outcome: Result<ClientConfig, ConfigError>) -> (Part, PemProblem) {
+        match outcome.unwrap_err() {
+            ConfigError::BadPem { what, problem, .. } => (what, problem),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn only_tls_13_with_http2_and_without_resumption() {
+        let pems = pems();
+        let config = tls_config(
+            &memory(&pems.certificate),
+            &memory(&pems.certificate),
+            &memory(&pems.key),
+        )
+        .unwrap();
+        assert_eq!(config.alpn_protocols, [b"h2"]);
+        assert!(format!("{:?}", config.resumption).contains("NoClientSessionStorage"));
+        assert!(!config.enable_early_data);
+    }
+
+    #[test]
+    fn each_part_that_is_not_what_it_should_be_is_named() {
+        let pems = pems();
+        let cert = &pems.certificate;
+        let cut = &cert[..cert.len() / 2];
+        let not_der = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n";
+        let not_key = "-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n";
+        let no_certificate = PemProblem::NoSection {
+            expected: "CERTIFICATE",
+        };
+        let no_key = PemProblem::NoSection {
+            expected: "PRIVATE KEY",
+        };
+        for (ca, certificate, key, expected) in [
+            (
+                "",
+                cert.as_str(),
+                &*pems.key,
+                (Part::Ca, PemProblem::NotPem),
+            ),
+            (&*pems.key, cert, &*pems.key, (Part::Ca, no_certificate)),
+            (cut, cert, &*pems.key, (Part::Ca, PemProblem::Damaged)),
+            (
+                not_der,
+                cert,
+                &*pems.key,
+                (Part::Ca, PemProblem::BadCertificate),
+            ),
+            (
+                cert,
+                "nonsense",
+                &*pems.key,
+                (Part::Certificate, PemProblem::NotPem),
+            ),
+            (
+                cert,
+                &*pems.key,
+                &*pems.key,
+                (Part::Certificate, no_certificate),
+            ),
+            (
+                cert,
+                not_der,
+                &*pems.key,
+                (Part::Certificate, PemProblem::BadCertificate),
+            ),
+            (cert, cert, "", (Part::Key, PemProblem::NotPem)),
+            (cert, cert, cert, (Part::Key, no_key)),
+            (cert, cert, not_key, (Part::Key, PemProblem::BadKey)),
+        ] {
+            let outcome = tls_config(&memory(ca), &memory(certificate), &memory(key));
+            assert_eq!(problem(outcome), expected);
+        }
+    }
+
+    #[test]
+    fn key_of_another_certificate_is_told_as_such() {
+        let pems = pems();
+        let other = KeyPair::generate().unwrap().serialize_pem();
+        let error = tls_config(
+            &memory(&pems.certificate),
+            &memory(&pems.certificate),
+            &memory(&other),
+        )
+        .unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "the private key given in memory does not belong to the certificate given in memory"
+        );
+    }
+
+    #[test]
+    fn files_that_are_missing_or_far_too_long_are_named() {
+        let dir = tempfile::tempdir().unwrap();
+        let pems = pems();
+        let ca = dir.path().join("ca.pem");
+        let read = |path: &std::path::Path| Source::File(path.into());
+        let error =
+            tls_config(&read(&ca), &memory(&pems.certificate), &memory(&pems.key)).unwrap_err();
+        assert!(
+            error.to_string().starts_with(&format!(
+                "cannot read the CA certificate file `{}`: ",
+                ca.display()
+            )),
+            "{error}"
+        );
+        std::fs::write(&ca, vec![b' '; 1024 * 1024 + 1]).unwrap();
+        let outcome = tls_config(&read(&ca), &memory(&pems.certificate), &memory(&pems.key));
+        assert_eq!(problem(outcome), (Part::Ca, PemProblem::TooLong));
+        std::fs::write(&ca, &pems.certificate).unwrap();
+        tls_config(&read(&ca), &memory(&pems.certificate), &memory(&pems.key)).unwrap();
+    }
+}
