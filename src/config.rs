@@ -20,7 +20,7 @@ mod passphrase;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use file::is_trust_domain;
+pub(crate) use file::check::is_trust_domain;
 
 /// The largest configuration file that is read, bytes.
 pub const MAX_FILE_BYTES: u64 = 64 * 1024;

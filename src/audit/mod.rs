@@ -104,6 +104,14 @@ impl AuditLog {
                 "dropped records at the end of the audit trail that were never acknowledged"
             );
         }
+        if let Some(dir) = &recovered.repaired {
+            tracing::warn!(dir = %dir.display(), "repaired one copy of the audit trail from the other");
+        }
+        if recovered.mark_replaced {
+            tracing::warn!(
+                "replaced the unreadable mark `durable` of the audit trail, whose records are whole"
+            );
+        }
         Ok(AuditLog {
             journal,
             progress: Arc::default(),

@@ -1,1 +1,234 @@
+use bytes::Bytes;
+use fieldkeep_keystore::info::Change;
+use fieldkeep_proto::v1::{AuditResource, Decision};
+use tempfile::TempDir;
 
+use super::{
+    record::{MAX_RESOURCES, audit_change, change_of},
+    *,
+};
+
+fn config() -> AuditConfig {
+    AuditConfig {
+        segment_bytes: 1 << 20,
+        mirror_dir: None,
+    }
+}
+
+fn open(dir: &TempDir) -> AuditLog {
+    AuditLog::open(&dir.path().join("audit"), &config()).unwrap()
+}
+
+fn numbered(number: u64) -> AuditRecord {
+    AuditRecord {
+        time_us: number,
+        request_id: Bytes::from_static(&[7; 16]),
+        principal: "tenants/acme/identities/app".to_owned(),
+        rpc: "fieldkeep.v1.FieldService/Encrypt".to_owned(),
+        decision: Decision::Allowed.into(),
+        resources: vec![AuditResource {
+            name: "tenants/acme/keys/pii".to_owned(),
+            version: 1,
+            ..AuditResource::default()
+        }],
+        ..AuditRecord::default()
+    }
+}
+
+fn fill(log: &AuditLog, count: u64) {
+    for number in 0..count {
+        log.append(&numbered(number)).unwrap();
+    }
+    log.append_blocking(&numbered(count)).unwrap();
+}
+
+#[test]
+fn what_is_appended_is_listed_newest_first() {
+    let dir = TempDir::new().unwrap();
+    let log = open(&dir);
+    assert!(log.is_empty());
+    assert_eq!(log.list(None, 10).unwrap(), []);
+    fill(&log, 4);
+    assert_eq!(log.len(), 5);
+    let page = log.list(None, 10).unwrap();
+    let expected: Vec<_> = (0..5)
+        .rev()
+        .map(|number| (number, numbered(number)))
+        .collect();
+    assert_eq!(page, expected);
+}
+
+#[test]
+fn pages_follow_one_another_without_gaps() {
+    let dir = TempDir::new().unwrap();
+    let log = open(&dir);
+    fill(&log, 2_499);
+    let mut seen = Vec::new();
+    let mut before = None;
+    loop {
+        let page = log.list(before, 999).unwrap();
+        let Some((last, _)) = page.last() else { break };
+        before = Some(*last);
+        seen.extend(page.iter().map(|(index, record)| (*index, record.time_us)));
+    }
+    assert_eq!(
+        seen,
+        (0..2_500)
+            .rev()
+            .map(|number| (number, number))
+            .collect::<Vec<_>>()
+    );
+    assert_eq!(log.list(None, usize::MAX).unwrap().len(), MAX_PAGE);
+    assert_eq!(log.list(Some(0), 10).unwrap(), []);
+    assert_eq!(log.list(Some(u64::MAX), 1).unwrap()[0].0, 2_499);
+    assert_eq!(log.list(Some(1), 10).unwrap().len(), 1);
+    assert_eq!(log.list(None, 0).unwrap(), []);
+}
+
+#[test]
+fn the_trail_is_there_after_a_restart_and_goes_on() {
+    let dir = TempDir::new().unwrap();
+    fill(&open(&dir), 9);
+    let log = open(&dir);
+    assert_eq!(log.len(), 10);
+    log.append_blocking(&numbered(10)).unwrap();
+    let indices: Vec<u64> = log
+        .read_from(8)
+        .unwrap()
+        .map(|entry| entry.unwrap().0)
+        .collect();
+    assert_eq!(indices, [8, 9, 10]);
+    assert_eq!(log.read_from(11).unwrap().count(), 0);
+    assert_eq!(log.read_from(u64::MAX).unwrap().count(), 0);
+}
+
+#[test]
+fn records_go_over_into_the_next_segment() {
+    let dir = TempDir::new().unwrap();
+    let log = open(&dir);
+    let large = |number| AuditRecord {
+        reason: "r".repeat(60_000),
+        ..numbered(number)
+    };
+    for number in 0..40 {
+        log.append_blocking(&large(number)).unwrap();
+    }
+    assert!(log.journal().stats().segments > 1);
+    let page = log.list(None, 40).unwrap();
+    assert!(
+        page.iter()
+            .rev()
+            .map(|(_, record)| record.clone())
+            .eq((0..40).map(large))
+    );
+}
+
+#[test]
+fn resources_beyond_64_are_counted() {
+    let dir = TempDir::new().unwrap();
+    let log = open(&dir);
+    let mut record = numbered(1);
+    record.resources = vec![record.resources[0].clone(); MAX_RESOURCES + 9];
+    record.more_resources = 3;
+    log.append_blocking(&record).unwrap();
+    let (_, stored) = log.list(None, 1).unwrap().remove(0);
+    assert_eq!(stored.resources.len(), 64);
+    assert_eq!(stored.more_resources, 12);
+}
+
+#[test]
+fn a_record_of_the_largest_size_is_kept_as_it_is_and_a_larger_one_is_cut() {
+    let dir = TempDir::new().unwrap();
+    let log = open(&dir);
+    let with_reason = |bytes| AuditRecord {
+        reason: "r".repeat(bytes),
+        ..numbered(1)
+    };
+    let overhead = with_reason(65_000).encoded_len() - 65_000;
+    let largest = with_reason(MAX_RECORD_BYTES - overhead);
+    assert_eq!(largest.encoded_len(), MAX_RECORD_BYTES);
+    log.append_blocking(&largest).unwrap();
+    assert_eq!(log.list(None, 1).unwrap()[0].1, largest);
+
+    let mut huge = AuditRecord {
+        reason: format!("r{}", "é".repeat(100_000)),
+        ..numbered(1)
+    };
+    huge.rpc = "/".repeat(100_000);
+    huge.changes = vec![audit_change(&Change {
+        store_key: Bytes::from_static(b"k"),
+        generation: 3,
+        digest: Some([9; 32]),
+    })];
+    log.append_blocking(&huge).unwrap();
+    let (_, stored) = log.list(None, 1).unwrap().remove(0);
+    assert_eq!(stored.reason, format!("r{}", "é".repeat(511)));
+    assert_eq!(stored.rpc.len(), 256);
+    assert_eq!(stored.changes, huge.changes);
+    assert_eq!(stored.resources, huge.resources);
+}
+
+#[test]
+fn changes_are_never_cut_so_too_many_are_refused() {
+    let dir = TempDir::new().unwrap();
+    let log = open(&dir);
+    let change = audit_change(&Change {
+        store_key: Bytes::from(vec![b'k'; 1000]),
+        generation: 1,
+        digest: None,
+    });
+    let record = AuditRecord {
+        changes: vec![change; 100],
+        ..numbered(1)
+    };
+    assert!(matches!(log.append(&record), Err(AuditError::TooLarge)));
+    assert!(log.is_empty());
+}
+
+#[test]
+fn a_change_goes_into_the_trail_and_back() {
+    for digest in [None, Some([5; 32])] {
+        let change = Change {
+            store_key: Bytes::from_static(b"sys/x"),
+            generation: 9,
+            digest,
+        };
+        assert_eq!(change_of(&audit_change(&change)), Some(change));
+    }
+    let mut malformed = audit_change(&Change {
+        store_key: Bytes::new(),
+        generation: 1,
+        digest: Some([0; 32]),
+    });
+    malformed.value_sha256.truncate(31);
+    assert_eq!(change_of(&malformed), None);
+}
+
+#[test]
+fn a_second_opener_is_refused_and_damage_is_told() {
+    let dir = TempDir::new().unwrap();
+    let log = open(&dir);
+    fill(&log, 30);
+    let second = AuditLog::open(&dir.path().join("audit"), &config())
+        .err()
+        .unwrap();
+    assert!(second.to_string().contains("in use"), "{second}");
+    drop(log);
+
+    let path = std::fs::read_dir(dir.path().join("audit"))
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .filter(|path| path.extension().is_some_and(|extension| extension == "seg"))
+        .min()
+        .unwrap();
+    let mut bytes = std::fs::read(&path).unwrap();
+    bytes[600] ^= 1;
+    std::fs::write(&path, bytes).unwrap();
+    let error = AuditLog::open(&dir.path().join("audit"), &config())
+        .err()
+        .unwrap();
+    assert!(
+        error.to_string().contains("damaged") && error.to_string().contains("restore"),
+        "{error}"
+    );
+}

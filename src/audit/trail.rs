@@ -207,3 +207,6 @@ fn make_operation() -> Result<Operation, RandomError> {
         fingerprint: [0; 32],
     })
 }
+
+#[cfg(test)]
+mod tests;

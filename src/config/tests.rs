@@ -46,8 +46,16 @@ fn the_documented_example_is_a_configuration_and_shows_the_defaults() {
             let setting = line.strip_prefix("# ").filter(|rest| {
                 let name = rest.split(" = ").next().unwrap_or_default();
                 rest.contains(" = ")
-                    && name.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_')
-                    && !["provider", "passphrase_file", "passphrase_env", "mirror_dir"].contains(&name)
+                    && name
+                        .bytes()
+                        .all(|byte| byte.is_ascii_lowercase() || byte == b'_')
+                    && ![
+                        "provider",
+                        "passphrase_file",
+                        "passphrase_env",
+                        "mirror_dir",
+                    ]
+                    .contains(&name)
             });
             format!("{}\n", setting.unwrap_or(line))
         })
@@ -58,7 +66,9 @@ fn the_documented_example_is_a_configuration_and_shows_the_defaults() {
     let base = path.parent().unwrap();
     let expected = Config {
         data_dir: base.join("data"),
-        root: RootConfig::KeyFile { path: base.join("root.key") },
+        root: RootConfig::KeyFile {
+            path: base.join("root.key"),
+        },
         tls: Tls {
             ca: base.join("tls/ca.pem"),
             cert: base.join("tls/server.pem"),
@@ -80,7 +90,13 @@ fn defaults_are_those_of_the_documentation() {
     assert_eq!(config.audit, AuditConfig::default());
     assert_eq!(config.limits, LimitsConfig::default());
     assert_eq!(config.cache, CacheOptions::default());
-    assert_eq!(config.log, LogConfig { format: LogFormat::Text, level: LogLevel::Info });
+    assert_eq!(
+        config.log,
+        LogConfig {
+            format: LogFormat::Text,
+            level: LogLevel::Info
+        }
+    );
 }
 
 #[test]
@@ -90,7 +106,12 @@ fn relative_paths_are_relative_to_the_file() {
     assert_eq!(config.data_dir, dir.path().join("data"));
     assert_eq!(config.tls.key, dir.path().join("server.key"));
     assert_eq!(config.tls.ca, Path::new("/etc/ca.pem"));
-    assert_eq!(config.root, RootConfig::KeyFile { path: dir.path().join("root.key") });
+    assert_eq!(
+        config.root,
+        RootConfig::KeyFile {
+            path: dir.path().join("root.key")
+        }
+    );
 }
 
 #[test]
@@ -98,25 +119,44 @@ fn missing_file_says_how_to_make_one() {
     let dir = TempDir::new().unwrap();
     let error = Config::load(&dir.path().join("none.toml")).unwrap_err();
     assert!(matches!(error, ConfigError::Missing { .. }));
-    assert!(error.to_string().contains("none.toml") && error.to_string().contains("fieldkeep init"), "{error}");
+    assert!(
+        error.to_string().contains("none.toml") && error.to_string().contains("fieldkeep init"),
+        "{error}"
+    );
 }
 
 #[test]
 fn a_directory_or_other_bytes_are_no_configuration() {
     let dir = TempDir::new().unwrap();
     let error = Config::load(dir.path()).unwrap_err();
-    assert!(matches!(error, ConfigError::NotConfiguration { .. }), "{error}");
+    assert!(
+        matches!(error, ConfigError::NotConfiguration { .. }),
+        "{error}"
+    );
     let path = dir.path().join("fieldkeep.toml");
     fs::write(&path, [0xFF, 0xFE]).unwrap();
-    assert!(Config::load(&path).unwrap_err().to_string().contains("UTF-8"));
+    assert!(
+        Config::load(&path)
+            .unwrap_err()
+            .to_string()
+            .contains("UTF-8")
+    );
     fs::write(&path, vec![b'#'; 70_000]).unwrap();
-    assert!(Config::load(&path).unwrap_err().to_string().contains("64 KiB"));
+    assert!(
+        Config::load(&path)
+            .unwrap_err()
+            .to_string()
+            .contains("64 KiB")
+    );
 }
 
 #[test]
 fn unknown_settings_are_refused_with_their_line() {
     let message = refused(&format!("{MINIMAL}[log]\nlevle = \"info\"\n"));
-    assert!(message.contains("line 10") && message.contains("levle") && message.contains("level"), "{message}");
+    assert!(
+        message.contains("line 10") && message.contains("levle") && message.contains("level"),
+        "{message}"
+    );
     let message = refused(&format!("{MINIMAL}[telemetry]\n"));
     assert!(message.contains("telemetry"), "{message}");
     assert!(refused(&format!("typo = 1\n{MINIMAL}")).contains("line 1"));
@@ -125,9 +165,15 @@ fn unknown_settings_are_refused_with_their_line() {
 #[test]
 fn wrong_types_and_missing_settings_are_refused() {
     let message = refused(&format!("{MINIMAL}[limits]\nconnections = \"many\"\n"));
-    assert!(message.contains("line 10") && message.contains("string"), "{message}");
+    assert!(
+        message.contains("line 10") && message.contains("string"),
+        "{message}"
+    );
     let message = refused(&format!("{MINIMAL}[log]\nlevel = \"loud\"\n"));
-    assert!(message.contains("loud") && message.contains("debug"), "{message}");
+    assert!(
+        message.contains("loud") && message.contains("debug"),
+        "{message}"
+    );
     let message = refused(&MINIMAL.replace("cert = \"server.pem\"\n", ""));
     assert!(message.contains("cert"), "{message}");
     assert!(refused(&MINIMAL.replace("key-file", "hsm")).contains("hsm"));
@@ -139,7 +185,12 @@ fn wrong_types_and_missing_settings_are_refused() {
 fn out_of_range_values_are_refused_with_the_range() {
     for (section, setting, value, range) in [
         ("audit", "segment_bytes", "1048575", "1048576 to 1073741824"),
-        ("audit", "segment_bytes", "1073741825", "1048576 to 1073741824"),
+        (
+            "audit",
+            "segment_bytes",
+            "1073741825",
+            "1048576 to 1073741824",
+        ),
         ("cache", "keys", "0", "1 to 10000000"),
         ("cache", "bytes", "1", "1048576 to 68719476736"),
         ("cache", "tenants", "0", "1 to 1000000"),
@@ -159,15 +210,26 @@ fn out_of_range_values_are_refused_with_the_range() {
 
 #[test]
 fn settings_of_the_other_provider_are_refused() {
-    let message = refused(&MINIMAL.replace("path = \"root.key\"", "path = \"k\"\npassphrase_env = \"P\""));
-    assert!(message.contains("root.passphrase_env") && message.contains("provider"), "{message}");
+    let message = refused(&MINIMAL.replace(
+        "path = \"root.key\"",
+        "path = \"k\"\npassphrase_env = \"P\"",
+    ));
+    assert!(
+        message.contains("root.passphrase_env") && message.contains("provider"),
+        "{message}"
+    );
     let message = refused(&MINIMAL.replace("\"key-file\"", "\"passphrase\""));
     assert!(message.contains("root.path"), "{message}");
     let message = refused(&MINIMAL.replace("path = \"root.key\"\n", ""));
     assert!(message.contains("`root.path`: missing"), "{message}");
-    let passphrase = MINIMAL.replace("\"key-file\"", "\"passphrase\"").replace("path = \"root.key\"\n", "");
+    let passphrase = MINIMAL
+        .replace("\"key-file\"", "\"passphrase\"")
+        .replace("path = \"root.key\"\n", "");
     assert!(refused(&passphrase).contains("root.passphrase_env"));
-    let both = passphrase.replace("[tls]", "passphrase_env = \"P\"\npassphrase_file = \"p\"\n[tls]");
+    let both = passphrase.replace(
+        "[tls]",
+        "passphrase_env = \"P\"\npassphrase_file = \"p\"\n[tls]",
+    );
     assert!(refused(&both).contains("keep one"));
     let odd = passphrase.replace("[tls]", "passphrase_env = \"A=B\"\n[tls]");
     assert!(refused(&odd).contains("environment variable"));
@@ -187,10 +249,17 @@ fn listeners_that_clash_are_refused() {
 fn a_mirror_within_the_data_directory_is_refused() {
     for section in ["store", "audit"] {
         for mirror in ["data/mirror", "data", "."] {
-            let message = refused(&format!("{MINIMAL}[{section}]\nmirror_dir = \"{mirror}\"\n"));
-            assert!(message.contains(&format!("`{section}.mirror_dir`")), "{message}");
+            let message = refused(&format!(
+                "{MINIMAL}[{section}]\nmirror_dir = \"{mirror}\"\n"
+            ));
+            assert!(
+                message.contains(&format!("`{section}.mirror_dir`")),
+                "{message}"
+            );
         }
-        let config = load(&format!("{MINIMAL}[{section}]\nmirror_dir = \"/elsewhere\"\n"));
+        let config = load(&format!(
+            "{MINIMAL}[{section}]\nmirror_dir = \"/elsewhere\"\n"
+        ));
         assert!(config.is_ok());
     }
 }
@@ -215,7 +284,9 @@ fn passphrase_file(contents: &[u8], mode: u32) -> (TempDir, RootConfig) {
 #[test]
 fn a_passphrase_file_is_read_without_its_line_break() {
     let (_dir, root) = passphrase_file("corréct horse \r\n".as_bytes(), 0o600);
-    let RootConfig::Passphrase { source } = &root else { unreachable!() };
+    let RootConfig::Passphrase { source } = &root else {
+        unreachable!()
+    };
     assert_eq!(passphrase::read(source).unwrap().as_str(), "corréct horse ");
     assert_eq!(root.provider().unwrap().name(), "passphrase");
 }
@@ -231,17 +302,31 @@ fn passphrase_files_that_cannot_be_right_are_refused() {
     ] {
         let (_dir, root) = passphrase_file(contents, mode);
         let message = root.provider().err().unwrap().to_string();
-        assert!(message.contains(part) && message.contains("root.passphrase_file"), "{message}");
+        assert!(
+            message.contains(part) && message.contains("root.passphrase_file"),
+            "{message}"
+        );
         assert!(!message.contains("secret"), "{message}");
     }
     let source = PassphraseSource::File(PathBuf::from("/nonexistent/passphrase"));
-    let message = RootConfig::Passphrase { source }.provider().err().unwrap().to_string();
+    let message = RootConfig::Passphrase { source }
+        .provider()
+        .err()
+        .unwrap()
+        .to_string();
     assert!(message.contains("does not exist"), "{message}");
 }
 
 #[test]
 fn an_unset_passphrase_variable_is_refused_by_name() {
     let source = PassphraseSource::Environment("FIELDKEEP_TEST_NEVER_SET".to_owned());
-    let message = RootConfig::Passphrase { source }.provider().err().unwrap().to_string();
-    assert!(message.contains("FIELDKEEP_TEST_NEVER_SET") && message.contains("not set"), "{message}");
+    let message = RootConfig::Passphrase { source }
+        .provider()
+        .err()
+        .unwrap()
+        .to_string();
+    assert!(
+        message.contains("FIELDKEEP_TEST_NEVER_SET") && message.contains("not set"),
+        "{message}"
+    );
 }

@@ -194,3 +194,6 @@ fn refuse_occupied(
         Err(error) => Err(FileError::new("read", certificate, error).into()),
     }
 }
+
+#[cfg(test)]
+mod tests;

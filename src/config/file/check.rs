@@ -1,0 +1,338 @@
+//! The checks that turn the sections of the file into a [`crate::config::Config`].
+
+use std::{
+    net::{Ipv4Addr, SocketAddr},
+    ops::RangeInclusive,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use fieldkeep_keystore::info::CacheOptions;
+use toml::Spanned;
+
+use super::{
+    AuditSection, CacheSection, LimitsSection, ListenSection, Provider, RootSection, TlsSection,
+};
+use crate::config::{
+    AuditConfig, ConfigError, DEFAULT_TRUST_DOMAIN, LimitsConfig, Listen, PassphraseSource,
+    RootConfig, Tls,
+};
+
+/// The file that is being read, for paths and messages.
+pub(super) struct Source<'a> {
+    pub(super) path: &'a Path,
+    pub(super) text: &'a str,
+}
+
+impl Source<'_> {
+    pub(super) fn line_at(&self, offset: usize) -> usize {
+        let before = self.text.as_bytes().iter().take(offset);
+        1 + before.filter(|byte| **byte == b'\n').count()
+    }
+
+    fn refuse<T>(
+        &self,
+        setting: &'static str,
+        at: &Spanned<T>,
+        problem: impl Into<String>,
+    ) -> ConfigError {
+        ConfigError::Setting {
+            path: self.path.into(),
+            line: self.line_at(at.span().start),
+            setting,
+            problem: problem.into(),
+        }
+    }
+
+    pub(super) fn path(
+        &self,
+        setting: &'static str,
+        value: &Spanned<PathBuf>,
+    ) -> Result<PathBuf, ConfigError> {
+        if value.get_ref().as_os_str().is_empty() {
+            return Err(self.refuse(setting, value, "the path is empty"));
+        }
+        let base = self.path.parent().unwrap_or(Path::new(""));
+        Ok(base.join(value.get_ref()))
+    }
+
+    fn required<'v, T>(
+        &self,
+        root: &Spanned<RootSection>,
+        setting: &'static str,
+        value: Option<&'v Spanned<T>>,
+        problem: &'static str,
+    ) -> Result<&'v Spanned<T>, ConfigError> {
+        value.ok_or_else(|| self.refuse(setting, root, problem))
+    }
+
+    fn unwanted<T>(
+        &self,
+        setting: &'static str,
+        value: Option<&Spanned<T>>,
+        problem: &'static str,
+    ) -> Result<(), ConfigError> {
+        value.map_or(Ok(()), |value| Err(self.refuse(setting, value, problem)))
+    }
+
+    pub(super) fn root(&self, root: &Spanned<RootSection>) -> Result<RootConfig, ConfigError> {
+        let section = root.get_ref();
+        let (path, file) = (section.path.as_ref(), section.passphrase_file.as_ref());
+        let variable = section.passphrase_env.as_ref();
+        match section.provider {
+            Provider::KeyFile => {
+                let problem =
+                    "belongs to provider `passphrase`; remove it, or change `root.provider`";
+                self.unwanted("root.passphrase_file", file, problem)?;
+                self.unwanted("root.passphrase_env", variable, problem)?;
+                let path = self.required(
+                    root,
+                    "root.path",
+                    path,
+                    "missing; name the file that holds the root key",
+                )?;
+                Ok(RootConfig::KeyFile {
+                    path: self.path("root.path", path)?,
+                })
+            }
+            Provider::Passphrase => {
+                let problem =
+                    "belongs to provider `key-file`; remove it, or change `root.provider`";
+                self.unwanted("root.path", path, problem)?;
+                let source = match (file, variable) {
+                    (Some(file), None) => {
+                        PassphraseSource::File(self.path("root.passphrase_file", file)?)
+                    }
+                    (None, variable) => {
+                        let problem =
+                            "missing; set it or `passphrase_file` to say where the passphrase is";
+                        let variable =
+                            self.required(root, "root.passphrase_env", variable, problem)?;
+                        self.variable(variable)?
+                    }
+                    (Some(_), Some(variable)) => {
+                        let problem = "both it and `passphrase_file` are set; keep one";
+                        return Err(self.refuse("root.passphrase_env", variable, problem));
+                    }
+                };
+                Ok(RootConfig::Passphrase { source })
+            }
+        }
+    }
+
+    fn variable(&self, name: &Spanned<String>) -> Result<PassphraseSource, ConfigError> {
+        let text = name.get_ref();
+        let plain = text
+            .bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
+        if text.is_empty() || text.len() > 255 || !plain {
+            let problem = "not the name of an environment variable (letters, digits and `_`)";
+            return Err(self.refuse("root.passphrase_env", name, problem));
+        }
+        Ok(PassphraseSource::Environment(text.clone()))
+    }
+
+    pub(super) fn listen(&self, section: &ListenSection) -> Result<Listen, ConfigError> {
+        let local = |port| SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+        let value = |setting: &Option<Spanned<SocketAddr>>, port| {
+            setting
+                .as_ref()
+                .map_or(local(port), |address| *address.get_ref())
+        };
+        let listen = Listen {
+            data: value(&section.data, 7420),
+            admin: value(&section.admin, 7421),
+            metrics: value(&section.metrics, 7422),
+        };
+        let clash = |a: SocketAddr, b: SocketAddr| a.port() != 0 && a == b;
+        let pairs = [
+            (
+                "listen.admin",
+                section.admin.as_ref(),
+                clash(listen.admin, listen.data),
+            ),
+            (
+                "listen.data",
+                section.data.as_ref(),
+                clash(listen.admin, listen.data),
+            ),
+            (
+                "listen.metrics",
+                section.metrics.as_ref(),
+                clash(listen.metrics, listen.data) || clash(listen.metrics, listen.admin),
+            ),
+            (
+                "listen.data",
+                section.data.as_ref(),
+                clash(listen.metrics, listen.data),
+            ),
+            (
+                "listen.admin",
+                section.admin.as_ref(),
+                clash(listen.metrics, listen.admin),
+            ),
+        ];
+        for (setting, written, clashes) in pairs {
+            if let (true, Some(written)) = (clashes, written) {
+                let problem = "another listener has the same address; give each its own";
+                return Err(self.refuse(setting, written, problem));
+            }
+        }
+        Ok(listen)
+    }
+
+    pub(super) fn tls(&self, section: &TlsSection) -> Result<Tls, ConfigError> {
+        let trust_domain = match &section.trust_domain {
+            None => DEFAULT_TRUST_DOMAIN.to_owned(),
+            Some(written) if is_trust_domain(written.get_ref()) => written.get_ref().clone(),
+            Some(written) => {
+                let problem =
+                    "not a trust domain: 1 to 255 of the letters `a-z`, digits, `.`, `-` and `_`";
+                return Err(self.refuse("tls.trust_domain", written, problem));
+            }
+        };
+        Ok(Tls {
+            ca: self.path("tls.ca", &section.ca)?,
+            cert: self.path("tls.cert", &section.cert)?,
+            key: self.path("tls.key", &section.key)?,
+            trust_domain,
+        })
+    }
+
+    /// A mirror inside the data directory would be lost with it.
+    pub(super) fn mirror(
+        &self,
+        setting: &'static str,
+        value: Option<&Spanned<PathBuf>>,
+        data_dir: &Path,
+    ) -> Result<Option<PathBuf>, ConfigError> {
+        let Some(written) = value else {
+            return Ok(None);
+        };
+        let path = self.path(setting, written)?;
+        if path.starts_with(data_dir) || data_dir.starts_with(&path) {
+            let problem =
+                "the mirror and `data_dir` contain each other; choose a directory on another disk";
+            return Err(self.refuse(setting, written, problem));
+        }
+        Ok(Some(path))
+    }
+
+    pub(super) fn audit(
+        &self,
+        section: &AuditSection,
+        data_dir: &Path,
+    ) -> Result<AuditConfig, ConfigError> {
+        let default = AuditConfig::default();
+        Ok(AuditConfig {
+            mirror_dir: self.mirror("audit.mirror_dir", section.mirror_dir.as_ref(), data_dir)?,
+            segment_bytes: self.number(
+                "audit.segment_bytes",
+                section.segment_bytes.as_ref(),
+                1024 * 1024..=1024 * 1024 * 1024,
+                default.segment_bytes,
+            )?,
+        })
+    }
+
+    pub(super) fn cache(&self, section: &CacheSection) -> Result<CacheOptions, ConfigError> {
+        let default = CacheOptions::default();
+        let keys = self.number(
+            "cache.keys",
+            section.keys.as_ref(),
+            1..=10_000_000,
+            size(default.max_keys),
+        )?;
+        let bytes = 1024 * 1024..=64 * 1024 * 1024 * 1024;
+        let max_bytes = self.number(
+            "cache.bytes",
+            section.bytes.as_ref(),
+            bytes,
+            default.max_bytes,
+        )?;
+        let tenants = self.number(
+            "cache.tenants",
+            section.tenants.as_ref(),
+            1..=1_000_000,
+            size(default.max_tenants),
+        )?;
+        Ok(CacheOptions {
+            max_keys: count(keys),
+            max_bytes,
+            max_tenants: count(tenants),
+        })
+    }
+
+    pub(super) fn limits(&self, section: &LimitsSection) -> Result<LimitsConfig, ConfigError> {
+        let default = LimitsConfig::default();
+        let connections = self.number(
+            "limits.connections",
+            section.connections.as_ref(),
+            1..=1_000_000,
+            size(default.connections),
+        )?;
+        let handshakes = self.number(
+            "limits.handshakes",
+            section.handshakes.as_ref(),
+            1..=100_000,
+            size(default.handshakes),
+        )?;
+        let handshake_timeout_ms = self.number(
+            "limits.handshake_timeout_ms",
+            section.handshake_timeout_ms.as_ref(),
+            100..=120_000,
+            10_000,
+        )?;
+        let drain_timeout_ms = self.number(
+            "limits.drain_timeout_ms",
+            section.drain_timeout_ms.as_ref(),
+            0..=600_000,
+            10_000,
+        )?;
+        Ok(LimitsConfig {
+            connections: count(connections),
+            handshakes: count(handshakes),
+            handshake_timeout: Duration::from_millis(handshake_timeout_ms),
+            drain_timeout: Duration::from_millis(drain_timeout_ms),
+        })
+    }
+
+    fn number(
+        &self,
+        setting: &'static str,
+        value: Option<&Spanned<u64>>,
+        range: RangeInclusive<u64>,
+        default: u64,
+    ) -> Result<u64, ConfigError> {
+        match value {
+            None => Ok(default),
+            Some(written) if range.contains(written.get_ref()) => Ok(*written.get_ref()),
+            Some(written) => {
+                let (least, most) = (range.start(), range.end());
+                Err(self.refuse(
+                    setting,
+                    written,
+                    format!(
+                        "{} is out of range; choose {least} to {most}",
+                        written.get_ref()
+                    ),
+                ))
+            }
+        }
+    }
+}
+
+/// Whether `text` can be the trust domain of a SPIFFE identity (SPIFFE-ID, section 2.1).
+pub(crate) fn is_trust_domain(text: &str) -> bool {
+    let allowed =
+        |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b".-_".contains(&byte);
+    (1..=255).contains(&text.len()) && text.bytes().all(allowed)
+}
+
+fn size(value: usize) -> u64 {
+    u64::try_from(value).unwrap_or(u64::MAX)
+}
+
+fn count(value: u64) -> usize {
+    usize::try_from(value).unwrap_or(usize::MAX)
+}
