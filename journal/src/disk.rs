@@ -1,8 +1,8 @@
 //! The seam between the journal and the file system, so that tests can put a disk below it that fails.
 
-use std::fs::{self, File, OpenOptions, TryLockError};
+use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
 use std::io;
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -38,7 +38,7 @@ pub trait DiskFile: Send + Sync {
     fn sync(&self) -> io::Result<()>;
 }
 
-/// The operating system's files.
+/// The operating system's files. What it makes is readable by the owner alone.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct SystemDisk;
 
@@ -47,10 +47,14 @@ impl Disk for SystemDisk {
         if dir.is_dir() {
             return Ok(());
         }
-        fs::create_dir_all(dir)?;
-        match dir.parent() {
-            Some(parent) if !parent.as_os_str().is_empty() => self.sync_dir(parent),
-            _ => self.sync_dir(Path::new(".")),
+        let parent = dir
+            .parent()
+            .filter(|parent| !parent.as_os_str().is_empty())
+            .unwrap_or(Path::new("."));
+        self.make_dir(parent)?;
+        match DirBuilder::new().mode(0o700).create(dir) {
+            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(error),
+            _ => self.sync_dir(parent),
         }
     }
 
@@ -59,6 +63,7 @@ impl Disk for SystemDisk {
             .write(true)
             .create(true)
             .truncate(false)
+            .mode(0o600)
             .open(path)?;
         match file.try_lock() {
             Ok(()) => Ok(Some(Box::new(file))),
@@ -88,6 +93,7 @@ impl Disk for SystemDisk {
             .write(true)
             .create(true)
             .truncate(true)
+            .mode(0o600)
             .open(path)?;
         Ok(Arc::new(file))
     }

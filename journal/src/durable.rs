@@ -22,15 +22,21 @@ const SLOT_SPACING: usize = 512;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Mark {
     Known(u64),
-    /// There is none, or neither slot is intact.
-    Unknown,
+    /// There is no such file.
+    Absent,
+    /// Neither slot is intact, which no crash leaves behind.
+    Unreadable,
 }
 
 impl Mark {
+    pub(crate) fn is_known(self) -> bool {
+        matches!(self, Mark::Known(_))
+    }
+
     pub(crate) fn sequence(self) -> u64 {
         match self {
             Mark::Known(sequence) => sequence,
-            Mark::Unknown => 0,
+            Mark::Absent | Mark::Unreadable => 0,
         }
     }
 }
@@ -38,7 +44,7 @@ impl Mark {
 pub(crate) fn read_mark(disk: &dyn Disk, dir: &Path) -> io::Result<Mark> {
     let file = match disk.open(&dir.join(NAME)) {
         Ok(file) => file,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Mark::Unknown),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Mark::Absent),
         Err(error) => return Err(error),
     };
     let mut bytes = [0; 2 * SLOT_SPACING];
@@ -47,7 +53,7 @@ pub(crate) fn read_mark(disk: &dyn Disk, dir: &Path) -> io::Result<Mark> {
         .chunks_exact(SLOT_SPACING)
         .filter_map(decode_slot)
         .max();
-    Ok(newest.map_or(Mark::Unknown, Mark::Known))
+    Ok(newest.map_or(Mark::Unreadable, Mark::Known))
 }
 
 /// The open mark of one directory.

@@ -58,6 +58,9 @@ pub struct Stats {
     pub largest_group: u64,
     /// Segments on disk.
     pub segments: u64,
+    /// Times that a reader turned to the mirror since the directory was damaged; above 0, call for a repair:
+    /// remove the damaged segment (see [`Journal::verify`]) while stopped, and the next open copies it back.
+    pub mirror_reads: u64,
 }
 
 struct Threads {
@@ -185,12 +188,7 @@ impl Journal {
 
     /// The first sequence that is kept.
     pub fn first(&self) -> u64 {
-        self.shared()
-            .index
-            .read()
-            .unwrap_or_else(PoisonError::into_inner)
-            .first()
-            .map_or(1, |entry| entry.first)
+        reader::first(self.shared())
     }
 
     /// Counts since the journal was opened.
@@ -207,6 +205,7 @@ impl Journal {
                 .read()
                 .unwrap_or_else(PoisonError::into_inner)
                 .len() as u64,
+            mirror_reads: counters.mirror_reads.load(Ordering::Relaxed),
         }
     }
 

@@ -37,12 +37,14 @@ mod mirror;
 mod options;
 mod reader;
 mod recovery;
+mod scan;
 mod segment;
 #[cfg(any(test, feature = "simulated-disk"))]
 pub mod simulated;
 mod snapshot;
 mod state;
 mod waiters;
+mod window;
 mod writer;
 
 #[cfg(test)]

@@ -1,12 +1,13 @@
 //! Two directories with the same log: which one is taken, and how the other is brought up to it.
 
+use std::io;
 use std::path::{Path, PathBuf};
 
-use crate::disk::Disk;
+use crate::disk::{Disk, DiskFile, read_full, write_all};
 use crate::durable::MarkFile;
 use crate::error::OpenError;
 use crate::frame::SegmentHeader;
-use crate::recovery::{Damage, Outcome, Scan, copy_bytes};
+use crate::scan::{Damage, Outcome, Scan};
 use crate::segment::{Failed, on, segment_id, segment_path, temporary_path};
 
 /// The directory that is intact and longest, and the others.
@@ -139,6 +140,25 @@ pub(crate) fn repair(
             on("remove", &path, disk.remove(&path))?;
             on("sync the directory", to, disk.sync_dir(to))?;
         }
+    }
+    Ok(())
+}
+
+/// Copies the first `size` bytes of a file.
+fn copy_bytes(from: &dyn DiskFile, to: &dyn DiskFile, size: u64) -> io::Result<()> {
+    let mut buffer = vec![0; 256 << 10];
+    let mut offset = 0;
+    while offset < size {
+        let length = buffer
+            .len()
+            .min(usize::try_from(size - offset).unwrap_or(usize::MAX));
+        let part = buffer.get_mut(..length).unwrap_or_default();
+        let filled = read_full(from, offset, part)?;
+        if filled < length {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        write_all(to, offset, part)?;
+        offset += length as u64;
     }
     Ok(())
 }

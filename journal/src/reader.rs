@@ -1,25 +1,24 @@
 //! Reading what is durable, segment by segment, every frame checked.
 
-use std::path::PathBuf;
+use std::ops::Range;
+use std::path::Path;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
 
-use crate::disk::{Disk, DiskFile, read_full};
+use crate::disk::Disk;
 use crate::error::ReadError;
-use crate::frame::{
-    HEAD_BYTES, HEADER_BYTES, SegmentHeader, frame_bytes_of, parse_frame, parse_header,
-};
-use crate::segment::{on, segment_path};
+use crate::frame::Kind;
+use crate::segment::segment_path;
 use crate::state::{Entry, Shared};
-
-/// Bytes read from the file at a time.
-const WINDOW_BYTES: usize = 128 << 10;
+use crate::window::Window;
 
 /// Frames in order, from [`crate::Journal::read`]; each item is a sequence and its payload. It ends at what
-/// was durable when it was made, and after the first error.
+/// was durable when it was made, and after the first error. What is damaged is read from the mirror, if there
+/// is one ([`crate::Stats::mirror_reads`] counts that).
 pub struct Reader {
     shared: Arc<Shared>,
-    /// Which directory is read.
-    dir: usize,
+    /// The directory that is read, and those to turn to if it is damaged.
+    dirs: Range<usize>,
     next: u64,
     last: u64,
     open: Option<OpenSegment>,
@@ -36,27 +35,31 @@ pub struct Verified {
 
 impl Reader {
     pub(crate) fn new(shared: &Arc<Shared>, from: u64, count: u64) -> Result<Reader, ReadError> {
-        let last = shared
-            .durable()
-            .min(from.saturating_add(count).saturating_sub(1));
+        let last = match count {
+            0 => 0,
+            _ => shared.durable().min(from.saturating_add(count - 1)),
+        };
         let reader = Reader {
             shared: shared.clone(),
-            dir: 0,
+            dirs: 0..shared.dirs.len(),
             next: from,
             last,
             open: None,
         };
-        if count > 0 && from <= last {
-            reader.find_segment()?;
+        let first = first(shared);
+        if from < first && from <= last {
+            Err(ReadError::Pruned {
+                sequence: from,
+                first,
+            })
+        } else {
+            Ok(reader)
         }
-        Ok(Reader {
-            last: if count == 0 { 0 } else { last },
-            ..reader
-        })
     }
 
-    /// The segment that holds the next frame, and where the one after begins.
-    fn find_segment(&self) -> Result<(Entry, Option<u64>), ReadError> {
+    /// Opens the segment that holds the next frame.
+    fn open_segment(&self, dir: &Path) -> Result<OpenSegment, ReadError> {
+        // Held until the file is open, so that it is not unlinked in between.
         let index = self
             .shared
             .index
@@ -64,27 +67,49 @@ impl Reader {
             .unwrap_or_else(PoisonError::into_inner);
         let after = index.partition_point(|entry| entry.first <= self.next);
         let entry = after.checked_sub(1).and_then(|at| index.get(at));
+        let first = index.first().map_or(1, |entry| entry.first);
         let entry = entry.ok_or(ReadError::Pruned {
             sequence: self.next,
-            first: index.first().map_or(1, |entry| entry.first),
+            first,
         })?;
-        Ok((*entry, index.get(after).map(|entry| entry.first)))
+        let until = index.get(after).map(|entry| entry.first);
+        OpenSegment::open(self.shared.disk.as_ref(), dir, *entry, until)
     }
 
     fn read_next(&mut self) -> Result<Vec<u8>, ReadError> {
         loop {
             let mut open = match self.open.take() {
                 Some(open) if open.until.is_none_or(|until| self.next < until) => open,
-                _ => {
-                    let (entry, until) = self.find_segment()?;
-                    let dir = self.shared.dirs.get(self.dir).cloned().unwrap_or_default();
-                    OpenSegment::open(self.shared.disk.as_ref(), dir, entry, until)?
-                }
+                _ => self.open_segment(
+                    &self
+                        .shared
+                        .dirs
+                        .get(self.dirs.start)
+                        .cloned()
+                        .unwrap_or_default(),
+                )?,
             };
             let (sequence, payload) = open.next_frame()?;
             self.open = Some(open);
             if sequence == self.next {
                 return Ok(payload);
+            }
+        }
+    }
+
+    /// Reads the next frame, from the mirror if the directory has it no longer.
+    fn read_next_anywhere(&mut self) -> Result<Vec<u8>, ReadError> {
+        loop {
+            match self.read_next() {
+                Err(ReadError::Damaged { .. } | ReadError::Io { .. }) if self.dirs.len() > 1 => {
+                    self.dirs.start += 1;
+                    self.open = None;
+                    self.shared
+                        .counters
+                        .mirror_reads
+                        .fetch_add(1, Ordering::Relaxed);
+                }
+                result => return result,
             }
         }
     }
@@ -98,24 +123,28 @@ impl Iterator for Reader {
             return None;
         }
         let sequence = self.next;
-        let item = self.read_next().map(|payload| (sequence, payload));
+        let item = self.read_next_anywhere().map(|payload| (sequence, payload));
         self.next = if item.is_ok() { sequence + 1 } else { u64::MAX };
         Some(item)
     }
 }
 
-/// Reads everything durable in every directory.
-pub(crate) fn verify(shared: &Arc<Shared>) -> Result<Verified, ReadError> {
-    let first = shared
+/// The first sequence that is kept.
+pub(crate) fn first(shared: &Shared) -> u64 {
+    shared
         .index
         .read()
         .unwrap_or_else(PoisonError::into_inner)
         .first()
-        .map_or(1, |entry| entry.first);
+        .map_or(1, |entry| entry.first)
+}
+
+/// Reads everything durable in every directory.
+pub(crate) fn verify(shared: &Arc<Shared>) -> Result<Verified, ReadError> {
     let mut verified = Verified::default();
     for dir in 0..shared.dirs.len() {
-        let mut reader = Reader::new(shared, first, u64::MAX)?;
-        reader.dir = dir;
+        let mut reader = Reader::new(shared, first(shared), u64::MAX)?;
+        reader.dirs = dir..dir + 1;
         for item in reader {
             let (_, payload) = item?;
             verified.frames += 1;
@@ -125,16 +154,9 @@ pub(crate) fn verify(shared: &Arc<Shared>) -> Result<Verified, ReadError> {
     Ok(verified)
 }
 
-/// A segment that is being read through a window of its file.
+/// A segment that is being read.
 struct OpenSegment {
-    dir: PathBuf,
-    id: u64,
-    file: Arc<dyn DiskFile>,
-    header: SegmentHeader,
-    window: Vec<u8>,
-    /// Offset of the window in the file, and of the next frame in the window.
-    window_at: u64,
-    at: usize,
+    window: Window,
     sequence: u64,
     /// The first sequence of the segment after this one.
     until: Option<u64>,
@@ -143,79 +165,45 @@ struct OpenSegment {
 impl OpenSegment {
     fn open(
         disk: &dyn Disk,
-        dir: PathBuf,
+        dir: &Path,
         entry: Entry,
         until: Option<u64>,
     ) -> Result<OpenSegment, ReadError> {
-        let path = segment_path(&dir, entry.id);
-        let file = on("open", &path, disk.open(&path))?;
-        let mut bytes = [0; HEADER_BYTES];
-        let length = on("read", &path, read_full(file.as_ref(), 0, &mut bytes))?;
-        let header = parse_header(bytes.get(..length).unwrap_or_default()).ok();
-        let header = header.filter(|header| header.id == entry.id && header.first == entry.first);
-        let damaged = ReadError::Damaged {
-            path: dir.clone(),
+        let window = Window::open(disk, &segment_path(dir, entry.id), Kind::Segment)?;
+        let right =
+            |window: &Window| window.header.id == entry.id && window.header.first == entry.first;
+        let damaged = || ReadError::Damaged {
+            path: dir.to_owned(),
             segment: entry.id,
             offset: 0,
             sequence: entry.first,
         };
-        let header = header.ok_or(damaged)?;
-        let window_at = HEADER_BYTES as u64;
+        let window = window.filter(right).ok_or_else(damaged)?;
         Ok(OpenSegment {
-            dir,
-            id: entry.id,
-            file,
-            header,
-            window: Vec::new(),
-            window_at,
-            at: 0,
+            window,
             sequence: entry.first,
             until,
         })
     }
 
     fn next_frame(&mut self) -> Result<(u64, Vec<u8>), ReadError> {
-        self.load(HEAD_BYTES)?;
-        let frame_bytes = self
-            .window
-            .get(self.at..)
-            .and_then(frame_bytes_of)
-            .unwrap_or_default();
-        let offset = self.window_at + self.at as u64;
-        // A length that is itself damaged must not make us read beyond the segment.
-        if frame_bytes as u64 <= self.header.size.saturating_sub(offset) {
-            self.load(frame_bytes)?;
+        let offset = self.window.offset();
+        match self.window.next_frame()? {
+            Some((sequence, payload)) if sequence == self.sequence => {
+                self.sequence += 1;
+                Ok((sequence, payload))
+            }
+            _ => Err(ReadError::Damaged {
+                path: self
+                    .window
+                    .path
+                    .parent()
+                    .unwrap_or(Path::new(""))
+                    .to_owned(),
+                segment: self.window.header.id,
+                offset,
+                sequence: self.sequence,
+            }),
         }
-        let frame = parse_frame(&self.header, self.window.get(self.at..).unwrap_or_default());
-        let frame = frame.filter(|frame| frame.sequence == self.sequence);
-        let damaged = ReadError::Damaged {
-            path: self.dir.clone(),
-            segment: self.id,
-            offset,
-            sequence: self.sequence,
-        };
-        let frame = frame.ok_or(damaged)?;
-        let found = (frame.sequence, frame.payload.to_vec());
-        self.at += frame.frame_bytes;
-        self.sequence += 1;
-        Ok(found)
-    }
-
-    /// Makes the window hold `length` bytes from the next frame on, or as many as the file has.
-    fn load(&mut self, length: usize) -> Result<(), ReadError> {
-        if self.window.len().saturating_sub(self.at) >= length {
-            return Ok(());
-        }
-        self.window_at += self.at as u64;
-        self.at = 0;
-        self.window.resize(length.max(WINDOW_BYTES), 0);
-        let path = segment_path(&self.dir, self.id);
-        let filled = on(
-            "read",
-            &path,
-            read_full(self.file.as_ref(), self.window_at, &mut self.window),
-        )?;
-        self.window.truncate(filled);
-        Ok(())
     }
 }

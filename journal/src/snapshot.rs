@@ -6,17 +6,15 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
-use crate::disk::{Disk, DiskFile, SystemDisk, is_no_space, read_full, write_all};
+use crate::disk::{Disk, SystemDisk, is_no_space, write_all};
 use crate::error::SnapshotError;
-use crate::frame::{
-    HEAD_BYTES, HEADER_BYTES, Kind, SegmentHeader, frame_bytes_of, parse_frame, push_frame,
-    stamp_frames, u64_at,
-};
+use crate::frame::{Kind, SegmentHeader, push_frame, stamp_frames};
 use crate::segment::{Failed, Segment, on};
+use crate::window::Window;
 
-const WINDOW_BYTES: usize = 256 << 10;
+/// Frames are written in portions of about this size.
+const BUFFER_BYTES: usize = 256 << 10;
 const TRAILER_SEQUENCE: u64 = 0;
 
 /// Writes the payloads to a temporary file beside `path`, syncs it, reads it back, renames it to `path` and
@@ -93,7 +91,7 @@ fn write_temporary<P: AsRef<[u8]>>(
         }
         count += 1;
         push_frame(&mut buffer, id, count, payload.as_ref());
-        if buffer.len() >= WINDOW_BYTES {
+        if buffer.len() >= BUFFER_BYTES {
             stamp_frames(&mut buffer, header.salt, 0);
             on("write", path, write_all(file.as_ref(), offset, &buffer))?;
             offset += buffer.len() as u64;
@@ -120,23 +118,13 @@ pub(crate) fn read_snapshot_on(
     disk: &dyn Disk,
     path: &Path,
 ) -> Result<SnapshotReader, SnapshotError> {
-    let file = on("open", path, disk.open(path))?;
-    let mut bytes = [0; HEADER_BYTES];
-    let length = on("read", path, read_full(file.as_ref(), 0, &mut bytes))?;
-    let header = SegmentHeader::decode(Kind::Snapshot, bytes.get(..length).unwrap_or_default());
-    let header = header.map_err(|_| SnapshotError::Damaged {
+    let damaged = || SnapshotError::Damaged {
         path: path.to_owned(),
         offset: 0,
-    })?;
-    let size = on("read", path, file.size())?;
+    };
+    let window = Window::open(disk, path, Kind::Snapshot)?.ok_or_else(damaged)?;
     Ok(SnapshotReader {
-        path: path.to_owned(),
-        file,
-        header,
-        size,
-        window: Vec::new(),
-        window_at: HEADER_BYTES as u64,
-        at: 0,
+        window,
         next: 1,
         ended: false,
     })
@@ -144,13 +132,7 @@ pub(crate) fn read_snapshot_on(
 
 /// The payloads of a snapshot, in order. It ends after the last or after the first error.
 pub struct SnapshotReader {
-    path: PathBuf,
-    file: Arc<dyn DiskFile>,
-    header: SegmentHeader,
-    size: u64,
-    window: Vec<u8>,
-    window_at: u64,
-    at: usize,
+    window: Window,
     next: u64,
     ended: bool,
 }
@@ -158,53 +140,26 @@ pub struct SnapshotReader {
 impl SnapshotReader {
     /// The id that the writer gave it.
     pub fn id(&self) -> u64 {
-        self.header.id
+        self.window.header.id
     }
 
     fn read_next(&mut self) -> Result<Option<Vec<u8>>, SnapshotError> {
-        self.load(HEAD_BYTES)?;
-        let offset = self.window_at + self.at as u64;
-        let frame_bytes = self
-            .window
-            .get(self.at..)
-            .and_then(frame_bytes_of)
-            .unwrap_or_default();
-        if frame_bytes as u64 <= self.size.saturating_sub(offset) {
-            self.load(frame_bytes)?;
+        let offset = self.window.offset();
+        let frame = self.window.next_frame()?;
+        let at_end = self.window.offset() == self.window.size;
+        match frame {
+            Some((sequence, payload)) if sequence == self.next => {
+                self.next += 1;
+                Ok(Some(payload))
+            }
+            Some((TRAILER_SEQUENCE, count)) if at_end && count == (self.next - 1).to_be_bytes() => {
+                Ok(None)
+            }
+            _ => Err(SnapshotError::Damaged {
+                path: self.window.path.clone(),
+                offset,
+            }),
         }
-        let damaged = || SnapshotError::Damaged {
-            path: self.path.clone(),
-            offset,
-        };
-        let frame = parse_frame(&self.header, self.window.get(self.at..).unwrap_or_default())
-            .ok_or_else(damaged)?;
-        if frame.sequence == self.next {
-            let payload = frame.payload.to_vec();
-            self.at += frame.frame_bytes;
-            self.next += 1;
-            return Ok(Some(payload));
-        }
-        let whole = frame.sequence == TRAILER_SEQUENCE
-            && frame.payload.len() == 8
-            && u64_at(frame.payload, 0) == Some(self.next - 1)
-            && offset + frame.frame_bytes as u64 == self.size;
-        if whole { Ok(None) } else { Err(damaged()) }
-    }
-
-    fn load(&mut self, length: usize) -> Result<(), SnapshotError> {
-        if self.window.len().saturating_sub(self.at) >= length {
-            return Ok(());
-        }
-        self.window_at += self.at as u64;
-        self.at = 0;
-        self.window.resize(length.max(WINDOW_BYTES), 0);
-        let filled = on(
-            "read",
-            &self.path,
-            read_full(self.file.as_ref(), self.window_at, &mut self.window),
-        )?;
-        self.window.truncate(filled);
-        Ok(())
     }
 }
 

@@ -50,6 +50,7 @@ pub(crate) struct Counters {
     pub(crate) frames: AtomicU64,
     pub(crate) bytes: AtomicU64,
     pub(crate) largest_group: AtomicU64,
+    pub(crate) mirror_reads: AtomicU64,
 }
 
 /// The group that takes appends while the writer is busy with the one before.
@@ -152,6 +153,8 @@ impl Shared {
                 Upcoming::Ready(_) => {
                     fill.roll();
                     self.wanted.notify_one();
+                    // `needed_bytes` saw to it that all fits into an empty segment.
+                    break;
                 }
                 Upcoming::Making => {
                     fill = self.room.wait(fill).unwrap_or_else(PoisonError::into_inner)

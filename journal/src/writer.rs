@@ -3,7 +3,7 @@
 use std::io;
 use std::sync::PoisonError;
 use std::sync::atomic::Ordering;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::disk::is_no_space;
 use crate::durable::MarkFile;
@@ -20,11 +20,12 @@ pub(crate) fn run_writer(shared: &Shared, mut marks: Vec<MarkFile>) {
     let mut last_start: Option<Instant> = None;
     let mut last_appends = 0;
     while wait_for_frames(shared) {
-        if let Some(start) = last_start.filter(|_| last_appends >= CROWD) {
-            let rest = shared.options.sync_spacing.saturating_sub(start.elapsed());
-            if !rest.is_zero() {
-                std::thread::sleep(rest);
-            }
+        if let Some(start) = last_start {
+            std::thread::sleep(rest_before_sync(
+                last_appends,
+                start.elapsed(),
+                shared.options.sync_spacing,
+            ));
         }
         let (mut chunks, appends) = {
             let mut fill = shared.fill();
@@ -47,6 +48,15 @@ pub(crate) fn run_writer(shared: &Shared, mut marks: Vec<MarkFile>) {
         }
     }
     shared.stop();
+}
+
+/// How long the next sync waits for more company: not at all, unless the last one served a crowd.
+fn rest_before_sync(last_appends: u64, since_last: Duration, spacing: Duration) -> Duration {
+    if last_appends < CROWD {
+        Duration::ZERO
+    } else {
+        spacing.saturating_sub(since_last)
+    }
 }
 
 /// Sleeps until there are frames to write; false when there are none and the journal closes.
@@ -78,9 +88,6 @@ fn write_group(
             .bytes
             .get_mut(if opens { HEADER_BYTES } else { 0 }..)
             .unwrap_or_default();
-        if frames.is_empty() {
-            continue;
-        }
         stamp_frames(frames, chunk.segment.salt, chunk.first - 1);
         chunk.segment.write(chunk.offset, &chunk.bytes)?;
         if opens {
@@ -191,5 +198,22 @@ impl Drop for PanicGuard<'_> {
                 source: io::Error::other("its thread panicked"),
             });
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_crowd_spaces_the_syncs() {
+        let ms = Duration::from_millis;
+        assert_eq!(rest_before_sync(7, ms(0), ms(1)), ms(0));
+        assert_eq!(rest_before_sync(8, ms(0), ms(1)), ms(1));
+        assert_eq!(
+            rest_before_sync(500, Duration::from_micros(300), ms(1)),
+            Duration::from_micros(700)
+        );
+        assert_eq!(rest_before_sync(500, ms(5), ms(1)), ms(0));
     }
 }

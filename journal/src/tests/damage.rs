@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use super::{DIR, append, check_content, commit, payload};
-use crate::recovery::{Outcome, scan};
+use crate::scan::{Outcome, scan};
 use crate::simulated::SimulatedDisk;
 use crate::{
     DamageCause, Journal, OpenError, Options, ReadError, Recovered, find_frames, parse_header,

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use super::{DIR, MIRROR, check_content, commit, mirrored, open, small};
 use crate::simulated::SimulatedDisk;
-use crate::{Disk, OpenError};
+use crate::{Disk, OpenError, ReadError};
 
 fn segment(dir: &str, id: u64) -> PathBuf {
     Path::new(dir).join(format!("{id:016x}.seg"))
@@ -154,4 +154,26 @@ fn the_log_of_another_journal_is_not_overwritten() {
         Err(OpenError::ForeignMirror { .. })
     ));
     assert_eq!(disk.bytes(&segment(MIRROR, 4)), before);
+}
+
+#[test]
+fn damage_in_a_sealed_segment_is_read_from_the_mirror_and_counted() {
+    let (disk, last) = make_log();
+    disk.tamper(&segment(DIR, 2), |bytes| bytes[80] ^= 1);
+    let (journal, _) = open(&disk, mirrored()).unwrap();
+    check_content(&journal, 0);
+    assert_eq!((journal.durable(), journal.stats().mirror_reads), (last, 1));
+    let refused = journal.verify().unwrap_err();
+    assert!(
+        matches!(&refused, ReadError::Damaged { path, segment: 2, .. } if path == Path::new(DIR)),
+        "{refused}"
+    );
+    // The same place in both cannot be helped.
+    disk.tamper(&segment(MIRROR, 2), |bytes| bytes[80] ^= 1);
+    assert!(journal.read(1).unwrap().any(|item| item.is_err()));
+    // The way out that the documentation names: without the file, the next open copies it back.
+    disk.tamper(&segment(MIRROR, 2), |bytes| bytes[80] ^= 1);
+    drop(journal);
+    disk.remove(&segment(DIR, 2)).unwrap();
+    expect_repaired(&disk, last, Some(DIR));
 }

@@ -2,6 +2,7 @@
 
 mod damage;
 mod faults;
+mod format;
 mod mirrors;
 mod model;
 mod power_loss;

@@ -243,8 +243,8 @@ fn leftovers_are_removed_and_foreign_files_left_alone() {
 }
 
 #[test]
-fn a_crowd_spaces_the_syncs_and_a_single_caller_is_not_kept_waiting() {
-    // With a spacing that never ends, only the crowd's next group would hang; one caller never does.
+fn a_single_caller_is_never_kept_waiting() {
+    // With this spacing the test would hang if a single caller were spaced at all.
     let disk = SimulatedDisk::new();
     let (journal, _) = open(
         &disk,
