@@ -75,7 +75,9 @@ impl Client {
         let request = v1::IssueCertificateRequest {
             identity: identity.to_owned(),
             csr_der: csr_der.into(),
-            ttl_seconds: ttl.as_secs() + u64::from(ttl.subsec_nanos() > 0),
+            ttl_seconds: ttl
+                .as_secs()
+                .saturating_add(u64::from(ttl.subsec_nanos() > 0)),
         };
         let path = "/fieldkeep.v1.AccessService/IssueCertificate";
         self.unary(path, request, self.plan().once()).await

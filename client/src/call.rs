@@ -15,6 +15,8 @@ use crate::{
 /// The longest message in either direction, in bytes.
 pub(crate) const MAX_MESSAGE_BYTES: usize = 16 * 1024 * 1024;
 
+/// Longer deadlines are cut to this, so that no sum of times overflows.
+const LONGEST_TIMEOUT: Duration = Duration::from_secs(24 * 3600);
 const MAX_TRIES: u32 = 3;
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
@@ -147,7 +149,8 @@ impl Client {
         Res: Message + Default + 'static,
     {
         let request = Arc::new(request);
-        let deadline = Instant::now() + plan.timeout;
+        let timeout = plan.timeout.min(LONGEST_TIMEOUT);
+        let deadline = Instant::now() + timeout;
         let mut last = None;
         for tries in 1..=MAX_TRIES {
             let attempt = self.attempt(path, Arc::clone(&request), deadline);
@@ -160,7 +163,7 @@ impl Client {
             let error = match error {
                 Failure::Deadline => {
                     return Err(Error::DeadlineExceeded {
-                        timeout: plan.timeout,
+                        timeout,
                         last: last.map(Box::new),
                     });
                 }
@@ -171,7 +174,7 @@ impl Client {
             }
             let pause = pause_before_next(tries, &error)?;
             // A pause that outlives the deadline would only hide what went wrong.
-            if Instant::now() + pause >= deadline {
+            if pause >= deadline.saturating_duration_since(Instant::now()) {
                 return Err(error);
             }
             tokio::time::sleep(pause).await;

@@ -191,14 +191,14 @@ impl ClientBuilder {
         self
     }
 
-    /// The time that a call has, with all its tries: 10 seconds if nothing is said.
+    /// The time that a call has, with all its tries: 10 seconds if nothing is said, a day at most.
     #[must_use]
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.timeout = Some(timeout);
         self
     }
 
-    /// The time that a batch has, with all its tries: 60 seconds if nothing is said.
+    /// The time that a batch has, with all its tries: 60 seconds if nothing is said, a day at most.
     #[must_use]
     pub fn batch_timeout(mut self, timeout: Duration) -> Self {
         self.batch_timeout = Some(timeout);

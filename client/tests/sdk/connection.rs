@@ -148,6 +148,24 @@ async fn certificate_for_another_host_is_refused() {
 }
 
 #[tokio::test]
+async fn expired_certificate_of_the_service_is_told_as_such() {
+    let authority = Authority::make();
+    let tls = authority.expired_server_config("127.0.0.1");
+    let fake = Fake::start_with(authority, tls).await;
+    let error = fake.client().status().await.unwrap_err();
+    assert!(
+        matches!(
+            &error,
+            Error::Connect {
+                source: ConnectError::Expired,
+                ..
+            }
+        ),
+        "{error:?}"
+    );
+}
+
+#[tokio::test]
 async fn service_without_http2_is_refused() {
     let authority = Authority::make();
     let tls = authority.server_config("127.0.0.1", &[]);

@@ -57,9 +57,23 @@ impl Authority {
 
     /// A server's side of TLS: a certificate for `host`, and clients that this CA signed.
     pub(crate) fn server_config(&self, host: &str, protocols: &[&[u8]]) -> Arc<ServerConfig> {
-        let mut params = CertificateParams::new(vec![host.to_owned()]).unwrap();
-        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
-        let identity = self.sign(&params);
+        self.server_config_of(&server_params(host), protocols)
+    }
+
+    /// The same with a certificate that ended long ago.
+    pub(crate) fn expired_server_config(&self, host: &str) -> Arc<ServerConfig> {
+        let mut params = server_params(host);
+        params.not_before = date_time_ymd(2001, 1, 1);
+        params.not_after = date_time_ymd(2002, 1, 1);
+        self.server_config_of(&params, &[b"h2"])
+    }
+
+    fn server_config_of(
+        &self,
+        params: &CertificateParams,
+        protocols: &[&[u8]],
+    ) -> Arc<ServerConfig> {
+        let identity = self.sign(params);
         let provider = Arc::new(ring::default_provider());
         let mut roots = RootCertStore::empty();
         roots
@@ -94,6 +108,12 @@ impl Authority {
             .ca_pem(&self.pem)
             .identity_pem(&identity.certificate, &identity.key)
     }
+}
+
+fn server_params(host: &str) -> CertificateParams {
+    let mut params = CertificateParams::new(vec![host.to_owned()]).unwrap();
+    params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+    params
 }
 
 fn client_params() -> CertificateParams {

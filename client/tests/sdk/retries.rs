@@ -228,3 +228,14 @@ async fn the_service_is_told_the_deadline() {
         assert!(timeout <= most && timeout > most / 2, "{rpc}: {timeout:?}");
     }
 }
+
+#[tokio::test]
+async fn endless_times_are_cut_and_no_panic() {
+    let fake = Fake::start().await;
+    let client = fake.builder().timeout(Duration::MAX).build().unwrap();
+    client
+        .issue_certificate(&b"csr"[..], "app", Duration::MAX)
+        .await
+        .unwrap();
+    assert!(fake.calls()[0].timeout <= Duration::from_secs(24 * 3600));
+}
