@@ -363,3 +363,40 @@ fn a_payload_that_contains_a_frame_is_not_taken_for_one() {
         .collect();
     assert_eq!(searched, [2]);
 }
+
+#[test]
+fn frames_of_later_writes_testify_when_the_mark_is_behind() {
+    // As after a power loss: the mark is an old one.
+    let log = Log::acknowledged();
+    let disk = SimulatedDisk::new();
+    drop(open(&disk).unwrap());
+    let old = disk.bytes(&Path::new(DIR).join("durable"));
+    log.disk
+        .tamper(&Path::new(DIR).join("durable"), |bytes| *bytes = old);
+    let bytes = log.disk.bytes(&log.segment);
+    let header = parse_header(&bytes).unwrap();
+    let frames: Vec<(usize, u64, u64)> = find_frames(&header, &bytes)
+        .map(|(at, frame)| (at, frame.sequence, frame.durable_through))
+        .collect();
+    let last_write = frames.last().unwrap().2 + 1;
+    for (offset, sequence, _) in frames {
+        let disk = log.disk.fork();
+        disk.tamper(&log.segment, |bytes| bytes[offset + 33] ^= 1);
+        match open(&disk) {
+            // No one can tell a torn last write from a damaged one then; it may go, and nothing before it.
+            Ok((journal, recovered)) => {
+                assert_eq!(recovered.next, sequence);
+                assert!(sequence >= last_write && recovered.torn_frames_dropped > 0);
+                check_content(&journal, 0);
+            }
+            Err(OpenError::Damaged { cause, lost, .. }) => {
+                assert!(sequence < last_write);
+                assert_eq!(
+                    (cause, lost.from, lost.known_through),
+                    (DamageCause::Frame, sequence, last_write - 1)
+                );
+            }
+            Err(error) => panic!("{error}"),
+        }
+    }
+}

@@ -1,9 +1,9 @@
 //! Power is lost after every single operation, with everything that was not synced gone, or all of it there,
 //! or any of its sectors.
 
-use super::{MIRROR, check_content, commit, mirrored, open, small};
-use crate::Options;
+use super::{MIRROR, append, check_content, commit, mirrored, open, small};
 use crate::simulated::{Operation, PowerLoss, SimulatedDisk};
+use crate::{FatalHook, Options};
 
 /// Deterministic choices (xorshift64*), seeded by place.
 fn coin(seed: u64) -> impl FnMut() -> bool {
@@ -143,4 +143,39 @@ fn a_disk_that_did_not_sync_would_be_caught() {
         .for_each(|operation| power.step(operation));
     let opened = open(&power.lose(|| false), small());
     assert!(opened.is_err());
+}
+
+#[test]
+fn what_recovery_found_in_the_page_cache_alone_is_durable_once_it_is_served() {
+    let disk = SimulatedDisk::new();
+    let mut power = PowerLoss::after(&disk);
+    disk.record();
+    let options = Options {
+        segment_bytes: 1 << 16,
+        on_fatal: FatalHook::new(|_| {}),
+        ..small()
+    };
+    let (journal, _) = open(&disk, options.clone()).unwrap();
+    let acknowledged = commit(&journal, 3, 0);
+    disk.close_gate();
+    append(&journal, 2, 0);
+    disk.wait_for_sync_at_gate();
+    disk.fail_syncs_after(0);
+    disk.open_gate();
+    drop(journal);
+    // The process is gone and the kernel is not: the two frames are in its cache and not on the disk.
+    disk.heal();
+    let (journal, recovered) = open(&disk, options.clone()).unwrap();
+    assert_eq!(recovered.next, acknowledged + 3);
+    disk.recorded()
+        .iter()
+        .for_each(|operation| power.step(operation));
+    check(
+        &power.lose(|| false),
+        &options,
+        acknowledged + 2,
+        0,
+        "after recovery",
+    );
+    drop(journal);
 }
