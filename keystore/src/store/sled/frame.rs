@@ -42,14 +42,9 @@ pub struct State {
 impl State {
     /// Counts a record in.
     pub fn add(&mut self, key: &[u8], stored: &[u8]) {
-        self.add_hashed(record_bytes(key, stored), &SetHash::of(key, stored));
-    }
-
-    /// Counts a record in whose hash is known.
-    pub fn add_hashed(&mut self, bytes: u64, hash: &SetHash) {
         self.records = self.records.wrapping_add(1);
-        self.live_bytes = self.live_bytes.wrapping_add(bytes);
-        self.set_hash.add(hash);
+        self.live_bytes = self.live_bytes.wrapping_add(record_bytes(key, stored));
+        self.set_hash.add(&SetHash::of(key, stored));
     }
 
     /// Counts a record out. The record was counted in before.
@@ -91,8 +86,7 @@ impl State {
 }
 
 /// How many bytes a record counts for.
-#[must_use]
-pub fn record_bytes(key: &[u8], stored: &[u8]) -> u64 {
+fn record_bytes(key: &[u8], stored: &[u8]) -> u64 {
     (key.len() + stored.len()) as u64
 }
 

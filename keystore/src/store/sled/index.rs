@@ -24,9 +24,8 @@ use ::sled::{Batch, Db, IVec, Tree};
 use bytes::Bytes;
 
 use super::{
-    frame::{Outcome, State, decode_stored, record_bytes},
+    frame::{Input, Outcome, State, append_lp, decode_stored},
     layout::sync_dir,
-    set_hash::SetHash,
 };
 use crate::store::Record;
 
@@ -35,6 +34,10 @@ const STATE_KEY: &[u8] = b"";
 /// own lock on the directory says that nobody else can hold it.
 const LOCK_STEPS: u32 = 400;
 const LOCK_STEP: Duration = Duration::from_millis(25);
+
+/// Buffers of a recount, and their size in bytes.
+const RECOUNT_BUFFERS: usize = 4;
+const RECOUNT_BUFFER_BYTES: usize = 256 * 1024;
 
 /// Why the index cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -248,32 +251,48 @@ impl Index {
         Ok(())
     }
 
-    /// Reads all records and counts and hashes them anew; `None` if told to stop. One thread reads, one hashes. Nothing
-    /// may be applied meanwhile. The revision of the result is 0.
+    /// Reads all records and counts and hashes them anew; `None` if told to stop. Nothing may be applied meanwhile. The
+    /// revision of the result is 0.
+    ///
+    /// One thread reads, one hashes. Records go over in a few large buffers that go round: freeing millions of small
+    /// values on another thread than the one that made them would leave the allocator with a hundred megabytes of holes.
     pub(super) fn recount(&self, stop: &AtomicBool) -> Result<Option<State>, IndexError> {
-        const CHUNK: usize = 1024;
         thread::scope(|scope| {
-            let (sender, chunks) = mpsc::sync_channel::<Vec<(IVec, IVec)>>(8);
+            let (full, to_hash) = mpsc::sync_channel::<Vec<u8>>(RECOUNT_BUFFERS);
+            let (empty, to_fill) = mpsc::sync_channel::<Vec<u8>>(RECOUNT_BUFFERS);
+            for _ in 0..RECOUNT_BUFFERS {
+                // There is room for all of them.
+                let _ = empty.send(Vec::with_capacity(RECOUNT_BUFFER_BYTES + 8192));
+            }
             let hashing = scope.spawn(move || {
                 let mut state = State::default();
-                for (key, stored) in chunks.iter().flatten() {
-                    state.add_hashed(record_bytes(&key, &stored), &SetHash::of(&key, &stored));
+                for buffer in to_hash {
+                    add_all(&mut state, &buffer);
+                    // The reader may be through already.
+                    let _ = empty.send(buffer);
                 }
                 state
             });
             let read = caught(|| {
                 let mut entries = self.records();
-                loop {
-                    let chunk: Vec<_> = entries.by_ref().take(CHUNK).collect::<Result<_, _>>()?;
-                    if chunk.is_empty()
+                for mut buffer in to_fill {
+                    buffer.clear();
+                    while buffer.len() < RECOUNT_BUFFER_BYTES {
+                        let Some(entry) = entries.next() else { break };
+                        let (key, stored) = entry?;
+                        append_lp(&mut buffer, &key);
+                        append_lp(&mut buffer, &stored);
+                    }
+                    if buffer.is_empty()
                         || stop.load(Ordering::Relaxed)
-                        || sender.send(chunk).is_err()
+                        || full.send(buffer).is_err()
                     {
-                        return Ok(());
+                        break;
                     }
                 }
+                Ok(())
             });
-            drop(sender);
+            drop(full);
             let counted = hashing
                 .join()
                 .map_err(|panic| IndexError::Panicked(panic_text(&*panic)))?;
@@ -284,6 +303,15 @@ impl Index {
                 Some(counted)
             })
         })
+    }
+}
+
+/// Counts in what a buffer of ( lp(key) lp(stored value) )* has.
+fn add_all(state: &mut State, buffer: &[u8]) {
+    let mut input = Input(buffer);
+    // It was written a moment ago; were it cut short, the count would not fit and the check would fail.
+    while let (Ok(key), Ok(stored)) = (input.lp(usize::MAX), input.lp(usize::MAX)) {
+        state.add(key, stored);
     }
 }
 

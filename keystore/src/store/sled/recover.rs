@@ -13,7 +13,8 @@ use super::{
     frame::{Body, Frame, MAX_FRAME_BYTES, Outcome, Position, State, encode_stored},
     index::{Index, IndexError, Update, caught},
     layout::{self, Layout, Stage},
-    snapshot::{self, Part, Start},
+    rebuild,
+    snapshot::{self, Start},
 };
 
 /// How many changes are applied to the index at once while replaying and rebuilding.
@@ -47,10 +48,12 @@ pub(super) fn recover(layout: Layout, options: &SledOptions) -> Result<Recovered
         Tip::read(&journal, &layout)?
     };
     let generations = read_generations(&journal, tip.position)?;
-    for dir in snapshot_dirs(&layout, options) {
-        snapshot::keep_only(&dir, &generations)
-            .map_err(|source| StoreOpenError::io("tidy", &dir, source))?;
+    let dirs = snapshot_dirs(&layout, options);
+    for dir in &dirs {
+        snapshot::keep_only(dir, &generations)
+            .map_err(|source| StoreOpenError::io("tidy", dir, source))?;
     }
+    snapshot::complete(&dirs, &generations);
     let mut report = OpenReport {
         created: fresh,
         revision: tip.state.revision,
@@ -76,7 +79,8 @@ pub(super) fn recover(layout: Layout, options: &SledOptions) -> Result<Recovered
         }
         Err(reason) => {
             tracing::warn!(%reason, "the index does not agree with the journal and is rebuilt from it");
-            let index = rebuild(&layout, options, &journal, &mut tip, &generations, &reason)?;
+            let index =
+                rebuild::rebuild(&layout, options, &journal, &mut tip, &generations, &reason)?;
             report.rebuilt = Some(reason);
             (index, false)
         }
@@ -191,10 +195,10 @@ pub(super) fn snapshot_dirs(layout: &Layout, options: &SledOptions) -> Vec<PathB
 }
 
 /// What the last frame says.
-struct Tip {
-    sequence: u64,
-    position: Position,
-    state: State,
+pub(super) struct Tip {
+    pub(super) sequence: u64,
+    pub(super) position: Position,
+    pub(super) state: State,
 }
 
 impl Tip {
@@ -351,14 +355,15 @@ fn open_index(
 }
 
 /// The full check: every record is read, counted and hashed.
-fn check(index: &Index, expected: &State) -> Result<(), IndexError> {
+pub(super) fn check(index: &Index, expected: &State) -> Result<(), IndexError> {
     match index.recount(&AtomicBool::new(false))? {
         Some(found) if found.same_records(expected) => Ok(()),
         _ => Err(IndexError::Mismatch),
     }
 }
 
-enum ReplayError {
+/// Why a replay stopped.
+pub(super) enum ReplayError {
     Index(IndexError),
     Journal(StoreOpenError),
 }
@@ -370,7 +375,7 @@ impl From<IndexError> for ReplayError {
 }
 
 /// Applies every frame from `from` on, whether or not the index has it: values are absolute. Returns their number.
-fn replay(index: &Index, journal: &Journal, from: u64) -> Result<u64, ReplayError> {
+pub(super) fn replay(index: &Index, journal: &Journal, from: u64) -> Result<u64, ReplayError> {
     let mut replayed = 0;
     let mut changed = 0;
     let mut pending: Option<(Update, State)> = None;
@@ -418,116 +423,4 @@ fn replay(index: &Index, journal: &Journal, from: u64) -> Result<u64, ReplayErro
     }
     pending.take().map_or(Ok(()), apply)?;
     Ok(replayed)
-}
-
-/// Makes a new index from the newest usable snapshot, or from nothing if the journal is complete, and the frames after
-/// it. The old one is moved aside. A crash in between leaves the marker, and the next open begins again.
-fn rebuild(
-    layout: &Layout,
-    options: &SledOptions,
-    journal: &Journal,
-    tip: &mut Tip,
-    generations: &[Start],
-    reason: &str,
-) -> Result<Index, StoreOpenError> {
-    const AGAIN: &str = "a rebuild was not finished";
-    let io = |source| StoreOpenError::io("move aside", &layout.sled(), source);
-    if reason != AGAIN {
-        layout.move_index_aside().map_err(io)?;
-    }
-    layout
-        .mark_for_rebuild(AGAIN)
-        .map_err(|source| StoreOpenError::io("write", &layout.rebuild_marker(), source))?;
-    let mut bases: Vec<Option<Start>> = generations.iter().copied().map(Some).collect();
-    if journal.first() <= 1 {
-        bases.push(None);
-    }
-    let mut failures = Vec::new();
-    for base in bases {
-        layout::remove_dir(&layout.sled()).map_err(io)?;
-        match build(layout, options, journal, tip, base) {
-            Ok(index) => {
-                finish_rebuild(layout, journal, tip, &index)?;
-                return Ok(index);
-            }
-            Err(ReplayError::Journal(error)) => return Err(error),
-            Err(ReplayError::Index(error)) => failures.push(match base {
-                Some(start) => format!("snapshot {:016x}: {error}", start.revision),
-                None => format!("whole journal: {error}"),
-            }),
-        }
-    }
-    if failures.is_empty() {
-        failures.push("there is neither a snapshot nor a complete journal".to_owned());
-    }
-    Err(StoreOpenError::Unrecoverable {
-        why: failures.join("; "),
-    })
-}
-
-fn build(
-    layout: &Layout,
-    options: &SledOptions,
-    journal: &Journal,
-    tip: &Tip,
-    base: Option<Start>,
-) -> Result<Index, ReplayError> {
-    let index = Index::open(&layout.sled(), options.cache_bytes)?;
-    let mut from = journal.first();
-    if let Some(start) = base {
-        load(&index, layout, start)?;
-        from = start.sequence + 1;
-    }
-    replay(&index, journal, from)?;
-    // Without any frame after the base, the state has not been set yet.
-    let mut update = Update::default();
-    update.set_state(&tip.state);
-    caught(|| index.apply(update))?;
-    check(&index, &tip.state)?;
-    Ok(index)
-}
-
-fn load(index: &Index, layout: &Layout, start: Start) -> Result<(), IndexError> {
-    let path = snapshot::path_of(&layout.snapshots(), start);
-    let loaded = snapshot::read(&path, start, &mut |part| {
-        let mut update = Update::default();
-        match part {
-            Part::Records(records) => records
-                .iter()
-                .for_each(|(key, stored)| update.put(key, stored.to_vec())),
-            Part::Operations(operations) => {
-                operations
-                    .iter()
-                    .for_each(|(id, outcome)| update.remember(id, outcome));
-            }
-            Part::Head(_) | Part::End(..) => return Ok(()),
-        }
-        Ok(caught(|| index.apply(update))?)
-    });
-    loaded.map_err(|failure| match failure {
-        snapshot::Failure::Index(error) => error,
-        other => IndexError::Snapshot(other.to_string()),
-    })
-}
-
-/// Makes the new index durable, marks it, and only then forgets that it had to be made.
-fn finish_rebuild(
-    layout: &Layout,
-    journal: &Journal,
-    tip: &mut Tip,
-    index: &Index,
-) -> Result<(), StoreOpenError> {
-    caught(|| index.make_durable()).map_err(|error| StoreOpenError::index(&error))?;
-    tip.position.sled_through = tip.sequence;
-    let mark = Frame {
-        position: tip.position,
-        state: tip.state,
-        body: Body::Mark,
-    };
-    let ticket = journal.append(&mark.encode())?;
-    journal.wait_blocking(ticket)?;
-    tip.sequence = ticket.sequence;
-    let marker = layout.rebuild_marker();
-    let removed = fs::remove_file(&marker).and_then(|()| layout::sync_dir(layout.dir()));
-    removed.map_err(|source| StoreOpenError::io("remove", &marker, source))
 }

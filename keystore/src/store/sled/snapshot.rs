@@ -329,6 +329,29 @@ fn part(
     Some(Ok(out))
 }
 
+/// Copies each snapshot that one directory lacks from another: after a mirror was added, or one of the two was lost.
+pub(super) fn complete(dirs: &[PathBuf], generations: &[Start]) {
+    for start in generations {
+        let paths: Vec<PathBuf> = dirs.iter().map(|dir| path_of(dir, *start)).collect();
+        let Some(there) = paths.iter().find(|path| path.exists()) else {
+            continue;
+        };
+        for missing in paths.iter().filter(|path| !path.exists()) {
+            if let Err(error) = copy(there, missing, *start) {
+                // The other one, and the journal, still have everything; the next snapshot goes to both again.
+                tracing::warn!(%error, path = %missing.display(), "a snapshot could not be copied");
+            }
+        }
+    }
+}
+
+fn copy(from: &Path, to: &Path, start: Start) -> Result<(), Failure> {
+    to.parent().map_or(Ok(()), fs::create_dir_all)?;
+    let payloads = journal::read_snapshot(from)?.map(|payload| payload.map_err(io::Error::other));
+    journal::write_snapshot(to, start.revision, payloads)?;
+    Ok(())
+}
+
 /// Removes every file in a snapshot directory that is not one of these generations.
 pub(super) fn keep_only(dir: &Path, generations: &[Start]) -> io::Result<()> {
     let keep: Vec<PathBuf> = generations

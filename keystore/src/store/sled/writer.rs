@@ -3,24 +3,25 @@
 //! A group of commits goes: validate, append, fdatasync, apply, publish, reply. Nothing is told to anyone before it is
 //! durable.
 
+mod compaction;
+
 use std::{
     fs::File,
-    io,
     path::PathBuf,
     sync::{Arc, PoisonError, atomic::Ordering},
-    thread::JoinHandle,
 };
 
 use fieldkeep_journal::{AppendError, Journal, ReadError, SnapshotError};
 use tokio::sync::{mpsc, oneshot};
 
+use self::compaction::Compaction;
 use super::{
     Shared, SledOptions,
     frame::{Body, Frame, Outcome, Position, State},
     group::Group,
     index::{Index, IndexError, Update, caught},
     recover::{Recovered, snapshot_dirs},
-    snapshot::{self, Failure, Start},
+    snapshot::{Failure, Start},
 };
 use crate::store::{CommitError, Committed, OPERATION_KEPT_SECONDS, StoreError, Transaction};
 
@@ -30,6 +31,9 @@ const GROUP_COMMITS: usize = 256;
 const GROUP_BYTES: usize = 1 << 20;
 /// How many remembered operation ids each group looks at for expired ones, for each commit in it.
 const EXPIRY_STEP: usize = 8;
+
+/// After so many bytes of frames a close shortens the next open ([`write_sled_snapshot`]).
+const SLED_SNAPSHOT_BYTES: u64 = 64 << 20;
 
 type Reply<T, E> = oneshot::Sender<Result<T, E>>;
 
@@ -89,6 +93,8 @@ pub(super) struct Writer {
     /// No snapshot is tried before the journal has grown to this, since there was no space for the last one.
     retry_at_bytes: u64,
     now: u64,
+    /// Bytes of frames since sled wrote its own snapshot, which it does when it is opened.
+    since_opened_bytes: u64,
     _lock: File,
 }
 
@@ -98,13 +104,6 @@ struct SinceMark {
     bytes: u64,
     /// When the first commit after the mark came, in Unix seconds.
     since: Option<u64>,
-}
-
-struct Compaction {
-    thread: JoinHandle<()>,
-    waiting: Vec<Reply<(), StoreError>>,
-    /// [`Position::since_snapshot_bytes`] when it started.
-    start_bytes: u64,
 }
 
 impl Writer {
@@ -143,6 +142,7 @@ impl Writer {
             compaction: None,
             retry_at_bytes: 0,
             now: 0,
+            since_opened_bytes: 0,
             _lock: lock,
         }
     }
@@ -162,6 +162,8 @@ impl Writer {
             shared,
             index,
             journal,
+            options,
+            since_opened_bytes,
             _lock,
             ..
         } = self;
@@ -173,6 +175,9 @@ impl Writer {
             }
         };
         drop(index);
+        if closing.is_some() && since_opened_bytes >= SLED_SNAPSHOT_BYTES {
+            write_sled_snapshot(&shared, options.cache_bytes);
+        }
         drop(journal);
         drop(_lock);
         if let Some(reply) = closing {
@@ -392,119 +397,6 @@ impl Writer {
         }
     }
 
-    /// Starts a snapshot, or joins the one that is being written.
-    fn compact(&mut self, reply: Option<Reply<(), StoreError>>) -> Result<(), Fatal> {
-        if let Some(compaction) = &mut self.compaction {
-            compaction.waiting.extend(reply);
-            return Ok(());
-        }
-        let newest = self.generations.first();
-        if newest.is_some_and(|newest| newest.revision == self.state.revision) {
-            // Nothing has changed since; a second one would have the same name.
-            reply.map(|reply| reply.send(Ok(())));
-            return Ok(());
-        }
-        let start_bytes = self.position.since_snapshot_bytes;
-        let needed = self
-            .state
-            .live_bytes
-            .saturating_add(self.options.min_free_bytes);
-        if !self.has_free(needed) || !self.mark(false)? {
-            self.put_off_compaction();
-            reply.map(|reply| reply.send(Err(no_space())));
-            return Ok(());
-        }
-        let start = Start {
-            sequence: self.position.sled_through,
-            revision: self.state.revision,
-        };
-        let (index, journal, dirs) = (
-            Arc::clone(&self.index),
-            self.journal.clone(),
-            self.snapshot_dirs.clone(),
-        );
-        let (sender, now, shared) = (self.sender.clone(), self.now, Arc::clone(&self.shared));
-        let work = move || {
-            let made = snapshot::make(&dirs, &index, &journal, start, now, &shared.stop_snapshot);
-            // The index must not outlive the writer, which waits for this thread.
-            drop((index, journal));
-            if let Some(sender) = sender.upgrade() {
-                let _ = sender.blocking_send(Request::Compacted(made.map(|()| start)));
-            }
-        };
-        let spawned = std::thread::Builder::new()
-            .name("fieldkeep-snapshot".to_owned())
-            .spawn(work);
-        let thread = spawned.map_err(Failure::Io)?;
-        self.compaction = Some(Compaction {
-            thread,
-            waiting: reply.into_iter().collect(),
-            start_bytes,
-        });
-        Ok(())
-    }
-
-    /// Names a finished snapshot in the journal; only then what it replaces goes. Two generations stay.
-    fn finish_compaction(&mut self, result: Result<Start, Failure>) -> Result<(), Fatal> {
-        let Some(Compaction {
-            thread,
-            waiting,
-            start_bytes,
-        }) = self.compaction.take()
-        else {
-            return Ok(());
-        };
-        let _ = thread.join();
-        let done = match result {
-            Ok(start) => self.adopt(start, start_bytes)?,
-            Err(Failure::File(SnapshotError::NoSpace { .. })) => false,
-            Err(failure) => return Err(failure.into()),
-        };
-        if !done {
-            self.put_off_compaction();
-        }
-        for reply in waiting {
-            let _ = reply.send(if done { Ok(()) } else { Err(no_space()) });
-        }
-        Ok(())
-    }
-
-    fn adopt(&mut self, start: Start, start_bytes: u64) -> Result<bool, Fatal> {
-        let position = Position {
-            snapshot: self.journal.next(),
-            since_snapshot_bytes: self
-                .position
-                .since_snapshot_bytes
-                .saturating_sub(start_bytes),
-            ..self.position
-        };
-        let body = Body::Snapshot {
-            start_sequence: start.sequence,
-            start_revision: start.revision,
-            previous: self.position.snapshot,
-        };
-        if !self.append(position, body, true)? {
-            return Ok(false);
-        }
-        self.generations.insert(0, start);
-        self.generations.truncate(2);
-        if let [_, previous] = self.generations.as_slice() {
-            self.journal.prune_before(previous.sequence)?;
-        }
-        for dir in &self.snapshot_dirs {
-            snapshot::keep_only(dir, &self.generations).map_err(Failure::Io)?;
-        }
-        self.retry_at_bytes = 0;
-        Ok(true)
-    }
-
-    fn put_off_compaction(&mut self) {
-        tracing::warn!(
-            "there is no space to compact the store's journal; free some space on its disk"
-        );
-        self.retry_at_bytes = self.position.since_snapshot_bytes + self.options.compact_bytes / 4;
-    }
-
     /// Everything queued before was done. Marks, so that the next open has nothing to replay.
     fn close(&mut self) -> Result<(), Fatal> {
         if self.position.sled_through + 1 < self.journal.next() - 1 || self.since_mark.commits > 0 {
@@ -514,8 +406,14 @@ impl Writer {
     }
 }
 
-fn no_space() -> StoreError {
-    StoreError::Io(io::Error::from(io::ErrorKind::StorageFull))
+/// sled writes its own snapshot only while it is opened, and reads its whole log since the last one then. After much
+/// was written, that is better done by the one who stops than by the next one who starts.
+fn write_sled_snapshot(shared: &Shared, cache_bytes: u64) {
+    let opened = Index::open(&shared.layout.sled(), cache_bytes);
+    // Everything is marked already; whatever is wrong, the next open finds it and rebuilds.
+    if let Err(error) = opened.and_then(|index| caught(|| index.make_durable())) {
+        tracing::warn!(%error, "the index could not be opened again to shorten the next start");
+    }
 }
 
 impl Shared {

@@ -1,0 +1,144 @@
+//! Compaction, as the writer thread sees it: a snapshot is written by a thread of its own, and adopted once it is whole.
+
+use std::{io, sync::Arc, thread::JoinHandle};
+
+use fieldkeep_journal::SnapshotError;
+
+use super::{Fatal, Reply, Request, Writer};
+use crate::store::{
+    StoreError,
+    sled::{
+        frame::{Body, Position},
+        snapshot::{self, Failure, Start},
+    },
+};
+
+/// A snapshot that is being written.
+pub(super) struct Compaction {
+    pub(super) thread: JoinHandle<()>,
+    waiting: Vec<Reply<(), StoreError>>,
+    /// [`Position::since_snapshot_bytes`] when it started.
+    start_bytes: u64,
+}
+
+impl Writer {
+    /// Starts a snapshot, or joins the one that is being written.
+    pub(super) fn compact(&mut self, reply: Option<Reply<(), StoreError>>) -> Result<(), Fatal> {
+        if let Some(compaction) = &mut self.compaction {
+            compaction.waiting.extend(reply);
+            return Ok(());
+        }
+        let newest = self.generations.first();
+        if newest.is_some_and(|newest| newest.revision == self.state.revision) {
+            // Nothing has changed since; a second one would have the same name.
+            reply.map(|reply| reply.send(Ok(())));
+            return Ok(());
+        }
+        let start_bytes = self.position.since_snapshot_bytes;
+        let needed = self
+            .state
+            .live_bytes
+            .saturating_add(self.options.min_free_bytes);
+        if !self.has_free(needed) || !self.mark(false)? {
+            self.put_off_compaction();
+            reply.map(|reply| reply.send(Err(no_space())));
+            return Ok(());
+        }
+        let start = Start {
+            sequence: self.position.sled_through,
+            revision: self.state.revision,
+        };
+        let (index, journal, dirs) = (
+            Arc::clone(&self.index),
+            self.journal.clone(),
+            self.snapshot_dirs.clone(),
+        );
+        let (sender, now, shared) = (self.sender.clone(), self.now, Arc::clone(&self.shared));
+        let work = move || {
+            let made = snapshot::make(&dirs, &index, &journal, start, now, &shared.stop_snapshot);
+            // The index must not outlive the writer, which waits for this thread.
+            drop((index, journal));
+            if let Some(sender) = sender.upgrade() {
+                let _ = sender.blocking_send(Request::Compacted(made.map(|()| start)));
+            }
+        };
+        let spawned = std::thread::Builder::new()
+            .name("fieldkeep-snapshot".to_owned())
+            .spawn(work);
+        let thread = spawned.map_err(Failure::Io)?;
+        self.compaction = Some(Compaction {
+            thread,
+            waiting: reply.into_iter().collect(),
+            start_bytes,
+        });
+        Ok(())
+    }
+
+    /// Names a finished snapshot in the journal; only then what it replaces goes. Two generations stay.
+    pub(super) fn finish_compaction(
+        &mut self,
+        result: Result<Start, Failure>,
+    ) -> Result<(), Fatal> {
+        let Some(Compaction {
+            thread,
+            waiting,
+            start_bytes,
+        }) = self.compaction.take()
+        else {
+            return Ok(());
+        };
+        let _ = thread.join();
+        let done = match result {
+            Ok(start) => self.adopt(start, start_bytes)?,
+            Err(Failure::File(SnapshotError::NoSpace { .. })) => false,
+            Err(failure) => return Err(failure.into()),
+        };
+        if !done {
+            self.put_off_compaction();
+        }
+        for reply in waiting {
+            let _ = reply.send(if done { Ok(()) } else { Err(no_space()) });
+        }
+        Ok(())
+    }
+
+    fn adopt(&mut self, start: Start, start_bytes: u64) -> Result<bool, Fatal> {
+        let position = Position {
+            snapshot: self.journal.next(),
+            since_snapshot_bytes: self
+                .position
+                .since_snapshot_bytes
+                .saturating_sub(start_bytes),
+            ..self.position
+        };
+        let body = Body::Snapshot {
+            start_sequence: start.sequence,
+            start_revision: start.revision,
+            previous: self.position.snapshot,
+        };
+        if !self.append(position, body, true)? {
+            return Ok(false);
+        }
+        self.generations.insert(0, start);
+        self.generations.truncate(2);
+        if let [_, previous] = self.generations.as_slice() {
+            self.journal.prune_before(previous.sequence)?;
+        }
+        for dir in &self.snapshot_dirs {
+            snapshot::keep_only(dir, &self.generations).map_err(Failure::Io)?;
+        }
+        self.retry_at_bytes = 0;
+        Ok(true)
+    }
+
+    fn put_off_compaction(&mut self) {
+        tracing::warn!(
+            "there is no space to compact the store's journal; free some space on its disk"
+        );
+        self.retry_at_bytes = self.position.since_snapshot_bytes + self.options.compact_bytes / 4;
+    }
+}
+
+fn no_space() -> StoreError {
+    StoreError::Io(io::Error::from(io::ErrorKind::StorageFull))
+}
