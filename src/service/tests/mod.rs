@@ -1,0 +1,166 @@
+//! The service over a store in memory and a real audit trail.
+
+mod batches;
+mod fields;
+mod management;
+mod one_way;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Instant;
+
+use bytes::Bytes;
+use fieldkeep_crypto::ciphertext::Suite;
+use fieldkeep_crypto::context::EncodedContext;
+use fieldkeep_crypto::names::Name;
+use fieldkeep_keystore::keystore::Keystore;
+use fieldkeep_keystore::root::key_file::KeyFile;
+use fieldkeep_keystore::store::Operation as StoreOperation;
+use fieldkeep_keystore::store::memory::MemoryStore;
+use fieldkeep_proto::v1::AuditRecord;
+use tempfile::TempDir;
+
+use crate::access::ca::Ca;
+use crate::access::principal::{Identity, Principal};
+use crate::access::{Access, Role};
+use crate::audit::AuditLog;
+use crate::service::call::{Call, Peer};
+use crate::service::failure::Failure;
+use crate::service::field::{Decrypt, Encrypt, Sealed};
+use crate::service::perform::{Operation, Refusal, Reply};
+use crate::service::resource::{FieldName, KeyName};
+use crate::service::system::About;
+use crate::service::vault::Vault;
+use crate::service::{Clock, Core, Limits, Parts, Service};
+use crate::telemetry::Metrics;
+
+const NOW: u64 = 1_800_000_000;
+
+struct TestClock(AtomicU64);
+
+impl Clock for Arc<TestClock> {
+    fn now_us(&self) -> u64 {
+        self.0.load(Ordering::SeqCst) * 1_000_000
+    }
+}
+
+/// A service with the tenants `acme` and `other`, each with a key `pii` and an identity `app` of role data; `acme` also
+/// has an admin.
+struct Fixture {
+    service: Service,
+    keystore: Keystore,
+    access: Access,
+    audit: AuditLog,
+    clock: Arc<TestClock>,
+    metrics: Metrics,
+    _dir: TempDir,
+}
+
+impl Fixture {
+    async fn make() -> Self {
+        Self::make_with(fieldkeep_journal::Options { segment_bytes: 1 << 20, ..Default::default() }).await
+    }
+
+    async fn make_with(options: fieldkeep_journal::Options) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let root = KeyFile::create(dir.path().join("root.key")).unwrap();
+        let keystore = Keystore::init(Arc::new(MemoryStore::new()), &root, NOW).await.unwrap();
+        let access = Access::load(&keystore).await.unwrap();
+        let ca = Ca::make(&keystore, "fieldkeep", operation(), NOW).await.unwrap().value;
+        let audit = AuditLog::open_with(&dir.path().join("audit"), options).unwrap();
+        let clock = Arc::new(TestClock(AtomicU64::new(NOW)));
+        for tenant in ["acme", "other"] {
+            let tenant = name(tenant);
+            keystore.create_tenant(&tenant, operation(), NOW).await.unwrap();
+            keystore.create_key(&tenant, &name("pii"), Suite::KcXaes256Gcm, operation(), NOW).await.unwrap();
+            let app = Identity::new(tenant, name("app"));
+            access.grant(&app, Role::Data, "init", operation(), NOW).await.unwrap();
+        }
+        let boss = Identity::new(name("acme"), name("boss"));
+        access.grant(&boss, Role::Admin, "init", operation(), NOW).await.unwrap();
+        let core = Core::new(Parts {
+            vault: Vault::new(keystore.clone()),
+            access: access.clone(),
+            audit: audit.clone(),
+            ca,
+            limits: Limits::default(),
+            clock: Arc::new(Arc::clone(&clock)),
+            about: About { started_s: NOW, certificate_expires_s: 0, data_dir: None },
+        })
+        .unwrap();
+        let (service, hub) = core.on_runtime();
+        tokio::spawn(hub);
+        Self { service, keystore, access, audit, clock, metrics: Metrics::new().unwrap(), _dir: dir }
+    }
+
+    /// A call of `identity`, `tenant/name`, for an operation of type `O`.
+    fn call<O: Operation>(&self, identity: &str) -> Call {
+        let (tenant, app) = identity.split_once('/').unwrap();
+        let principal = Principal::new(&Identity::new(name(tenant), name(app)), (NOW + 1000) as i64);
+        Call {
+            peer: Arc::new(Peer::new(Some(principal), "127.0.0.1:9".parse().unwrap())),
+            request_id: self.service.core().request_ids().next(),
+            started: Instant::now(),
+            rpc: "test/Rpc",
+            action: O::ACTION,
+            request_bytes: 0,
+            metrics: self.metrics.rpc("test/Rpc"),
+        }
+    }
+
+    async fn perform<O: Operation>(&self, identity: &str, operation: O) -> Result<O::Output, Failure> {
+        value(self.service.perform(self.call::<O>(identity), Ok(operation)).await)
+    }
+
+    async fn encrypt(&self, identity: &str, plaintext: &'static [u8]) -> Result<Sealed, Failure> {
+        self.perform(identity, encrypt("pii", plaintext)).await
+    }
+
+    /// The records of the trail, oldest first.
+    fn records(&self) -> Vec<AuditRecord> {
+        self.audit.read_from(0).unwrap().map(|entry| entry.unwrap().1).collect()
+    }
+
+    fn last_record(&self) -> AuditRecord {
+        self.records().pop().unwrap()
+    }
+}
+
+fn value<T>(outcome: Result<Reply<T>, Refusal>) -> Result<T, Failure> {
+    outcome.map(|reply| reply.into_parts().0).map_err(|refusal| refusal.failure)
+}
+
+fn name(text: &str) -> Name {
+    Name::parse(text).unwrap()
+}
+
+fn key(text: &str) -> KeyName {
+    KeyName::parse(text.into()).unwrap()
+}
+
+fn field(text: &str) -> FieldName {
+    FieldName::parse(text.into()).unwrap()
+}
+
+fn context(value: &str) -> EncodedContext {
+    EncodedContext::encode([("id", value)]).unwrap()
+}
+
+fn operation() -> StoreOperation {
+    let mut id = [0; 16];
+    fieldkeep_crypto::random::fill(&mut id).unwrap();
+    StoreOperation { id, fingerprint: [0; 32] }
+}
+
+fn encrypt(key_name: &str, plaintext: &'static [u8]) -> Encrypt {
+    Encrypt {
+        key: key(key_name),
+        field: field("email"),
+        context: context("42"),
+        plaintext: Bytes::from_static(plaintext),
+    }
+}
+
+fn decrypt(ciphertext: &Bytes) -> Decrypt {
+    Decrypt { field: field("email"), context: context("42"), ciphertext: ciphertext.clone() }
+}

@@ -1,0 +1,199 @@
+//! What `perform` promises, whatever the operation is.
+
+use bytes::Bytes;
+use fieldkeep_proto::v1::Decision;
+use tonic::Code;
+
+use super::*;
+use crate::access::Action;
+use crate::service::perform::Permit;
+use crate::service::record::Account;
+
+#[tokio::test]
+async fn a_call_is_in_the_trail_when_its_reply_leaves() {
+    let f = Fixture::make().await;
+    let call = f.call::<Encrypt>("acme/app");
+    let id = call.request_id;
+    f.service.perform(call, Ok(encrypt("pii", b"a@b.c"))).await.unwrap();
+    let record = f.last_record();
+    assert_eq!(record.request_id, id.as_bytes()[..]);
+    assert_eq!(record.principal, "tenants/acme/identities/app");
+    assert_eq!((record.authentication.as_str(), record.address.as_str()), ("mtls", "127.0.0.1:9"));
+    assert_eq!((record.rpc.as_str(), record.action.as_str()), ("test/Rpc", "encrypt"));
+    assert_eq!(record.decision(), Decision::Allowed);
+    assert_eq!((record.rule.as_str(), record.code, record.reason.as_str()), ("role:data", 0, ""));
+    assert_eq!(record.time_us, NOW * 1_000_000);
+    let [resource] = &record.resources[..] else { panic!("{record:?}") };
+    assert_eq!((resource.name.as_str(), resource.version), ("tenants/acme/keys/pii", 1));
+    assert_eq!((resource.field.as_str(), resource.items), ("email", 0));
+    assert_eq!(record.context_hash.len(), 16);
+}
+
+#[tokio::test]
+async fn without_a_role_or_with_the_wrong_one_nothing_is_done() {
+    let f = Fixture::make().await;
+    for (identity, rule) in [("acme/boss", "wrong-role"), ("acme/nobody", "no-role")] {
+        assert_eq!(f.encrypt(identity, b"x").await, Err(Failure::PermissionDenied { rule }));
+        let record = f.last_record();
+        assert_eq!(record.decision(), Decision::Refused);
+        assert_eq!((record.rule.as_str(), record.reason.as_str()), (rule, rule));
+        assert_eq!(record.code, i32::from(Code::PermissionDenied));
+        assert!(record.resources.is_empty());
+    }
+    assert_eq!(f.keystore.cache_stats().misses, 0, "a key was looked up before the caller was authorized");
+}
+
+#[tokio::test]
+async fn a_call_without_a_valid_message_is_on_record() {
+    let f = Fixture::make().await;
+    let invalid = Failure::invalid("field", "x".repeat(5000));
+    let refused = f.service.perform::<Encrypt>(f.call::<Encrypt>("acme/app"), Err(invalid.clone())).await;
+    assert_eq!(refused.unwrap_err().failure, invalid);
+    let record = f.last_record();
+    assert_eq!((record.decision(), record.rule.as_str()), (Decision::Refused, "invalid"));
+    assert!(record.reason.starts_with("invalid `field`: xxx") && record.reason.len() <= 512);
+}
+
+#[tokio::test]
+async fn a_caller_without_a_name_is_refused_on_record() {
+    let f = Fixture::make().await;
+    let mut call = f.call::<Encrypt>("acme/app");
+    call.peer = Arc::new(Peer::new(None, "127.0.0.1:9".parse().unwrap()));
+    let refused = f.service.perform(call, Ok(encrypt("pii", b"x"))).await.unwrap_err();
+    assert_eq!(refused.failure.verdict().0, Code::Unauthenticated);
+    let record = f.last_record();
+    assert_eq!((record.principal.as_str(), record.rule.as_str()), ("", "unauthenticated"));
+}
+
+#[tokio::test]
+async fn an_open_connection_outlives_its_certificate_without_rights() {
+    let f = Fixture::make().await;
+    f.clock.0.store(NOW + 2000, Ordering::SeqCst);
+    let refused = f.encrypt("acme/app", b"x").await.unwrap_err();
+    assert_eq!(refused.verdict().0, Code::Unauthenticated);
+    assert_eq!(f.last_record().rule, "certificate-expired");
+}
+
+#[tokio::test]
+async fn without_the_trail_there_is_no_reply() {
+    // No record fits into ten bytes, so that every append fails.
+    let options =
+        fieldkeep_journal::Options { segment_bytes: 1 << 20, max_payload_bytes: 10, ..Default::default() };
+    let f = Fixture::make_with(options).await;
+    assert!(f.service.core().is_serving());
+    assert_eq!(f.encrypt("acme/app", b"x").await, Err(Failure::AuditUnavailable));
+    assert!(!f.service.core().is_serving());
+    // Nothing is even begun while it is so.
+    let before = f.keystore.store().revision().await.unwrap();
+    let create = crate::service::keys::CreateTenant {
+        tenant: name("new"),
+        request: crate::service::operation::Repeatable::parse("", b"").unwrap(),
+    };
+    assert_eq!(f.perform("acme/boss", create).await.unwrap_err(), Failure::AuditUnavailable);
+    assert_eq!(f.keystore.store().revision().await.unwrap(), before);
+}
+
+/// Takes the caller's own role away while it runs, as another call may do.
+struct LosesItsRole;
+
+impl Operation for LosesItsRole {
+    const ACTION: Action = Action::Decrypt;
+    type Output = &'static str;
+
+    fn tenant<'a>(&'a self, caller: &'a Principal) -> &'a str {
+        caller.tenant.as_str()
+    }
+
+    async fn run(self, core: &Core, permit: &Permit, _: &mut Account) -> Result<&'static str, Failure> {
+        core.access.revoke(&permit.principal().identity(), operation(), NOW).await.unwrap();
+        Ok("plaintext")
+    }
+}
+
+#[tokio::test]
+async fn a_role_that_is_lost_while_the_call_runs_keeps_the_reply_back() {
+    let f = Fixture::make().await;
+    let refused = f.perform("acme/app", LosesItsRole).await.unwrap_err();
+    assert_eq!(refused, Failure::PermissionDenied { rule: "no-role" });
+    let records = f.records();
+    let [ran, refused] = &records[records.len() - 2..] else { panic!() };
+    assert_eq!((ran.decision(), ran.code), (Decision::Allowed, 0));
+    assert_eq!((refused.decision(), refused.rule.as_str()), (Decision::Refused, "no-role"));
+    assert_eq!(ran.request_id, refused.request_id);
+}
+
+/// Never ends.
+struct Hangs;
+
+impl Operation for Hangs {
+    const ACTION: Action = Action::Encrypt;
+    type Output = ();
+
+    fn tenant<'a>(&'a self, caller: &'a Principal) -> &'a str {
+        caller.tenant.as_str()
+    }
+
+    async fn run(self, _: &Core, _: &Permit, account: &mut Account) -> Result<(), Failure> {
+        account.used(String::from("begun"), 0, "", 0);
+        std::future::pending().await
+    }
+}
+
+#[tokio::test]
+async fn a_call_that_is_given_up_leaves_its_record() {
+    let f = Fixture::make().await;
+    let call = f.call::<Hangs>("acme/app");
+    {
+        let mut hanging = Box::pin(f.service.perform(call, Ok(Hangs)));
+        assert!(futures_util::poll!(&mut hanging).is_pending());
+    }
+    // The next call's record comes after it, so that both are durable.
+    f.encrypt("acme/app", b"x").await.unwrap();
+    let records = f.records();
+    let given_up = &records[records.len() - 2];
+    assert_eq!((given_up.code, given_up.resources[0].name.as_str()), (i32::from(Code::Cancelled), "begun"));
+}
+
+#[tokio::test]
+async fn a_route_with_another_action_reaches_nothing() {
+    let f = Fixture::make().await;
+    let mut call = f.call::<Encrypt>("acme/app");
+    call.action = Action::StatusRead;
+    let refused = f.service.perform(call, Ok(encrypt("pii", b"x"))).await.unwrap_err();
+    assert_eq!(refused.failure.verdict().0, Code::Internal);
+}
+
+#[tokio::test]
+async fn a_service_that_shuts_down_takes_no_call() {
+    let f = Fixture::make().await;
+    f.service.core().start_draining();
+    assert_eq!(f.encrypt("acme/app", b"x").await, Err(Failure::ShuttingDown));
+    assert!(!f.service.core().is_serving());
+    assert_eq!(f.last_record().rule, "not-serving");
+}
+
+#[tokio::test]
+async fn what_the_transport_refuses_is_on_record() {
+    let f = Fixture::make().await;
+    let refusal = f.service.refuse(f.call::<Encrypt>("acme/app"), Failure::RequestTooLarge { limit: 9 }).await;
+    assert_eq!(refusal.failure, Failure::RequestTooLarge { limit: 9 });
+    let record = f.last_record();
+    assert_eq!((record.rule.as_str(), record.code), ("invalid", i32::from(Code::InvalidArgument)));
+}
+
+#[tokio::test]
+async fn no_plaintext_or_context_value_is_in_the_trail() {
+    let f = Fixture::make().await;
+    let secret = b"alice.secret@example.org";
+    let operation = Encrypt {
+        key: key("pii"),
+        field: field("email"),
+        context: context("customer-4711"),
+        plaintext: Bytes::from_static(secret),
+    };
+    f.perform("acme/app", operation).await.unwrap();
+    let record = prost::Message::encode_to_vec(&f.last_record());
+    for hidden in [&secret[..], b"customer-4711"] {
+        assert!(!record.windows(hidden.len()).any(|window| window == hidden));
+    }
+}
