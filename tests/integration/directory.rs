@@ -56,7 +56,7 @@ fn a_root_key_that_others_can_read_is_refused() {
     fs::set_permissions(&key, fs::Permissions::from_mode(0o600)).unwrap();
     home.serve().stop();
     fs::write(&key, format!("{}\n", "0".repeat(64))).unwrap();
-    refuses(&home, &["root.key"]);
+    refuses(&home, &["key file is not the one"]);
     fs::remove_file(&key).unwrap();
     refuses(&home, &["root.key"]);
 }
@@ -264,7 +264,7 @@ fn find(folder: &Path, name: &str) -> Option<std::path::PathBuf> {
 fn a_full_disk_loses_nothing() {
     let mount = tempfile::TempDir::new().unwrap();
     let mounted = Command::new("mount")
-        .args(["-t", "tmpfs", "-o", "size=96m", "tmpfs"])
+        .args(["-t", "tmpfs", "-o", "size=192m", "tmpfs"])
         .arg(mount.path())
         .status();
     if !mounted.is_ok_and(|status| status.success()) {
