@@ -35,6 +35,7 @@ use crate::service::{Clock, Core, Limits, Parts, Service};
 use crate::telemetry::Metrics;
 
 const NOW: u64 = 1_800_000_000;
+const AUDIT_RECORD_BYTES: usize = crate::audit::MAX_RECORD_BYTES;
 
 struct TestClock(AtomicU64);
 
@@ -58,10 +59,12 @@ struct Fixture {
 
 impl Fixture {
     async fn make() -> Self {
-        Self::make_with(fieldkeep_journal::Options { segment_bytes: 1 << 20, ..Default::default() }).await
+        Self::make_with(AUDIT_RECORD_BYTES).await
     }
 
-    async fn make_with(options: fieldkeep_journal::Options) -> Self {
+    /// A fixture whose trail takes no record longer than `max_payload_bytes`.
+    async fn make_with(max_payload_bytes: usize) -> Self {
+        let options = fieldkeep_journal::Options { segment_bytes: 1 << 20, max_payload_bytes, ..Default::default() };
         let dir = tempfile::tempdir().unwrap();
         let root = KeyFile::create(dir.path().join("root.key")).unwrap();
         let keystore = Keystore::init(Arc::new(MemoryStore::new()), &root, NOW).await.unwrap();

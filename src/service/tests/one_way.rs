@@ -77,9 +77,7 @@ async fn an_open_connection_outlives_its_certificate_without_rights() {
 #[tokio::test]
 async fn without_the_trail_there_is_no_reply() {
     // No record fits into ten bytes, so that every append fails.
-    let options =
-        fieldkeep_journal::Options { segment_bytes: 1 << 20, max_payload_bytes: 10, ..Default::default() };
-    let f = Fixture::make_with(options).await;
+    let f = Fixture::make_with(10).await;
     assert!(f.service.core().is_serving());
     assert_eq!(f.encrypt("acme/app", b"x").await, Err(Failure::AuditUnavailable));
     assert!(!f.service.core().is_serving());
