@@ -15,7 +15,7 @@ const DIR: &str = "/log";
 /// A log of a few segments, and every payload in it.
 static LOG: LazyLock<(SimulatedDisk, Vec<Vec<u8>>)> = LazyLock::new(|| {
     let disk = SimulatedDisk::new();
-    let (journal, _) = open(&disk).expect("an empty disk opens");
+    let journal = open(&disk).expect("an empty disk opens");
     let payloads: Vec<Vec<u8>> = (0..24u8).map(|at| vec![at; usize::from(at) * 7]).collect();
     for payload in &payloads {
         let ticket = journal.append(payload).expect("there is space");
