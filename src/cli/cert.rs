@@ -18,7 +18,7 @@ use zeroize::Zeroizing;
 use super::connection::ConnectionArgs;
 use super::failure::{Exit, Failure, file_failure};
 use super::init::unix_now;
-use super::output::{Format, print_line, print_object, rfc3339, shell_word};
+use super::output::{Format, print_json, print_line, rfc3339, shell_word};
 use super::role::Role;
 use crate::access::principal::Identity;
 use crate::config::Config;
@@ -299,7 +299,7 @@ impl Report {
                 "ca_file": text(&self.ca),
                 "expire_time": ends,
             });
-            return print_object(format, &object);
+            return print_json(&object);
         }
         let role = self
             .role

@@ -1,6 +1,7 @@
 //! Where the service is and who the caller is: from options or the environment.
 
-use std::path::{Path, PathBuf};
+use std::ffi::OsString;
+use std::path::Path;
 use std::time::Duration;
 
 use clap::Args;
@@ -8,7 +9,10 @@ use fieldkeep_client::Client;
 
 use super::failure::{Exit, Failure, file_failure};
 
-/// How to reach the service.
+/// The admin listener of a service that runs with default settings.
+const DEFAULT_ADDRESS: &str = "https://127.0.0.1:7421";
+
+/// How to reach the service. An empty variable is as good as none.
 #[derive(Clone, Debug, Args)]
 #[command(next_help_heading = "Connection")]
 pub(crate) struct ConnectionArgs {
@@ -19,7 +23,7 @@ pub(crate) struct ConnectionArgs {
         env = "FIELDKEEP_ADDR",
         hide_env_values = true,
         value_name = "URL",
-        default_value = "https://127.0.0.1:7421"
+        default_value = DEFAULT_ADDRESS
     )]
     addr: String,
     /// CA certificate of the service, PEM
@@ -30,7 +34,7 @@ pub(crate) struct ConnectionArgs {
         hide_env_values = true,
         value_name = "FILE"
     )]
-    ca: Option<PathBuf>,
+    ca: Option<OsString>,
     /// Certificate of the caller, PEM
     #[arg(
         long,
@@ -39,7 +43,7 @@ pub(crate) struct ConnectionArgs {
         hide_env_values = true,
         value_name = "FILE"
     )]
-    cert: Option<PathBuf>,
+    cert: Option<OsString>,
     /// Private key of the caller, PEM
     #[arg(
         long,
@@ -48,17 +52,17 @@ pub(crate) struct ConnectionArgs {
         hide_env_values = true,
         value_name = "FILE"
     )]
-    key_file: Option<PathBuf>,
+    key_file: Option<OsString>,
 }
 
 impl ConnectionArgs {
     /// A client of the service. Connects with the first call.
     pub(crate) fn client(&self) -> Result<Client, Failure> {
-        let ca = read_pem(self.ca.as_deref(), "--ca", "FIELDKEEP_CA")?;
-        let cert = read_pem(self.cert.as_deref(), "--cert", "FIELDKEEP_CERT")?;
-        let key = read_pem(self.key_file.as_deref(), "--key-file", "FIELDKEEP_KEY")?;
+        let ca = read_pem(self.ca.as_ref(), "--ca", "FIELDKEEP_CA")?;
+        let cert = read_pem(self.cert.as_ref(), "--cert", "FIELDKEEP_CERT")?;
+        let key = read_pem(self.key_file.as_ref(), "--key-file", "FIELDKEEP_KEY")?;
         let builder = Client::builder()
-            .address(&self.addr)
+            .address(self.address())
             .ca_pem(&ca)
             .identity_pem(&cert, &key);
         builder
@@ -69,12 +73,16 @@ impl ConnectionArgs {
 
     /// The address as it was given.
     pub(crate) fn address(&self) -> &str {
-        &self.addr
+        if self.addr.is_empty() {
+            DEFAULT_ADDRESS
+        } else {
+            &self.addr
+        }
     }
 }
 
-fn read_pem(path: Option<&Path>, option: &str, variable: &str) -> Result<Vec<u8>, Failure> {
-    let Some(path) = path.filter(|path| !path.as_os_str().is_empty()) else {
+fn read_pem(path: Option<&OsString>, option: &str, variable: &str) -> Result<Vec<u8>, Failure> {
+    let Some(path) = path.filter(|path| !path.is_empty()).map(Path::new) else {
         return Err(Failure::new(Exit::Usage, format_args!("`{variable}` is not set, and {option} is not given")).help(
             "set FIELDKEEP_CA, FIELDKEEP_CERT and FIELDKEEP_KEY; `fieldkeep init` and `fieldkeep cert issue` print the lines",
         ));

@@ -5,6 +5,7 @@ use std::fmt;
 use std::io::Write;
 
 use fieldkeep_client::{ErrorKind, reason};
+use tonic::Code;
 
 /// The exit codes of the command line. They are stable.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -64,7 +65,7 @@ impl Failure {
         while let Some(error) = next {
             let text = error.to_string();
             // Some errors repeat the message of what caused them.
-            if !self.causes.last().unwrap_or(&self.what).ends_with(&text) {
+            if !self.causes.last().unwrap_or(&self.what).contains(&text) {
                 self.causes.push(text);
             }
             next = error.source();
@@ -124,7 +125,7 @@ impl From<fieldkeep_client::Error> for Failure {
             ErrorKind::Connect => (
                 Exit::Unavailable,
                 Some(
-                    "is the service running (`fieldkeep serve`), and is the address (--addr, FIELDKEEP_ADDR) the right one?",
+                    "the address is that of --addr or FIELDKEEP_ADDR, the CA that of --ca or FIELDKEEP_CA",
                 ),
             ),
             ErrorKind::Refused => (Exit::Refused, refused_help(&error)),
@@ -142,11 +143,19 @@ impl From<fieldkeep_client::Error> for Failure {
             ErrorKind::Unavailable | ErrorKind::DeadlineExceeded | ErrorKind::ResourceExhausted => {
                 (Exit::Unavailable, None)
             }
+            _ if error.code() == Some(Code::Unimplemented) => (
+                Exit::Failed,
+                Some(
+                    "administration needs the admin listener: give its address with --addr or FIELDKEEP_ADDR",
+                ),
+            ),
             _ => (Exit::Failed, None),
         };
         let mut failure = Failure::new(exit, &error).caused_by(&error);
         failure.help = help.map(str::to_owned);
-        if let fieldkeep_client::Error::Server(server) = &error {
+        // A name that is not there, or there already, needs no search in logs.
+        let plain = matches!(exit, Exit::NotFound | Exit::Conflict);
+        if let (false, fieldkeep_client::Error::Server(server)) = (plain, &error) {
             failure.request_id = server.request_id().map(str::to_owned);
         }
         failure
@@ -156,8 +165,7 @@ impl From<fieldkeep_client::Error> for Failure {
 /// What to do about a refusal that does not say it.
 fn refused_help(error: &fieldkeep_client::Error) -> Option<&'static str> {
     (error.reason() == Some(reason::PERMISSION_DENIED)).then_some(
-        "use an identity with the right role: `data` encrypts and decrypts in its own tenant, `admin` manages and never \
-         sees plaintext; an admin grants roles with `fieldkeep role grant`",
+        "`data` encrypts and decrypts in its own tenant; `admin` manages and never sees plaintext; see `fieldkeep role grant`",
     )
 }
 

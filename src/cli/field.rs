@@ -9,7 +9,7 @@ use fieldkeep_crypto::ciphertext::{Ciphertext, MAX_PLAINTEXT_BYTES, decode_text,
 use serde_json::json;
 
 use super::failure::{Exit, Failure};
-use super::output::{Format, print_bytes, print_line, print_object};
+use super::output::{Format, print_bytes, print_json, print_line};
 
 /// More than any text form of a ciphertext has.
 const MAX_INPUT_BYTES: usize = 2 * MAX_PLAINTEXT_BYTES;
@@ -108,10 +108,9 @@ pub(crate) async fn encrypt(
     let text = encode_text(&ciphertext);
     match format {
         Format::Table => print_line(text),
-        Format::Json => print_object(
-            format,
-            &json!({ "ciphertext": text, "version": version_of(&ciphertext) }),
-        ),
+        Format::Json => {
+            print_json(&json!({ "ciphertext": text, "version": version_of(&ciphertext) }))
+        }
     }
 }
 
@@ -129,10 +128,7 @@ pub(crate) async fn decrypt(
         Format::Table => print_bytes(&plaintext),
         Format::Json => {
             let text = std::str::from_utf8(&plaintext).ok();
-            print_object(
-                format,
-                &json!({ "plaintext": text, "plaintext_base64": BASE64.encode(&plaintext) }),
-            )
+            print_json(&json!({ "plaintext": text, "plaintext_base64": BASE64.encode(&plaintext) }))
         }
     }
 }
@@ -154,8 +150,7 @@ pub(crate) async fn reencrypt(
     let text = encode_text(&renewed.ciphertext);
     match format {
         Format::Table => print_line(text),
-        Format::Json => print_object(
-            format,
+        Format::Json => print_json(
             &json!({ "ciphertext": text, "version": renewed.version, "changed": renewed.changed }),
         ),
     }

@@ -8,7 +8,7 @@ use clap::{Args, ValueEnum};
 use serde_json::json;
 
 use super::failure::{Exit, Failure};
-use super::output::{Format, print_line, print_object, rfc3339, shell_word};
+use super::output::{Format, print_json, print_line, rfc3339, shell_word};
 use crate::config::PassphraseSource;
 use crate::init::{InitError, InitOptions, InitReport, RootChoice};
 
@@ -99,23 +99,38 @@ pub(crate) fn unix_now() -> u64 {
         .as_secs()
 }
 
+/// An address that a client on this machine can use.
+fn reachable(listen: SocketAddr) -> String {
+    let host = if listen.ip().is_unspecified() {
+        String::from("localhost")
+    } else {
+        listen.ip().to_string()
+    };
+    let host = if host.contains(':') {
+        format!("[{host}]")
+    } else {
+        host
+    };
+    match listen.port() {
+        0 => format!("{host}:PORT   # the admin port that `serve` prints"),
+        port => format!("{host}:{port}"),
+    }
+}
+
 fn print_report(report: &InitReport, format: Format) -> Result<(), Failure> {
     let text = |path: &Path| path.display().to_string();
     if format == Format::Json {
-        return print_object(
-            format,
-            &json!({
-                "config": text(&report.config),
-                "data_dir": text(&report.data_dir),
-                "root_key": report.root_key.as_deref().map(text),
-                "ca": text(&report.ca),
-                "admin": report.admin.resource().as_ref(),
-                "admin_certificate": text(&report.admin_certificate),
-                "admin_key": text(&report.admin_key),
-                "admin_expire_time": rfc3339(report.admin_not_after),
-                "server_expire_time": rfc3339(report.server_not_after),
-            }),
-        );
+        return print_json(&json!({
+            "config": text(&report.config),
+            "data_dir": text(&report.data_dir),
+            "root_key": report.root_key.as_deref().map(text),
+            "ca": text(&report.ca),
+            "admin": report.admin.resource().as_ref(),
+            "admin_certificate": text(&report.admin_certificate),
+            "admin_key": text(&report.admin_key),
+            "admin_expire_time": rfc3339(report.admin_not_after),
+            "server_expire_time": rfc3339(report.server_not_after),
+        }));
     }
     let mut rows = vec![
         vec![text(&report.config), String::from("the configuration")],
@@ -160,7 +175,7 @@ Then, in another terminal, as the admin:
   fieldkeep key create pii
   fieldkeep cert issue app --tenant default --role data --out identities",
         config = shell_word(&text(&report.config)),
-        address = report.listen.admin,
+        address = reachable(report.listen.admin),
         ca = word(&report.ca),
         certificate = word(&report.admin_certificate),
         key = word(&report.admin_key),

@@ -7,7 +7,7 @@ use fieldkeep_proto::v1;
 use serde_json::{Value, json};
 
 use super::failure::Failure;
-use super::output::{Format, print_line, print_list, print_object, rfc3339, table};
+use super::output::{Format, print_json, print_line, print_list, print_object, rfc3339, table};
 use super::pages::{LimitArgs, collect};
 
 /// Manage keys and their versions.
@@ -157,9 +157,18 @@ fn print_key(format: Format, key: &v1::Key) -> Result<(), Failure> {
         if let (Some(members), false) = (object.as_object_mut(), versions.is_empty()) {
             members.insert(String::from("versions"), Value::Array(versions));
         }
-        return print_object(format, &object);
+        return print_json(&object);
     }
-    print_object(format, &object)?;
+    let members = [
+        "name",
+        "state",
+        "suite",
+        "primary_version",
+        "create_time",
+        "rotate_time",
+        "handle",
+    ];
+    print_object(format, &members, &object)?;
     if versions.is_empty() {
         return Ok(());
     }

@@ -45,13 +45,19 @@ pub(crate) fn print_json(value: &Value) -> Result<(), Failure> {
     print_line(format_args!("{value:#}"))
 }
 
-/// Prints one object: a line a member on a table, an object in JSON.
-pub(crate) fn print_object(format: Format, object: &Value) -> Result<(), Failure> {
+/// Prints one object: its members, a line each in the given order, or an object in JSON.
+pub(crate) fn print_object(
+    format: Format,
+    members: &[&str],
+    object: &Value,
+) -> Result<(), Failure> {
     if format == Format::Json {
         return print_json(object);
     }
-    let members = object.as_object().into_iter().flatten();
-    let rows = members.map(|(name, value)| vec![name.replace('_', " "), cell_text(value)]);
+    let text = |member: &&str| object.get(*member).map(cell_text).unwrap_or_default();
+    let rows = members
+        .iter()
+        .map(|member| vec![member.replace('_', " "), text(member)]);
     print_line(table(None, rows.collect()))
 }
 
@@ -137,6 +143,12 @@ pub(crate) fn one_line(text: &str) -> String {
         .collect()
 }
 
+/// A number of things: `1 row`, `2,000 rows`.
+pub(crate) fn count_of(number: u64, thing: &str) -> String {
+    let plural = if number == 1 { "" } else { "s" };
+    format!("{} {thing}{plural}", thousands(number))
+}
+
 /// A whole number with its thousands apart: `1,234,567`.
 pub(crate) fn thousands(number: u64) -> String {
     let digits = number.to_string();
@@ -194,6 +206,10 @@ mod tests {
         assert_eq!(
             [0, 999, 1_000, 1_234_567].map(thousands),
             ["0", "999", "1,000", "1,234,567"]
+        );
+        assert_eq!(
+            [0, 1, 2_000].map(|number| count_of(number, "row")),
+            ["0 rows", "1 row", "2,000 rows"]
         );
         assert_eq!(rfc3339(0), Value::String("1970-01-01T00:00:00Z".into()));
     }

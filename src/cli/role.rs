@@ -6,7 +6,7 @@ use fieldkeep_proto::v1;
 use serde_json::{Value, json};
 
 use super::failure::Failure;
-use super::output::{Format, print_line, print_list, print_object, rfc3339};
+use super::output::{Format, print_json, print_line, print_list, print_object, rfc3339};
 use super::pages::{LimitArgs, collect};
 
 /// Decide what identities may do. An identity without a role may do nothing.
@@ -89,6 +89,8 @@ impl Identity {
     }
 }
 
+const MEMBERS: [&str; 4] = ["identity", "role", "granted_by", "create_time"];
+
 /// Runs the verb.
 pub(crate) async fn run(args: RoleArgs, client: &Client, format: Format) -> Result<(), Failure> {
     match args.verb {
@@ -97,28 +99,21 @@ pub(crate) async fn run(args: RoleArgs, client: &Client, format: Format) -> Resu
             let doing = format!("cannot give `{}` the role `{}`", named.name, role.as_str());
             print_object(
                 format,
+                &MEMBERS,
                 &object(&granted.map_err(|error| Failure::from(error).while_doing(doing))?),
             )
         }
         Verb::List { tenant, limit } => {
             let roles = collect(client.roles().list(&tenant), &limit, "list the roles").await?;
             let rows: Vec<Value> = roles.iter().map(object).collect();
-            print_list(
-                format,
-                &["identity", "role", "granted_by", "create_time"],
-                &rows,
-                "no roles",
-            )
+            print_list(format, &MEMBERS, &rows, "no roles")
         }
         Verb::Revoke(named) => {
             let doing = format!("cannot take the role of `{}` away", named.name);
             let revoked = client.roles().revoke(&named.resource()).await;
             revoked.map_err(|error| Failure::from(error).while_doing(doing))?;
             match format {
-                Format::Json => print_object(
-                    format,
-                    &json!({ "identity": named.resource(), "role": null }),
-                ),
+                Format::Json => print_json(&json!({ "identity": named.resource(), "role": null })),
                 Format::Table => print_line(format_args!("`{}` has no role any more", named.name)),
             }
         }

@@ -13,12 +13,28 @@ use super::output::{Format, print_object, rfc3339};
 #[command(after_help = "Example:\n  fieldkeep status --format json")]
 pub(crate) struct StatusArgs {}
 
+const MEMBERS: [&str; 12] = [
+    "address",
+    "version",
+    "start_time",
+    "calls",
+    "store",
+    "store_id",
+    "store_revision",
+    "root_provider",
+    "cached_keys",
+    "audit_records",
+    "certificate_expire_time",
+    "free_bytes",
+];
+
 /// Runs the verb.
 pub(crate) async fn run(client: &Client, address: &str, format: Format) -> Result<(), Failure> {
     let failed = |error| Failure::from(error).while_doing("cannot ask the service for its state");
     let status = client.status().await.map_err(failed)?;
     print_object(
         format,
+        &MEMBERS,
         &json!({
             "address": address,
             "version": status.version,

@@ -30,6 +30,8 @@ enum Verb {
     List(LimitArgs),
 }
 
+const MEMBERS: [&str; 3] = ["name", "kek_version", "create_time"];
+
 /// Runs the verb.
 pub(crate) async fn run(args: TenantArgs, client: &Client, format: Format) -> Result<(), Failure> {
     match args.verb {
@@ -38,18 +40,14 @@ pub(crate) async fn run(args: TenantArgs, client: &Client, format: Format) -> Re
             let doing = format!("cannot create the tenant `{name}`");
             print_object(
                 format,
+                &MEMBERS,
                 &object(&created.map_err(|error| Failure::from(error).while_doing(doing))?),
             )
         }
         Verb::List(limit) => {
             let tenants = collect(client.tenants().list(), &limit, "list the tenants").await?;
             let rows: Vec<Value> = tenants.iter().map(object).collect();
-            print_list(
-                format,
-                &["name", "kek_version", "create_time"],
-                &rows,
-                "no tenants",
-            )
+            print_list(format, &MEMBERS, &rows, "no tenants")
         }
     }
 }

@@ -27,7 +27,7 @@ pub(crate) use transform::{Counts, Direction};
 
 use super::connection::ConnectionArgs;
 use super::failure::{Exit, Failure, file_failure};
-use super::output::{Format, print_line, print_object, thousands};
+use super::output::{Format, count_of, print_json, print_line, thousands};
 use super::progress::byte_progress;
 
 /// Encrypt, decrypt or re-encrypt columns of a CSV file.
@@ -166,8 +166,8 @@ pub(crate) async fn run(
     report(format, direction, counts, started.elapsed(), &file.output)?;
     if counts.left > 0 {
         let what = format!(
-            "{} values did not open and were left as they are",
-            thousands(counts.left)
+            "{} did not open and stayed as before",
+            count_of(counts.left, "value")
         );
         return Err(Failure::new(Exit::Invalid, what)
             .help("the output is written; look at those values before you rely on it"));
@@ -210,30 +210,27 @@ fn report(
     let seconds = elapsed.as_secs_f64().max(0.001);
     let rate = |count: u64| (count as f64 / seconds).round() as u64;
     if format == Format::Json {
-        return print_object(
-            format,
-            &json!({
-                "output": output.display().to_string(),
-                "rows": counts.rows,
-                "values": counts.values,
-                "already": counts.already,
-                "empty": counts.empty,
-                "left": counts.left,
-                "seconds": (seconds * 1_000.0).round() / 1_000.0,
-                "rows_per_second": rate(counts.rows),
-                "values_per_second": rate(counts.values + counts.already),
-            }),
-        );
+        return print_json(&json!({
+            "output": output.display().to_string(),
+            "rows": counts.rows,
+            "values": counts.values,
+            "already": counts.already,
+            "empty": counts.empty,
+            "left": counts.left,
+            "seconds": (seconds * 1_000.0).round() / 1_000.0,
+            "rows_per_second": rate(counts.rows),
+            "values_per_second": rate(counts.values + counts.already),
+        }));
     }
     let (_, done, already) = words(direction);
     let mut parts = vec![
-        format!("{} rows", thousands(counts.rows)),
-        format!("{} values {done}", thousands(counts.values)),
+        count_of(counts.rows, "row"),
+        format!("{} {done}", count_of(counts.values, "value")),
     ];
     let others = [
         (counts.already, already),
         (counts.empty, "empty"),
-        (counts.left, "left as they are"),
+        (counts.left, "left as before"),
     ];
     parts.extend(
         others

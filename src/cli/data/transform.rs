@@ -8,6 +8,7 @@ use bytes::Bytes;
 use fieldkeep_crypto::ciphertext::{Ciphertext, MAX_PLAINTEXT_BYTES, decode_text, encode_text};
 
 use super::super::failure::{Exit, Failure};
+use super::super::output::count_of;
 use super::cipher::{Item, ItemRefused, Operation, Outcome};
 use super::columns::{Column, Layout};
 use super::record::Record;
@@ -129,9 +130,9 @@ impl<'c> Work<'c> {
             work.counts.rows += 1;
             if record.len() != layout.width {
                 let what = format!(
-                    "{} has {} values, the header has {}",
+                    "{} has {}, the header has {}",
                     at(record),
-                    record.len(),
+                    count_of(record.len() as u64, "value"),
                     layout.width
                 );
                 return Err(Failure::new(Exit::Invalid, what)

@@ -1,8 +1,9 @@
 //! `fieldkeep demo`: the main job from end to end, in one command that leaves nothing behind.
 //!
-//! `world` is the service, its directory and its clients; `story` is what happens, step by step; `scene` is how it looks.
+//! `world` is the service, its directory and its clients; `story` is what happens, step by step, and `closing` its end; `scene` is how it looks.
 
 mod audited;
+mod closing;
 mod files;
 mod scene;
 mod story;

@@ -169,7 +169,7 @@ fn malformed_rows_are_named_and_nothing_is_guessed() {
     };
     assert_eq!(
         what(b"id,email\n1,a\n2\n"),
-        "row 2 (line 3) has 1 values, the header has 2"
+        "row 2 (line 3) has 1 value, the header has 2"
     );
     assert_eq!(
         what(b"id,email\n1,a,b\n"),
@@ -190,7 +190,7 @@ fn malformed_rows_are_named_and_nothing_is_guessed() {
     // What is wrong first is told first.
     assert_eq!(
         what(b"id,email\n1\n2,\"a\n"),
-        "row 1 (line 2) has 1 values, the header has 2"
+        "row 1 (line 2) has 1 value, the header has 2"
     );
 }
 
