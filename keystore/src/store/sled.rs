@@ -175,6 +175,18 @@ struct Shared {
 }
 
 impl Shared {
+    fn new(layout: Layout, options: &SledOptions, revision: u64) -> Self {
+        Shared {
+            revision: AtomicU64::new(revision),
+            watchers: Mutex::new(Watchers::new(revision)),
+            stop: AtomicBool::new(false),
+            stop_snapshot: AtomicBool::new(false),
+            failed: AtomicBool::new(false),
+            layout,
+            on_fatal: options.on_fatal.clone(),
+        }
+    }
+
     /// Ends the process, after leaving word for the next open.
     fn fail(&self, cause: &str, rebuild: bool) {
         if self.failed.swap(true, Ordering::AcqRel) {
@@ -226,40 +238,41 @@ impl SledStore {
         dir: &Path,
         options: SledOptions,
     ) -> Result<(SledStore, OpenReport), StoreOpenError> {
+        let failed = |source| StoreOpenError::io("start a thread for", dir, source);
         let layout = Layout::new(dir);
-        let recovered = recover::recover(layout.clone(), &options)?;
-        let report = recovered.report.clone();
-        let shared = Arc::new(Shared {
-            revision: AtomicU64::new(report.revision),
-            watchers: Mutex::new(Watchers::new(report.revision)),
-            stop: AtomicBool::new(false),
-            stop_snapshot: AtomicBool::new(false),
-            failed: AtomicBool::new(false),
-            layout,
-            on_fatal: options.on_fatal.clone(),
-        });
+        // Before the queues, so that on an early return it waits for the threads after those are gone.
+        let mut threads = Threads(Vec::new());
         let (reads, read_requests) = mpsc::channel(QUEUE);
         let (writes, write_requests) = mpsc::channel(QUEUE);
-        let index = Arc::clone(&recovered.index);
-        let writer = Writer::new(
-            recovered,
-            options,
-            Arc::clone(&shared),
-            write_requests,
-            writes.downgrade(),
-        );
-        let for_reader = Arc::clone(&shared);
-        let failed = |source| StoreOpenError::io("start a thread for", dir, source);
-        let mut threads = Threads(Vec::new());
-        threads.0.push(
-            spawn("fieldkeep-read", move || {
-                reader::run(index, &for_reader, read_requests)
-            })
-            .map_err(failed)?,
-        );
+        let sender = writes.downgrade();
+        let (opened, opening) = std::sync::mpsc::sync_channel(1);
+        // The writer's own thread opens sled. What the caller's thread had allocated for a large index would be freed by
+        // the writer's and not be used again, since an allocator keeps memory by thread: some 80 MiB at two million records.
+        let write = move || match recover::recover(layout.clone(), &options) {
+            Ok(recovered) => {
+                let report = recovered.report.clone();
+                let shared = Arc::new(Shared::new(layout, &options, report.revision));
+                let parts = (Arc::clone(&shared), Arc::clone(&recovered.index), report);
+                let writer = Writer::new(recovered, options, shared, write_requests, sender);
+                if opened.send(Ok(parts)).is_ok() {
+                    writer.run();
+                }
+            }
+            // Whoever opens waits for it.
+            Err(error) => drop(opened.send(Err(error))),
+        };
         threads
             .0
-            .push(spawn("fieldkeep-write", move || writer.run()).map_err(failed)?);
+            .push(spawn("fieldkeep-write", write).map_err(failed)?);
+        let panicked = |_| StoreOpenError::Index {
+            why: "the thread that opened it panicked".to_owned(),
+        };
+        let (shared, index, report) = opening.recv().map_err(panicked)??;
+        let store = Arc::clone(&shared);
+        let read = move || reader::run(index, &store, read_requests);
+        threads
+            .0
+            .push(spawn("fieldkeep-read", read).map_err(failed)?);
         Ok((
             SledStore {
                 shared,

@@ -9,6 +9,7 @@ use std::{
     cmp::Reverse,
     collections::BTreeMap,
     fs,
+    io::ErrorKind,
     ops::Range,
     path::{Path, PathBuf},
     sync::{Arc, Mutex},
@@ -103,7 +104,11 @@ pub(crate) fn copy_dir(from: &Path, to: &Path) {
         if entry.file_type().unwrap().is_dir() {
             copy_dir(&entry.path(), &target);
         } else {
-            fs::copy(entry.path(), target).unwrap();
+            // The journal prepares its next segment under a temporary name, which may be gone by now.
+            match fs::copy(entry.path(), target) {
+                Err(error) if error.kind() == ErrorKind::NotFound => {}
+                copied => drop(copied.unwrap()),
+            }
         }
     }
 }

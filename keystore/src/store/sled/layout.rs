@@ -226,6 +226,21 @@ pub(super) fn sync_dir(dir: &Path) -> io::Result<()> {
     File::open(dir)?.sync_all()
 }
 
+/// Makes a directory and those above it that are missing, and makes their names durable: a directory's name survives a
+/// power loss only when the directory above it has been synced.
+pub(super) fn make_dir(dir: &Path) -> io::Result<()> {
+    let missing: Vec<&Path> = dir.ancestors().take_while(|path| !path.exists()).collect();
+    fs::create_dir_all(dir)?;
+    for made in missing {
+        match made.parent() {
+            Some(above) if above.as_os_str().is_empty() => sync_dir(Path::new("."))?,
+            Some(above) => sync_dir(above)?,
+            None => {}
+        }
+    }
+    Ok(())
+}
+
 /// Removes a directory and everything in it, if it is there.
 pub(super) fn remove_dir(dir: &Path) -> io::Result<()> {
     match fs::remove_dir_all(dir) {

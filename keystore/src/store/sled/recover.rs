@@ -109,7 +109,7 @@ pub(super) fn recover(layout: Layout, options: &SledOptions) -> Result<Recovered
 fn make_dir(layout: &Layout, options: &SledOptions) -> Result<(), StoreOpenError> {
     let dir = layout.dir();
     if options.create {
-        return fs::create_dir_all(dir)
+        return layout::make_dir(dir)
             .map_err(|source| StoreOpenError::io("make the directory", dir, source));
     }
     if layout.read_format()?.is_none() {
@@ -160,11 +160,11 @@ fn open_journal(
     {
         return Err(StoreOpenError::JournalMissing { path: dir });
     }
-    fs::create_dir_all(&dir)
+    layout::make_dir(&dir)
         .map_err(|source| StoreOpenError::io("make the directory", &dir, source))?;
     let mirror = options.mirror.as_ref().map(|mirror| mirror.join("journal"));
     if let Some(mirror) = &mirror {
-        fs::create_dir_all(mirror)
+        layout::make_dir(mirror)
             .map_err(|source| StoreOpenError::io("make the directory", mirror, source))?;
     }
     let on_fatal = options.on_fatal.clone();

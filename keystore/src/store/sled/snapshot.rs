@@ -136,7 +136,7 @@ pub(super) fn make(
         return Ok(());
     };
     let path = path_of(dir, start);
-    fs::create_dir_all(dir)?;
+    make_dir(dir)?;
     journal::write_snapshot(
         &path,
         start.revision,
@@ -146,7 +146,7 @@ pub(super) fn make(
     let end = journal.durable();
     verify(&path, journal, start, end)?;
     for mirror in mirrors {
-        fs::create_dir_all(mirror)?;
+        make_dir(mirror)?;
         let copy = journal::read_snapshot(&path)?.map(|payload| payload.map_err(io::Error::other));
         let path = path_of(mirror, start);
         journal::write_snapshot(&path, start.revision, unless(stop, copy))?;
@@ -346,7 +346,7 @@ pub(super) fn complete(dirs: &[PathBuf], generations: &[Start]) {
 }
 
 fn copy(from: &Path, to: &Path, start: Start) -> Result<(), Failure> {
-    to.parent().map_or(Ok(()), fs::create_dir_all)?;
+    to.parent().map_or(Ok(()), make_dir)?;
     let payloads = journal::read_snapshot(from)?.map(|payload| payload.map_err(io::Error::other));
     journal::write_snapshot(to, start.revision, payloads)?;
     Ok(())
