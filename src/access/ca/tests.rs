@@ -188,6 +188,27 @@ async fn server_and_client_certificates_do_not_serve_as_each_other() {
 }
 
 #[tokio::test]
+async fn each_certificate_has_one_use() {
+    let fixture = fixture().await;
+    let uses = |pem: &str| {
+        let certificate = der(pem);
+        let (_, parsed) = x509_parser::parse_x509_certificate(&certificate).unwrap();
+        let extension = parsed.extended_key_usage().unwrap().unwrap().value;
+        (
+            extension.client_auth,
+            extension.server_auth,
+            extension.any,
+            extension.other.len(),
+        )
+    };
+    let client = fixture.ca.make_identity(&app(), 60, NOW).unwrap();
+    assert_eq!(uses(&client.certificate_pem), (true, false, false, 0));
+    let names = ["localhost".to_owned()];
+    let server = fixture.ca.make_server_certificate(&names, 60, NOW).unwrap();
+    assert_eq!(uses(&server.certificate_pem), (false, true, false, 0));
+}
+
+#[tokio::test]
 async fn the_names_of_a_request_are_not_taken_over() {
     let fixture = fixture().await;
     let key = KeyPair::generate().unwrap();
