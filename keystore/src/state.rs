@@ -204,3 +204,69 @@ fn without(ranges: &[(u32, u32)], version: u32) -> Vec<(u32, u32)> {
     }
     next
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::{collection::vec, prelude::*};
+
+    fn state(primary: u32) -> KeyState {
+        KeyState {
+            primary,
+            ..KeyState::new(Handle::from_bytes([1; 8]), Suite::KcXaes256Gcm, 5)
+        }
+    }
+
+    #[test]
+    fn the_last_version_number_is_the_last() {
+        let last = state(u32::MAX - 1).rotate(6).unwrap();
+        assert_eq!((last.primary, last.rotated, last.created), (u32::MAX, 6, 5));
+        let error = last.rotate(7).unwrap_err();
+        assert!(matches!(error, KeystoreError::VersionsExhausted), "{error}");
+        let disabled = last.set_version_enabled(u32::MAX - 1, false).unwrap();
+        assert!(disabled.is_disabled(u32::MAX - 1) && !disabled.is_disabled(u32::MAX));
+    }
+
+    #[test]
+    fn a_record_that_no_code_writes_is_refused() {
+        let mut good = state(10);
+        for version in [2, 3, 7] {
+            good = good.set_version_enabled(version, false).unwrap();
+        }
+        let record = good.to_record();
+        assert_eq!(record.disabled_versions, [2, 3, 7, 7]);
+        assert_eq!(KeyState::from_record(&record).unwrap(), good);
+        let refused = |change: &dyn Fn(&mut KeyRecord)| {
+            let mut changed = record.clone();
+            change(&mut changed);
+            KeyState::from_record(&changed).unwrap_err();
+        };
+        refused(&|record| record.primary = 0);
+        refused(&|record| record.primary = 7);
+        refused(&|record| record.suite = 0);
+        refused(&|record| record.suite = 257);
+        refused(&|record| record.handle.truncate(7));
+        refused(&|record| record.disabled_versions = vec![2]);
+        refused(&|record| record.disabled_versions = vec![0, 1]);
+        refused(&|record| record.disabled_versions = vec![3, 2]);
+        refused(&|record| record.disabled_versions = vec![2, 3, 4, 5]);
+        refused(&|record| record.disabled_versions = vec![7, 7, 2, 3]);
+        refused(&|record| record.disabled_versions = vec![2, u32::MAX]);
+    }
+
+    proptest! {
+        #[test]
+        fn ranges_are_a_set(changes in vec((1..20_u32, any::<bool>()), 0..60)) {
+            let mut state = state(20);
+            let mut model = std::collections::BTreeSet::new();
+            for (version, enabled) in changes {
+                state = state.set_version_enabled(version, enabled).unwrap();
+                if enabled { model.remove(&version) } else { model.insert(version) };
+                for version in 1..=20 {
+                    prop_assert_eq!(state.is_disabled(version), model.contains(&version));
+                }
+                prop_assert_eq!(&KeyState::from_record(&state.to_record()).unwrap(), &state);
+            }
+        }
+    }
+}

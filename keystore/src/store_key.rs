@@ -79,3 +79,39 @@ pub(crate) fn owner(store_key: &[u8]) -> Option<Owner<'_>> {
     }
     text.starts_with("v/").then_some(Owner::Record)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_are_what_the_design_says() {
+        let handle = Handle::from_bytes([0, 1, 2, 3, 0xfc, 0xfd, 0xfe, 0xff]);
+        assert_eq!(tenant("acme"), "t/acme");
+        assert_eq!(key("acme", "pii"), "k/acme/pii");
+        assert_eq!(version(handle, 1), "v/00010203fcfdfeff/00000001");
+        assert_eq!(version(handle, u32::MAX), "v/00010203fcfdfeff/ffffffff");
+        assert!(
+            version(handle, 255) < version(handle, 256),
+            "versions are in order"
+        );
+    }
+
+    #[test]
+    fn the_owner_is_in_the_key() {
+        assert_eq!(owner(b"t/acme"), Some(Owner::System));
+        assert_eq!(owner(b"sys/role/a/b"), Some(Owner::System));
+        assert_eq!(owner(b"k/acme/pii"), Some(Owner::Tenant("acme")));
+        assert_eq!(owner(b"v/00/01"), Some(Owner::Record));
+        for other in [
+            &b"meta/store"[..],
+            b"root/keyring",
+            b"k/acme",
+            b"x",
+            b"",
+            b"\xff",
+        ] {
+            assert_eq!(owner(other), None);
+        }
+    }
+}

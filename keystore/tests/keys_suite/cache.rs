@@ -184,6 +184,22 @@ async fn a_snapshot_serves_all_through_a_thousand_rotations() {
 }
 
 #[tokio::test]
+async fn a_rotation_of_a_cached_key_makes_nobody_read() {
+    let (store, _) = with_key().await;
+    let held = HeldStore::new(store);
+    let keystore = open(held.clone()).await;
+    let key = keystore.key("default", "pii").await.unwrap();
+    let old = encrypt(key.primary(), b"old");
+    rotate(&keystore, "default", "pii").await;
+    held.gets.store(0, Ordering::SeqCst);
+    let key = keystore.key("default", "pii").await.unwrap();
+    let new = encrypt(key.primary(), b"new");
+    assert_eq!(decrypt(&keystore, &old).await.unwrap(), b"old");
+    assert_eq!(decrypt(&keystore, &new).await.unwrap(), b"new");
+    assert_eq!(held.gets.load(Ordering::SeqCst), 0);
+}
+
+#[tokio::test]
 async fn many_old_versions_stay_within_their_bound() {
     let (store, keystore) = with_key().await;
     let mut ciphertexts = Vec::new();

@@ -65,12 +65,18 @@ async fn a_load_that_read_before_a_disable_does_not_stay() {
 async fn those_who_ask_after_the_acknowledgement_do_not_wait_for_the_stale_load() {
     let (held, keystore, handle, load) = loading("k/").await;
     assert_eq!(rotate(&keystore, "default", "pii").await, 2);
-    let key = keystore.key_by_handle(handle).await.unwrap();
-    assert_eq!(
-        key.primary().number(),
-        2,
-        "while the stale load still waits"
-    );
+    let ask = {
+        let keystore = keystore.clone();
+        tokio::spawn(async move {
+            let key = keystore.key_by_handle(handle).await.unwrap();
+            key.primary().number()
+        })
+    };
+    for _ in 0..1000 {
+        tokio::task::yield_now().await;
+    }
+    assert!(ask.is_finished(), "it waits for the stale load");
+    assert_eq!(ask.await.unwrap(), 2);
     held.release();
     load.await.unwrap();
     let key = keystore.key_by_handle(handle).await.unwrap();
