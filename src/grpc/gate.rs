@@ -41,10 +41,15 @@ impl GateLayer {
         let shared = Shared {
             service,
             listener,
-            metrics: ROUTES.iter().map(|route| metrics.rpc(route.rpc())).collect(),
+            metrics: ROUTES
+                .iter()
+                .map(|route| metrics.rpc(route.rpc()))
+                .collect(),
             unrouted: metrics.rpc("unrouted"),
         };
-        Self { shared: Arc::new(shared) }
+        Self {
+            shared: Arc::new(shared),
+        }
     }
 }
 
@@ -52,7 +57,10 @@ impl<S> Layer<S> for GateLayer {
     type Service = Gate<S>;
 
     fn layer(&self, inner: S) -> Gate<S> {
-        Gate { inner, shared: Arc::clone(&self.shared) }
+        Gate {
+            inner,
+            shared: Arc::clone(&self.shared),
+        }
     }
 }
 
@@ -94,7 +102,10 @@ where
         let handled = tokio::time::timeout(deadline, self.inner.call(request));
         let shared = Arc::clone(&self.shared);
         Box::pin(async move {
-            let mut ended = Ended { code: Code::Cancelled, call };
+            let mut ended = Ended {
+                code: Code::Cancelled,
+                call,
+            };
             let response = match handled.await {
                 Ok(answer) => answer?,
                 Err(_) => out_of_time(&ended.call),
@@ -122,7 +133,8 @@ impl Shared {
     }
 
     fn unrouted(&self, path: &str) -> Response<Body> {
-        self.unrouted.ended(Code::Unimplemented.into(), Duration::ZERO);
+        self.unrouted
+            .ended(Code::Unimplemented.into(), Duration::ZERO);
         let shown: String = path.chars().take(100).collect();
         tracing::debug!(path = shown, listener = ?self.listener, "no such RPC on this listener");
         Status::unimplemented("this listener does not serve that RPC").into_http()
@@ -130,15 +142,19 @@ impl Shared {
 
     /// A refusal without a call's id came from below the handlers: the message was too long or not one. It goes through
     /// the service like any other refusal.
-    async fn audit_transport_refusal(&self, call: &Call, response: Response<Body>) -> Response<Body> {
+    async fn audit_transport_refusal(
+        &self,
+        call: &Call,
+        response: Response<Body>,
+    ) -> Response<Body> {
         let headers = response.headers();
         if headers.contains_key(REQUEST_ID_METADATA) {
             return response;
         }
         let failure = match Status::from_header_map(headers) {
-            Some(status) if status.code() == Code::OutOfRange => {
-                Failure::RequestTooLarge { limit: call.request_bytes }
-            }
+            Some(status) if status.code() == Code::OutOfRange => Failure::RequestTooLarge {
+                limit: call.request_bytes,
+            },
             Some(status) => Failure::invalid("message", status.message().to_owned()),
             None => Failure::internal("a reply that did not come from the service"),
         };
@@ -156,7 +172,9 @@ fn out_of_time(call: &Call) -> Response<Body> {
 
 /// The code of a response: in its headers if it has no message, otherwise the call succeeded.
 fn code_of(headers: &HeaderMap) -> Code {
-    headers.get("grpc-status").map_or(Code::Ok, |value| Code::from_bytes(value.as_bytes()))
+    headers
+        .get("grpc-status")
+        .map_or(Code::Ok, |value| Code::from_bytes(value.as_bytes()))
 }
 
 /// Counts the call when it ends, however it does.
@@ -167,6 +185,8 @@ struct Ended {
 
 impl Drop for Ended {
     fn drop(&mut self) {
-        self.call.metrics.ended(self.code.into(), self.call.started.elapsed());
+        self.call
+            .metrics
+            .ended(self.code.into(), self.call.started.elapsed());
     }
 }

@@ -48,15 +48,33 @@ const BATCH: Duration = Duration::from_secs(60);
 const ADMIN: Duration = Duration::from_secs(30);
 
 const fn field(path: &'static str, action: Action) -> Route {
-    Route { path, action, body_bytes: FIELD_BYTES, deadline: FIELD, on_data: true }
+    Route {
+        path,
+        action,
+        body_bytes: FIELD_BYTES,
+        deadline: FIELD,
+        on_data: true,
+    }
 }
 
 const fn batch(path: &'static str, action: Action) -> Route {
-    Route { path, action, body_bytes: FIELD_BYTES, deadline: BATCH, on_data: true }
+    Route {
+        path,
+        action,
+        body_bytes: FIELD_BYTES,
+        deadline: BATCH,
+        on_data: true,
+    }
 }
 
 const fn admin(path: &'static str, action: Action) -> Route {
-    Route { path, action, body_bytes: ADMIN_BYTES, deadline: ADMIN, on_data: false }
+    Route {
+        path,
+        action,
+        body_bytes: ADMIN_BYTES,
+        deadline: ADMIN,
+        on_data: false,
+    }
 }
 
 /// All of them; the most frequent first, since they are looked up in this order.
@@ -66,21 +84,42 @@ pub static ROUTES: [Route; 22] = [
     field("/fieldkeep.v1.FieldService/ReEncrypt", Action::ReEncrypt),
     batch("/fieldkeep.v1.FieldService/BatchEncrypt", Action::Encrypt),
     batch("/fieldkeep.v1.FieldService/BatchDecrypt", Action::Decrypt),
-    batch("/fieldkeep.v1.FieldService/BatchReEncrypt", Action::ReEncrypt),
+    batch(
+        "/fieldkeep.v1.FieldService/BatchReEncrypt",
+        Action::ReEncrypt,
+    ),
     admin("/fieldkeep.v1.KeyService/CreateKey", Action::KeyCreate),
     admin("/fieldkeep.v1.KeyService/GetKey", Action::KeyRead),
     admin("/fieldkeep.v1.KeyService/ListKeys", Action::KeyRead),
     admin("/fieldkeep.v1.KeyService/RotateKey", Action::KeyRotate),
     admin("/fieldkeep.v1.KeyService/EnableKey", Action::KeyChangeState),
-    admin("/fieldkeep.v1.KeyService/DisableKey", Action::KeyChangeState),
-    admin("/fieldkeep.v1.KeyService/EnableKeyVersion", Action::KeyChangeState),
-    admin("/fieldkeep.v1.KeyService/DisableKeyVersion", Action::KeyChangeState),
-    admin("/fieldkeep.v1.TenantService/CreateTenant", Action::TenantCreate),
-    admin("/fieldkeep.v1.TenantService/ListTenants", Action::TenantRead),
+    admin(
+        "/fieldkeep.v1.KeyService/DisableKey",
+        Action::KeyChangeState,
+    ),
+    admin(
+        "/fieldkeep.v1.KeyService/EnableKeyVersion",
+        Action::KeyChangeState,
+    ),
+    admin(
+        "/fieldkeep.v1.KeyService/DisableKeyVersion",
+        Action::KeyChangeState,
+    ),
+    admin(
+        "/fieldkeep.v1.TenantService/CreateTenant",
+        Action::TenantCreate,
+    ),
+    admin(
+        "/fieldkeep.v1.TenantService/ListTenants",
+        Action::TenantRead,
+    ),
     admin("/fieldkeep.v1.AccessService/GrantRole", Action::RoleGrant),
     admin("/fieldkeep.v1.AccessService/ListRoles", Action::RoleRead),
     admin("/fieldkeep.v1.AccessService/RevokeRole", Action::RoleRevoke),
-    admin("/fieldkeep.v1.AccessService/IssueCertificate", Action::CertificateIssue),
+    admin(
+        "/fieldkeep.v1.AccessService/IssueCertificate",
+        Action::CertificateIssue,
+    ),
     admin("/fieldkeep.v1.AuditService/ListRecords", Action::AuditRead),
     admin("/fieldkeep.v1.SystemService/GetStatus", Action::StatusRead),
 ];
@@ -94,14 +133,17 @@ pub fn find(path: &str, listener: Listener) -> Option<usize> {
 }
 
 /// Services of the transport itself, which touch no key and no record: health on both listeners, reflection on the admin one.
-const TRANSPORT: [(&str, bool); 2] = [("/grpc.health.v1.Health/", true), ("/grpc.reflection.", false)];
+const TRANSPORT: [(&str, bool); 2] = [
+    ("/grpc.health.v1.Health/", true),
+    ("/grpc.reflection.", false),
+];
 
 /// Whether `path` belongs to the transport's own services on `listener`.
 #[must_use]
 pub fn is_transport(path: &str, listener: Listener) -> bool {
-    TRANSPORT
-        .iter()
-        .any(|(prefix, on_data)| path.starts_with(prefix) && (listener == Listener::Admin || *on_data))
+    TRANSPORT.iter().any(|(prefix, on_data)| {
+        path.starts_with(prefix) && (listener == Listener::Admin || *on_data)
+    })
 }
 
 #[cfg(test)]
@@ -144,7 +186,10 @@ mod tests {
         for file in &files.file {
             for service in &file.service {
                 for method in &service.method {
-                    described.push(format!("/{}.{}/{}", file.package, service.name, method.name));
+                    described.push(format!(
+                        "/{}.{}/{}",
+                        file.package, service.name, method.name
+                    ));
                 }
             }
         }
@@ -158,14 +203,25 @@ mod tests {
     fn the_data_listener_serves_field_service_alone() {
         for route in &ROUTES {
             let field = route.path.starts_with("/fieldkeep.v1.FieldService/");
-            assert_eq!(find(route.path, Listener::Data).is_some(), field, "{}", route.path);
+            assert_eq!(
+                find(route.path, Listener::Data).is_some(),
+                field,
+                "{}",
+                route.path
+            );
             assert!(find(route.path, Listener::Admin).is_some());
         }
     }
 
     #[test]
     fn paths_without_a_row_are_not_found() {
-        for path in ["", "/", "/fieldkeep.v1.FieldService/", "/fieldkeep.v1.FieldService/encrypt", "fieldkeep.v1.FieldService/Encrypt"] {
+        for path in [
+            "",
+            "/",
+            "/fieldkeep.v1.FieldService/",
+            "/fieldkeep.v1.FieldService/encrypt",
+            "fieldkeep.v1.FieldService/Encrypt",
+        ] {
             assert_eq!(find(path, Listener::Admin), None, "{path}");
         }
     }

@@ -96,11 +96,17 @@ impl Router {
             .max_decoding_message_size(MAX_MESSAGE_BYTES)
             .max_encoding_message_size(MAX_MESSAGE_BYTES);
         let mut others = Vec::new();
-        add(&mut others, HealthServer::new(HealthService::from_health_reporter(health)));
+        add(
+            &mut others,
+            HealthServer::new(HealthService::from_health_reporter(health)),
+        );
         if listener == Listener::Admin {
             add_admin(&mut others, handlers);
         }
-        Self { field, others: Arc::new(others) }
+        Self {
+            field,
+            others: Arc::new(others),
+        }
     }
 }
 
@@ -114,11 +120,26 @@ where
 }
 
 fn add_admin(services: &mut Vec<(&'static str, Boxed)>, handlers: Handlers) {
-    add(services, KeyServiceServer::new(handlers.clone()).max_decoding_message_size(ADMIN_BYTES));
-    add(services, TenantServiceServer::new(handlers.clone()).max_decoding_message_size(ADMIN_BYTES));
-    add(services, AccessServiceServer::new(handlers.clone()).max_decoding_message_size(ADMIN_BYTES));
-    add(services, AuditServiceServer::new(handlers.clone()).max_decoding_message_size(ADMIN_BYTES));
-    add(services, SystemServiceServer::new(handlers).max_decoding_message_size(ADMIN_BYTES));
+    add(
+        services,
+        KeyServiceServer::new(handlers.clone()).max_decoding_message_size(ADMIN_BYTES),
+    );
+    add(
+        services,
+        TenantServiceServer::new(handlers.clone()).max_decoding_message_size(ADMIN_BYTES),
+    );
+    add(
+        services,
+        AccessServiceServer::new(handlers.clone()).max_decoding_message_size(ADMIN_BYTES),
+    );
+    add(
+        services,
+        AuditServiceServer::new(handlers.clone()).max_decoding_message_size(ADMIN_BYTES),
+    );
+    add(
+        services,
+        SystemServiceServer::new(handlers).max_decoding_message_size(ADMIN_BYTES),
+    );
     let reflection = tonic_reflection::server::Builder::configure()
         .register_encoded_file_descriptor_set(fieldkeep_proto::v1::FILE_DESCRIPTOR_SET)
         .build_v1();
@@ -138,13 +159,24 @@ impl TowerService<Request<Body>> for Router {
     }
 
     fn call(&mut self, request: Request<Body>) -> Answer {
-        let name = request.uri().path().get(1..).and_then(|path| path.rsplit_once('/')).map_or("", |(name, _)| name);
+        let name = request
+            .uri()
+            .path()
+            .get(1..)
+            .and_then(|path| path.rsplit_once('/'))
+            .map_or("", |(name, _)| name);
         if name == <FieldServiceServer<Handlers> as NamedService>::NAME {
             return self.field.call(request);
         }
         match self.others.iter().find(|(other, _)| *other == name) {
             Some((_, service)) => Box::pin(service.clone().call(request)),
-            None => Box::pin(ready(Ok(Status::unimplemented("this listener does not serve that RPC").into_http()))),
+            None => Box::pin(ready(Ok(Status::unimplemented(
+                "this listener does not serve that RPC",
+            )
+            .into_http()))),
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -44,7 +44,9 @@ pub fn of_refusal(refusal: &Refusal) -> Status {
 
 /// Puts a call's id with its status.
 pub fn set_request_id(status: &mut Status, request_id: RequestId) {
-    status.metadata_mut().insert(REQUEST_ID_METADATA, request_id_value(request_id));
+    status
+        .metadata_mut()
+        .insert(REQUEST_ID_METADATA, request_id_value(request_id));
 }
 
 /// The response of a performed call, with `convert` to make its message.
@@ -56,7 +58,9 @@ pub fn respond<T, M>(
         Ok(reply) => {
             let (value, request_id) = reply.into_parts();
             let mut response = Response::new(convert(value));
-            response.metadata_mut().insert(REQUEST_ID_METADATA, request_id_value(request_id));
+            response
+                .metadata_mut()
+                .insert(REQUEST_ID_METADATA, request_id_value(request_id));
             Ok(response)
         }
         Err(refusal) => Err(of_refusal(&refusal)),
@@ -67,12 +71,17 @@ pub fn respond<T, M>(
 #[must_use]
 pub fn item_error(failure: &Failure) -> ItemError {
     let (code, reason) = failure.verdict();
-    ItemError { code: code.into(), reason: reason.to_owned(), message: failure.to_string() }
+    ItemError {
+        code: code.into(),
+        reason: reason.to_owned(),
+        message: failure.to_string(),
+    }
 }
 
 fn request_id_value(id: RequestId) -> MetadataValue<tonic::metadata::Ascii> {
     // Hex digits are always a valid value.
-    let value = HeaderValue::try_from(id.to_string()).unwrap_or_else(|_| HeaderValue::from_static(""));
+    let value =
+        HeaderValue::try_from(id.to_string()).unwrap_or_else(|_| HeaderValue::from_static(""));
     MetadataValue::try_from(value.as_bytes()).unwrap_or_else(|_| MetadataValue::from_static(""))
 }
 
@@ -88,7 +97,10 @@ mod tests {
         assert_eq!(status.code(), Code::NotFound);
         let details = status.get_error_details();
         let info = details.error_info().unwrap();
-        assert_eq!((info.reason.as_str(), info.domain.as_str()), ("KEY_NOT_FOUND", "fieldkeep"));
+        assert_eq!(
+            (info.reason.as_str(), info.domain.as_str()),
+            ("KEY_NOT_FOUND", "fieldkeep")
+        );
         assert!(details.retry_info().is_none());
     }
 
@@ -103,7 +115,11 @@ mod tests {
 
     #[test]
     fn transient_failures_say_when_to_try_again() {
-        for failure in [Failure::store("x"), Failure::AuditUnavailable, Failure::ShuttingDown] {
+        for failure in [
+            Failure::store("x"),
+            Failure::AuditUnavailable,
+            Failure::ShuttingDown,
+        ] {
             let status = of_failure(&failure);
             assert_eq!(status.code(), Code::Unavailable);
             assert!(status.get_error_details().retry_info().is_some());

@@ -67,7 +67,9 @@ pub enum TlsError {
         problem: String,
     },
     /// The certificate and the key are not a pair, or are of a kind that is not supported.
-    #[error("the server's certificate and private key cannot be used: {0}; they must be a pair, as `fieldkeep init` made them")]
+    #[error(
+        "the server's certificate and private key cannot be used: {0}; they must be a pair, as `fieldkeep init` made them"
+    )]
     Pair(rustls::Error),
     /// The CA certificate cannot verify clients.
     #[error("the CA certificate cannot be used to verify clients: {0}")]
@@ -89,14 +91,27 @@ impl Identity {
     /// The files cannot be read, are not PEM, or others may read the key.
     pub fn load(certificate: &Path, key: &Path) -> Result<Self, TlsError> {
         let chain = certificates(certificate, "tls.cert")?;
-        let not_after_s = chain.first().map_or(Ok(0), |first| not_after(first, certificate))?;
-        let unreadable = |source| TlsError::File { path: key.to_owned(), setting: "tls.key", source };
-        let mode = fs::metadata(key).map_err(|error| unreadable(rustls_pki_types::pem::Error::Io(error)))?;
+        let not_after_s = chain
+            .first()
+            .map_or(Ok(0), |first| not_after(first, certificate))?;
+        let unreadable = |source| TlsError::File {
+            path: key.to_owned(),
+            setting: "tls.key",
+            source,
+        };
+        let mode = fs::metadata(key)
+            .map_err(|error| unreadable(rustls_pki_types::pem::Error::Io(error)))?;
         if mode.permissions().mode() & 0o077 != 0 {
-            return Err(TlsError::KeyMode { path: key.to_owned() });
+            return Err(TlsError::KeyMode {
+                path: key.to_owned(),
+            });
         }
         let key = PrivateKeyDer::from_pem_file(key).map_err(unreadable)?;
-        Ok(Self { chain, key, not_after_s })
+        Ok(Self {
+            chain,
+            key,
+            not_after_s,
+        })
     }
 }
 
@@ -107,26 +122,39 @@ impl Identity {
 pub fn check_ca_file(path: &Path, ca: &CertificateDer<'_>) -> Result<(), TlsError> {
     match certificates(path, "tls.ca")?.first() {
         Some(first) if first.as_ref() == ca.as_ref() => Ok(()),
-        _ => Err(TlsError::ForeignCa { path: path.to_owned() }),
+        _ => Err(TlsError::ForeignCa {
+            path: path.to_owned(),
+        }),
     }
 }
 
-fn certificates(path: &Path, setting: &'static str) -> Result<Vec<CertificateDer<'static>>, TlsError> {
-    let unreadable = |source| TlsError::File { path: path.to_owned(), setting, source };
+fn certificates(
+    path: &Path,
+    setting: &'static str,
+) -> Result<Vec<CertificateDer<'static>>, TlsError> {
+    let unreadable = |source| TlsError::File {
+        path: path.to_owned(),
+        setting,
+        source,
+    };
     let chain: Vec<_> = CertificateDer::pem_file_iter(path)
         .and_then(Iterator::collect)
         .map_err(unreadable)?;
     if chain.is_empty() {
-        return Err(TlsError::Empty { path: path.to_owned(), setting });
+        return Err(TlsError::Empty {
+            path: path.to_owned(),
+            setting,
+        });
     }
     Ok(chain)
 }
 
 fn not_after(certificate: &CertificateDer<'_>, path: &Path) -> Result<i64, TlsError> {
-    let (_, parsed) = X509Certificate::from_der(certificate).map_err(|error| TlsError::Certificate {
-        path: path.to_owned(),
-        problem: error.to_string(),
-    })?;
+    let (_, parsed) =
+        X509Certificate::from_der(certificate).map_err(|error| TlsError::Certificate {
+            path: path.to_owned(),
+            problem: error.to_string(),
+        })?;
     Ok(parsed.validity().not_after.timestamp())
 }
 
@@ -134,11 +162,16 @@ fn not_after(certificate: &CertificateDer<'_>, path: &Path) -> Result<i64, TlsEr
 ///
 /// # Errors
 /// The certificates or the key cannot be used.
-pub fn server_config(ca: &CertificateDer<'_>, identity: Identity) -> Result<Arc<ServerConfig>, TlsError> {
+pub fn server_config(
+    ca: &CertificateDer<'_>,
+    identity: Identity,
+) -> Result<Arc<ServerConfig>, TlsError> {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let mut roots = rustls::RootCertStore::empty();
     roots.add(ca.clone().into_owned()).map_err(TlsError::Pair)?;
-    let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), Arc::clone(&provider)).build()?;
+    let verifier =
+        WebPkiClientVerifier::builder_with_provider(Arc::new(roots), Arc::clone(&provider))
+            .build()?;
     let mut config = ServerConfig::builder_with_provider(provider)
         .with_protocol_versions(&[&rustls::version::TLS13])
         .map_err(TlsError::Pair)?
@@ -178,7 +211,11 @@ impl Handshaker {
     /// A handshake may take `timeout`; identities are of `trust_domain`.
     #[must_use]
     pub fn new(config: Arc<ServerConfig>, trust_domain: &str, timeout: Duration) -> Self {
-        Self { acceptor: TlsAcceptor::from(config), trust_domain: trust_domain.into(), timeout }
+        Self {
+            acceptor: TlsAcceptor::from(config),
+            trust_domain: trust_domain.into(),
+            timeout,
+        }
     }
 
     /// Shakes hands, and resolves the peer once for the whole connection. `place` is dropped when the connection ends.
@@ -201,11 +238,19 @@ impl Handshaker {
         let certificate = session.peer_certificates().and_then(<[_]>::first);
         let principal = certificate.and_then(|certificate| self.principal(certificate, address));
         let peer = Arc::new(Peer::new(principal, address));
-        Ok(TlsConnection { stream, peer, _place: place })
+        Ok(TlsConnection {
+            stream,
+            peer,
+            _place: place,
+        })
     }
 
     /// A certificate of our CA that names no identity gives a peer whose every call is refused, on record.
-    fn principal(&self, certificate: &CertificateDer<'_>, address: SocketAddr) -> Option<Principal> {
+    fn principal(
+        &self,
+        certificate: &CertificateDer<'_>,
+        address: SocketAddr,
+    ) -> Option<Principal> {
         match principal_from_certificate(certificate, &self.trust_domain) {
             Ok(principal) => Some(principal),
             Err(error) => {
@@ -242,7 +287,11 @@ impl AsyncRead for TlsConnection {
 }
 
 impl AsyncWrite for TlsConnection {
-    fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, data: &[u8]) -> Poll<io::Result<usize>> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        data: &[u8],
+    ) -> Poll<io::Result<usize>> {
         Pin::new(&mut self.stream).poll_write(context, data)
     }
 

@@ -201,7 +201,7 @@ fn shake_hands(
                 return;
             }
         };
-        let place = Place::new(place, &metrics);
+        let place = Box::new(Place::new(place, &metrics));
         match handshaker.accept(stream, address, place).await {
             Ok(connection) => {
                 drop(slot);
@@ -217,18 +217,18 @@ fn shake_hands(
 }
 
 /// A place among the open connections, counted while it is held.
-pub(super) struct Place {
+struct Place {
     metrics: Arc<Metrics>,
     _permit: OwnedSemaphorePermit,
 }
 
 impl Place {
-    fn new(permit: OwnedSemaphorePermit, metrics: &Arc<Metrics>) -> Box<dyn Send> {
+    fn new(permit: OwnedSemaphorePermit, metrics: &Arc<Metrics>) -> Self {
         metrics.connections.inc();
-        Box::new(Self {
+        Self {
             metrics: Arc::clone(metrics),
             _permit: permit,
-        })
+        }
     }
 }
 

@@ -56,12 +56,30 @@ impl Operation for GrantRole {
         self.identity.tenant(caller).as_str()
     }
 
-    async fn run(self, core: &Core, permit: &Permit, account: &mut Account) -> Result<RoleBinding, Failure> {
-        let caller = permit.principal();
+    fn about(&self, caller: &Principal, account: &mut Account) {
         account.used(self.identity.resource(caller), 0, "", 0);
+    }
+
+    async fn run(
+        self,
+        core: &Core,
+        permit: &Permit,
+        account: &mut Account,
+    ) -> Result<RoleBinding, Failure> {
+        let caller = permit.principal();
+        self.about(permit.principal(), account);
         let operation = self.request.operation(permit)?;
         let identity = self.identity.identity(caller);
-        let changed = core.access.grant(&identity, self.role, &caller.resource, operation, permit.now_s()).await?;
+        let changed = core
+            .access
+            .grant(
+                &identity,
+                self.role,
+                &caller.resource,
+                operation,
+                permit.now_s(),
+            )
+            .await?;
         account.changed(&changed);
         Ok(changed.value)
     }
@@ -84,11 +102,18 @@ impl Operation for RevokeRole {
         self.identity.tenant(caller).as_str()
     }
 
+    fn about(&self, caller: &Principal, account: &mut Account) {
+        account.used(self.identity.resource(caller), 0, "", 0);
+    }
+
     async fn run(self, core: &Core, permit: &Permit, account: &mut Account) -> Result<(), Failure> {
-        account.used(self.identity.resource(permit.principal()), 0, "", 0);
+        self.about(permit.principal(), account);
         let operation = self.request.operation(permit)?;
         let identity = self.identity.identity(permit.principal());
-        let changed = core.access.revoke(&identity, operation, permit.now_s()).await?;
+        let changed = core
+            .access
+            .revoke(&identity, operation, permit.now_s())
+            .await?;
         account.changed(&changed);
         Ok(())
     }
@@ -110,12 +135,29 @@ impl Operation for ListRoles {
         self.tenant.as_ref().unwrap_or(&caller.tenant).as_str()
     }
 
-    async fn run(self, core: &Core, _permit: &Permit, account: &mut Account) -> Result<Listed<RoleBinding>, Failure> {
-        let resource = self.tenant.as_ref().map_or_else(|| String::from("tenants"), |t| tenant_resource(t.as_str()));
+    fn about(&self, _caller: &Principal, account: &mut Account) {
+        let resource = self
+            .tenant
+            .as_ref()
+            .map_or_else(|| String::from("tenants"), |t| tenant_resource(t.as_str()));
         account.used(resource, 0, "", 0);
+    }
+
+    async fn run(
+        self,
+        core: &Core,
+        permit: &Permit,
+        account: &mut Account,
+    ) -> Result<Listed<RoleBinding>, Failure> {
+        self.about(permit.principal(), account);
         let page = &self.page;
-        let bindings = core.access.list(self.tenant.as_ref(), page.after.as_deref(), page.limit).await?;
-        Ok(Listed::new(bindings, page, |binding| binding.identity.to_string()))
+        let bindings = core
+            .access
+            .list(self.tenant.as_ref(), page.after.as_deref(), page.limit)
+            .await?;
+        Ok(Listed::new(bindings, page, |binding| {
+            binding.identity.to_string()
+        }))
     }
 }
 
@@ -138,11 +180,28 @@ impl Operation for IssueCertificate {
         self.identity.tenant(caller).as_str()
     }
 
-    async fn run(self, core: &Core, permit: &Permit, account: &mut Account) -> Result<Issued, Failure> {
-        let caller = permit.principal();
+    fn about(&self, caller: &Principal, account: &mut Account) {
         account.used(self.identity.resource(caller), 0, "", 0);
+    }
+
+    async fn run(
+        self,
+        core: &Core,
+        permit: &Permit,
+        account: &mut Account,
+    ) -> Result<Issued, Failure> {
+        let caller = permit.principal();
+        self.about(permit.principal(), account);
         let tenant = self.identity.tenant(caller);
-        core.vault.manage(permit, tenant.as_str())?.tenant(tenant).await?;
-        Ok(core.ca.issue(&self.csr_der, &self.identity.identity(caller), self.ttl_s, permit.now_s())?)
+        core.vault
+            .manage(permit, tenant.as_str())?
+            .tenant(tenant)
+            .await?;
+        Ok(core.ca.issue(
+            &self.csr_der,
+            &self.identity.identity(caller),
+            self.ttl_s,
+            permit.now_s(),
+        )?)
     }
 }

@@ -27,13 +27,21 @@ impl Peer {
     /// The peer of a connection from `address`.
     #[must_use]
     pub fn new(principal: Option<Principal>, address: SocketAddr) -> Self {
-        Self { principal, authentication: "mtls", address: address.to_string() }
+        Self {
+            principal,
+            authentication: "mtls",
+            address: address.to_string(),
+        }
     }
 
     /// The process itself.
     #[must_use]
     pub fn local() -> Self {
-        Self { principal: None, authentication: "local", address: String::new() }
+        Self {
+            principal: None,
+            authentication: "local",
+            address: String::new(),
+        }
     }
 }
 
@@ -77,7 +85,10 @@ impl RequestIds {
     pub fn make() -> Result<Self, RandomError> {
         let mut prefix = [0; 8];
         random::fill(&mut prefix)?;
-        Ok(Self { prefix, next: AtomicU64::new(0) })
+        Ok(Self {
+            prefix,
+            next: AtomicU64::new(0),
+        })
     }
 
     /// The next id.

@@ -45,7 +45,9 @@ pub enum Failure {
         limit: usize,
     },
     /// The reply would be longer than the limit.
-    #[error("the reply would have {bytes} bytes, at most {limit} are allowed; send the batch in parts")]
+    #[error(
+        "the reply would have {bytes} bytes, at most {limit} are allowed; send the batch in parts"
+    )]
     ReplyTooLarge {
         /// The length that the reply could reach.
         bytes: usize,
@@ -149,7 +151,10 @@ impl Opaque {
 impl Failure {
     /// A malformed part of the request.
     pub fn invalid(field: &'static str, problem: impl Into<Cow<'static, str>>) -> Self {
-        Self::Invalid { field, problem: problem.into() }
+        Self::Invalid {
+            field,
+            problem: problem.into(),
+        }
     }
 
     /// A defect, or damage; `cause` goes to the log and the audit trail only.
@@ -248,7 +253,10 @@ mod tests {
         for cause in causes {
             let failure = Failure::DecryptionFailed(cause);
             assert_eq!(failure.to_string(), "decryption failed");
-            assert_eq!(failure.verdict(), (Code::InvalidArgument, "DECRYPTION_FAILED"));
+            assert_eq!(
+                failure.verdict(),
+                (Code::InvalidArgument, "DECRYPTION_FAILED")
+            );
             assert_eq!(failure.detail(), cause.as_str());
         }
     }

@@ -44,8 +44,17 @@ impl Operation for Encrypt {
         self.key.tenant(caller)
     }
 
-    async fn run(self, core: &Core, permit: &Permit, account: &mut Account) -> Result<Sealed, Failure> {
-        account.used(self.key.resource(permit.principal()), 0, self.field.as_str(), 0);
+    fn about(&self, caller: &Principal, account: &mut Account) {
+        account.used(self.key.resource(caller), 0, self.field.as_str(), 0);
+    }
+
+    async fn run(
+        self,
+        core: &Core,
+        permit: &Permit,
+        account: &mut Account,
+    ) -> Result<Sealed, Failure> {
+        self.about(permit.principal(), account);
         hash_context(core, account, &self.context);
         let key = core.vault.sealing_key(permit, &self.key).await?;
         let version = key.primary();
@@ -55,7 +64,10 @@ impl Operation for Encrypt {
         field_key
             .seal(Nonce::make()?, &self.context, &self.plaintext, &mut out)
             .map_err(Failure::internal)?;
-        Ok(Sealed { ciphertext: Bytes::from(out), version: version.number() })
+        Ok(Sealed {
+            ciphertext: Bytes::from(out),
+            version: version.number(),
+        })
     }
 }
 
@@ -77,7 +89,16 @@ impl Operation for Decrypt {
         caller.tenant.as_str()
     }
 
-    async fn run(self, core: &Core, permit: &Permit, account: &mut Account) -> Result<Bytes, Failure> {
+    fn about(&self, _caller: &Principal, account: &mut Account) {
+        about_ciphertext(&self.ciphertext, &self.field, account);
+    }
+
+    async fn run(
+        self,
+        core: &Core,
+        permit: &Permit,
+        account: &mut Account,
+    ) -> Result<Bytes, Failure> {
         hash_context(core, account, &self.context);
         let ciphertext = parse(&self.ciphertext)?;
         let source = open_source(core, permit, account, &ciphertext, &self.field).await?;
@@ -102,17 +123,41 @@ pub(super) async fn open_source(
     field: &FieldName,
 ) -> Result<Source, Failure> {
     let handle = ciphertext.handle();
-    let key = match core.vault.opening_key(permit, handle, ciphertext.suite()).await {
+    let key = match core
+        .vault
+        .opening_key(permit, handle, ciphertext.suite())
+        .await
+    {
         Ok(key) => key,
         Err(failure) => {
-            account.used(format!("handle:{handle}"), ciphertext.version(), field.as_str(), 0);
+            account.used(
+                format!("handle:{handle}"),
+                ciphertext.version(),
+                field.as_str(),
+                0,
+            );
             return Err(failure);
         }
     };
     account.used(resource_of(&key), ciphertext.version(), field.as_str(), 0);
-    let version = core.vault.opening_version(permit, &key, ciphertext.version()).await?;
+    let version = core
+        .vault
+        .opening_version(permit, &key, ciphertext.version())
+        .await?;
     let field_key = version.field_key(field.field()?);
     Ok(Source { key, field_key })
+}
+
+/// Names the key of a ciphertext that was not looked at because the call was refused.
+pub(super) fn about_ciphertext(bytes: &[u8], field: &FieldName, account: &mut Account) {
+    if let Ok(ciphertext) = Ciphertext::parse(bytes) {
+        account.used(
+            format!("handle:{}", ciphertext.handle()),
+            ciphertext.version(),
+            field.as_str(),
+            0,
+        );
+    }
 }
 
 /// Parses a ciphertext; that it is malformed is nothing that the caller learns.

@@ -34,7 +34,11 @@ pub struct Listed<T> {
 impl<T> Listed<T> {
     /// A page of at most `page.limit` entries: fewer mean that it is the last.
     pub(super) fn new(entries: Vec<T>, page: &Page, name: impl Fn(&T) -> String) -> Self {
-        let next = if entries.len() < page.limit { None } else { entries.last().map(name) };
+        let next = if entries.len() < page.limit {
+            None
+        } else {
+            entries.last().map(name)
+        };
         Self { entries, next }
     }
 }
@@ -68,11 +72,25 @@ impl Operation for CreateTenant {
         self.tenant.as_str()
     }
 
-    async fn run(self, core: &Core, permit: &Permit, account: &mut Account) -> Result<TenantInfo, Failure> {
+    fn about(&self, _caller: &Principal, account: &mut Account) {
         account.used(tenant_resource(self.tenant.as_str()), 0, "", 0);
+    }
+
+    async fn run(
+        self,
+        core: &Core,
+        permit: &Permit,
+        account: &mut Account,
+    ) -> Result<TenantInfo, Failure> {
+        self.about(permit.principal(), account);
         let keystore = core.vault.manage(permit, self.tenant.as_str())?;
         let operation = self.request.operation(permit)?;
-        Ok(finish(account, keystore.create_tenant(&self.tenant, operation, permit.now_s()).await?))
+        Ok(finish(
+            account,
+            keystore
+                .create_tenant(&self.tenant, operation, permit.now_s())
+                .await?,
+        ))
     }
 }
 
@@ -90,11 +108,26 @@ impl Operation for ListTenants {
         caller.tenant.as_str()
     }
 
-    async fn run(self, core: &Core, permit: &Permit, account: &mut Account) -> Result<Listed<TenantInfo>, Failure> {
+    fn about(&self, _caller: &Principal, account: &mut Account) {
         account.used(String::from("tenants"), 0, "", 0);
-        let keystore = core.vault.manage(permit, permit.principal().tenant.as_str())?;
-        let tenants = keystore.list_tenants(self.page.after.as_deref(), self.page.limit).await?;
-        Ok(Listed::new(tenants, &self.page, |tenant| tenant.name.to_string()))
+    }
+
+    async fn run(
+        self,
+        core: &Core,
+        permit: &Permit,
+        account: &mut Account,
+    ) -> Result<Listed<TenantInfo>, Failure> {
+        self.about(permit.principal(), account);
+        let keystore = core
+            .vault
+            .manage(permit, permit.principal().tenant.as_str())?;
+        let tenants = keystore
+            .list_tenants(self.page.after.as_deref(), self.page.limit)
+            .await?;
+        Ok(Listed::new(tenants, &self.page, |tenant| {
+            tenant.name.to_string()
+        }))
     }
 }
 
@@ -117,12 +150,23 @@ impl Operation for CreateKey {
         self.key.tenant(caller)
     }
 
-    async fn run(self, core: &Core, permit: &Permit, account: &mut Account) -> Result<KeyInfo, Failure> {
-        account.used(self.key.resource(permit.principal()), 0, "", 0);
+    fn about(&self, caller: &Principal, account: &mut Account) {
+        account.used(self.key.resource(caller), 0, "", 0);
+    }
+
+    async fn run(
+        self,
+        core: &Core,
+        permit: &Permit,
+        account: &mut Account,
+    ) -> Result<KeyInfo, Failure> {
+        self.about(permit.principal(), account);
         let (tenant, key) = names(&self.key, permit.principal())?;
         let keystore = core.vault.manage(permit, tenant.as_str())?;
         let operation = self.request.operation(permit)?;
-        let changed = keystore.create_key(&tenant, &key, self.suite, operation, permit.now_s()).await?;
+        let changed = keystore
+            .create_key(&tenant, &key, self.suite, operation, permit.now_s())
+            .await?;
         account.used_version(changed.value.primary);
         Ok(finish(account, changed))
     }
@@ -142,8 +186,17 @@ impl Operation for DescribeKey {
         self.key.tenant(caller)
     }
 
-    async fn run(self, core: &Core, permit: &Permit, account: &mut Account) -> Result<KeyInfo, Failure> {
-        account.used(self.key.resource(permit.principal()), 0, "", 0);
+    fn about(&self, caller: &Principal, account: &mut Account) {
+        account.used(self.key.resource(caller), 0, "", 0);
+    }
+
+    async fn run(
+        self,
+        core: &Core,
+        permit: &Permit,
+        account: &mut Account,
+    ) -> Result<KeyInfo, Failure> {
+        self.about(permit.principal(), account);
         let (tenant, key) = names(&self.key, permit.principal())?;
         let keystore = core.vault.manage(permit, tenant.as_str())?;
         Ok(keystore.describe_key(&tenant, &key).await?)
@@ -166,11 +219,22 @@ impl Operation for ListKeys {
         self.tenant.as_ref().unwrap_or(&caller.tenant).as_str()
     }
 
-    async fn run(self, core: &Core, permit: &Permit, account: &mut Account) -> Result<Listed<KeyInfo>, Failure> {
+    fn about(&self, caller: &Principal, account: &mut Account) {
+        account.used(tenant_resource(self.tenant(caller)), 0, "", 0);
+    }
+
+    async fn run(
+        self,
+        core: &Core,
+        permit: &Permit,
+        account: &mut Account,
+    ) -> Result<Listed<KeyInfo>, Failure> {
         let tenant = self.tenant.as_ref().unwrap_or(&permit.principal().tenant);
-        account.used(tenant_resource(tenant.as_str()), 0, "", 0);
+        self.about(permit.principal(), account);
         let keystore = core.vault.manage(permit, tenant.as_str())?;
-        let keys = keystore.list_keys(tenant, self.page.after.as_deref(), self.page.limit).await?;
+        let keys = keystore
+            .list_keys(tenant, self.page.after.as_deref(), self.page.limit)
+            .await?;
         Ok(Listed::new(keys, &self.page, |key| key.name.to_string()))
     }
 }
@@ -192,12 +256,23 @@ impl Operation for RotateKey {
         self.key.tenant(caller)
     }
 
-    async fn run(self, core: &Core, permit: &Permit, account: &mut Account) -> Result<KeyInfo, Failure> {
-        account.used(self.key.resource(permit.principal()), 0, "", 0);
+    fn about(&self, caller: &Principal, account: &mut Account) {
+        account.used(self.key.resource(caller), 0, "", 0);
+    }
+
+    async fn run(
+        self,
+        core: &Core,
+        permit: &Permit,
+        account: &mut Account,
+    ) -> Result<KeyInfo, Failure> {
+        self.about(permit.principal(), account);
         let (tenant, key) = names(&self.key, permit.principal())?;
         let keystore = core.vault.manage(permit, tenant.as_str())?;
         let operation = self.request.operation(permit)?;
-        let changed = keystore.rotate_key(&tenant, &key, operation, permit.now_s()).await?;
+        let changed = keystore
+            .rotate_key(&tenant, &key, operation, permit.now_s())
+            .await?;
         account.used_version(changed.value.primary);
         Ok(finish(account, changed))
     }
@@ -224,15 +299,30 @@ impl Operation for ChangeState {
         self.key.tenant(caller)
     }
 
-    async fn run(self, core: &Core, permit: &Permit, account: &mut Account) -> Result<KeyInfo, Failure> {
-        account.used(self.key.resource(permit.principal()), self.version.unwrap_or(0), "", 0);
+    fn about(&self, caller: &Principal, account: &mut Account) {
+        account.used(self.key.resource(caller), self.version.unwrap_or(0), "", 0);
+    }
+
+    async fn run(
+        self,
+        core: &Core,
+        permit: &Permit,
+        account: &mut Account,
+    ) -> Result<KeyInfo, Failure> {
+        self.about(permit.principal(), account);
         let (tenant, key) = names(&self.key, permit.principal())?;
         let keystore = core.vault.manage(permit, tenant.as_str())?;
         let (operation, now) = (self.request.operation(permit)?, permit.now_s());
         let changed = match self.version {
-            None => keystore.set_key_enabled(&tenant, &key, self.enabled, operation, now).await?,
+            None => {
+                keystore
+                    .set_key_enabled(&tenant, &key, self.enabled, operation, now)
+                    .await?
+            }
             Some(version) => {
-                keystore.set_version_enabled(&tenant, &key, version, self.enabled, operation, now).await?
+                keystore
+                    .set_version_enabled(&tenant, &key, version, self.enabled, operation, now)
+                    .await?
             }
         };
         Ok(finish(account, changed))

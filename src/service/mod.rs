@@ -21,6 +21,7 @@ use crate::service::vault::Vault;
 pub mod access;
 pub mod batch;
 pub mod call;
+mod distinct;
 mod errors;
 pub mod failure;
 pub mod field;
@@ -32,7 +33,7 @@ pub mod reencrypt;
 pub mod resource;
 pub mod system;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 pub mod vault;
 
 /// Bytes of a batch above which its work leaves the runtime's thread.
@@ -52,7 +53,9 @@ pub struct SystemClock;
 
 impl Clock for SystemClock {
     fn now_us(&self) -> u64 {
-        let elapsed = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let elapsed = SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .unwrap_or_default();
         u64::try_from(elapsed.as_micros()).unwrap_or(u64::MAX)
     }
 }
@@ -131,7 +134,15 @@ impl Core {
     /// # Errors
     /// If the operating system has no random numbers.
     pub fn new(parts: Parts) -> Result<Arc<Self>, Failure> {
-        let Parts { vault, access, audit, ca, limits, clock, about } = parts;
+        let Parts {
+            vault,
+            access,
+            audit,
+            ca,
+            limits,
+            clock,
+            about,
+        } = parts;
         Ok(Arc::new(Self {
             vault,
             access,
@@ -152,7 +163,13 @@ impl Core {
     pub fn on_runtime(self: &Arc<Self>) -> (Service, impl Future<Output = ()> + Send + 'static) {
         let waiters = self.audit.journal().waiters();
         let hub = waiters.clone();
-        (Service { core: Arc::clone(self), waiters }, async move { hub.run().await })
+        (
+            Service {
+                core: Arc::clone(self),
+                waiters,
+            },
+            async move { hub.run().await },
+        )
     }
 
     /// Whether calls are served: the audit trail can be written and no shutdown has begun.
@@ -226,5 +243,7 @@ async fn offload<T: Send + 'static>(
         return Ok(work());
     }
     let _place = core.offloaded.acquire().await.map_err(Failure::internal)?;
-    tokio::task::spawn_blocking(work).await.map_err(Failure::internal)
+    tokio::task::spawn_blocking(work)
+        .await
+        .map_err(Failure::internal)
 }

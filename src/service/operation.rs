@@ -23,12 +23,18 @@ impl Repeatable {
         let request_id = match request_id {
             "" => None,
             text => Some(parse_uuid(text).ok_or_else(|| {
-                Failure::invalid("request_id", "not a UUID such as `f81d4fae-7dec-11d0-a765-00a0c91e6bf6`")
+                Failure::invalid(
+                    "request_id",
+                    "not a UUID such as `f81d4fae-7dec-11d0-a765-00a0c91e6bf6`",
+                )
             })?),
         };
         let mut context = Context::new(&SHA256);
         context.update(request);
-        Ok(Self { request_id, fingerprint: take(&context.finish()) })
+        Ok(Self {
+            request_id,
+            fingerprint: take(&context.finish()),
+        })
     }
 
     /// The operation for the store. An id that the caller chose counts for its tenant, identity and RPC alone.
@@ -38,16 +44,22 @@ impl Repeatable {
     pub(super) fn operation(&self, permit: &Permit) -> Result<StoreOperation, Failure> {
         let principal = permit.principal();
         let id = match self.request_id {
-            Some(request_id) => {
-                derive_id(principal.tenant.as_str(), &principal.resource, permit.rpc(), &request_id)
-            }
+            Some(request_id) => derive_id(
+                principal.tenant.as_str(),
+                &principal.resource,
+                permit.rpc(),
+                &request_id,
+            ),
             None => {
                 let mut id = [0; 16];
                 random::fill(&mut id)?;
                 id
             }
         };
-        Ok(StoreOperation { id, fingerprint: self.fingerprint })
+        Ok(StoreOperation {
+            id,
+            fingerprint: self.fingerprint,
+        })
     }
 }
 
@@ -73,11 +85,20 @@ fn take<const N: usize>(digest: &Digest) -> [u8; N] {
 /// The 16 bytes of a UUID in its one textual form, 8-4-4-4-12 hexadecimal digits.
 fn parse_uuid(text: &str) -> Option<[u8; 16]> {
     let dashes = [8, 13, 18, 23];
-    if text.len() != 36 || !text.bytes().enumerate().all(|(i, byte)| (byte == b'-') == dashes.contains(&i)) {
+    if text.len() != 36
+        || !text
+            .bytes()
+            .enumerate()
+            .all(|(i, byte)| (byte == b'-') == dashes.contains(&i))
+    {
         return None;
     }
     let digits: Vec<u8> = text.bytes().filter(|byte| *byte != b'-').collect();
-    data_encoding::HEXLOWER_PERMISSIVE.decode(&digits).ok()?.try_into().ok()
+    data_encoding::HEXLOWER_PERMISSIVE
+        .decode(&digits)
+        .ok()?
+        .try_into()
+        .ok()
 }
 
 #[cfg(test)]
@@ -88,8 +109,16 @@ mod tests {
     fn uuids() {
         let id = parse_uuid("f81d4fae-7dec-11d0-a765-00a0c91e6bf6").unwrap();
         assert_eq!(id[..4], [0xf8, 0x1d, 0x4f, 0xae]);
-        assert_eq!(parse_uuid("F81D4FAE-7DEC-11D0-A765-00A0C91E6BF6").unwrap(), id);
-        for text in ["f81d4fae7dec11d0a76500a0c91e6bf6", "f81d4fae-7dec-11d0-a765-00a0c91e6bfg", "f81d4fa-e7dec-11d0-a765-00a0c91e6bf6", "x"] {
+        assert_eq!(
+            parse_uuid("F81D4FAE-7DEC-11D0-A765-00A0C91E6BF6").unwrap(),
+            id
+        );
+        for text in [
+            "f81d4fae7dec11d0a76500a0c91e6bf6",
+            "f81d4fae-7dec-11d0-a765-00a0c91e6bfg",
+            "f81d4fa-e7dec-11d0-a765-00a0c91e6bf6",
+            "x",
+        ] {
             assert_eq!(parse_uuid(text), None, "{text}");
         }
     }
@@ -114,6 +143,12 @@ mod tests {
         let a = Repeatable::parse("", b"one").unwrap();
         let b = Repeatable::parse("", b"two").unwrap();
         assert_ne!(a.fingerprint, b.fingerprint);
-        assert!(matches!(Repeatable::parse("7", b""), Err(Failure::Invalid { field: "request_id", .. })));
+        assert!(matches!(
+            Repeatable::parse("7", b""),
+            Err(Failure::Invalid {
+                field: "request_id",
+                ..
+            })
+        ));
     }
 }

@@ -32,6 +32,9 @@ pub trait Operation: Send + Sized + 'static {
     /// The tenant that the operation is about. The right to it is checked first.
     fn tenant<'a>(&'a self, caller: &'a Principal) -> &'a str;
 
+    /// Names what a refused call was about, for its record.
+    fn about(&self, caller: &Principal, account: &mut Account);
+
     /// Does it. Everything that the record should say goes into `account`, on failure too.
     fn run(
         self,
@@ -74,7 +77,14 @@ impl Permit {
     /// # Errors
     /// The refusal.
     pub fn check(&self, tenant: &str) -> Result<(), Failure> {
-        authorize(&self.snapshot, &self.principal, self.action, tenant, self.now_us).map(|_| ())
+        authorize(
+            &self.snapshot,
+            &self.principal,
+            self.action,
+            tenant,
+            self.now_us,
+        )
+        .map(|_| ())
     }
 }
 
@@ -123,7 +133,10 @@ impl Service {
         };
         match outcome {
             Ok(value) => Ok(Reply { value, request_id }),
-            Err(failure) => Err(Refusal { failure, request_id }),
+            Err(failure) => Err(Refusal {
+                failure,
+                request_id,
+            }),
         }
     }
 
@@ -136,13 +149,21 @@ impl Service {
             Ok(()) => failure,
             Err(unavailable) => unavailable,
         };
-        Refusal { failure, request_id }
+        Refusal {
+            failure,
+            request_id,
+        }
     }
 
-    async fn attempt<O: Operation>(&self, call: Call, parsed: Result<O, Failure>) -> Result<O::Output, Failure> {
+    async fn attempt<O: Operation>(
+        &self,
+        call: Call,
+        parsed: Result<O, Failure>,
+    ) -> Result<O::Output, Failure> {
         let mut attempt = Attempt::new(&self.core, call);
         let outcome = attempt.authorize_and_run(parsed).await;
-        self.record(&mut attempt, outcome.as_ref().map(|_| ())).await?;
+        self.record(&mut attempt, outcome.as_ref().map(|_| ()))
+            .await?;
         let (value, granted) = outcome?;
         if !O::CHANGES {
             // A change has happened and is on record; to refuse its reply would only hide that.
@@ -152,14 +173,25 @@ impl Service {
     }
 
     /// Writes the record of a call and waits until it is durable.
-    async fn record(&self, attempt: &mut Attempt, outcome: Result<(), &Failure>) -> Result<(), Failure> {
+    async fn record(
+        &self,
+        attempt: &mut Attempt,
+        outcome: Result<(), &Failure>,
+    ) -> Result<(), Failure> {
         let committed = match attempt.append(outcome) {
-            Ok(ticket) => self.waiters.committed(ticket).await.map_err(|error| error.to_string()),
+            Ok(ticket) => self
+                .waiters
+                .committed(ticket)
+                .await
+                .map_err(|error| error.to_string()),
             Err(error) => Err(error.to_string()),
         };
         self.core.set_audit_down(committed.is_err());
         committed.map_err(|error| {
-            tracing::error!(error, "the audit trail cannot be written; no result leaves until it can");
+            tracing::error!(
+                error,
+                "the audit trail cannot be written; no result leaves until it can"
+            );
             Failure::AuditUnavailable
         })
     }
@@ -174,7 +206,13 @@ impl Service {
         };
         let snapshot = self.core.access.snapshot();
         let now_us = self.core.clock.now_us();
-        match authorize(&snapshot, principal, attempt.call.action, &granted.tenant, now_us) {
+        match authorize(
+            &snapshot,
+            principal,
+            attempt.call.action,
+            &granted.tenant,
+            now_us,
+        ) {
             Ok(_) => Ok(()),
             Err(refused) => {
                 attempt.decision = Decision::Refused;
@@ -192,7 +230,9 @@ impl Service {
         }
         let mut attempt = Attempt::new(&self.core, call);
         attempt.rule = RULE_NOT_SERVING;
-        let _still_down = self.record(&mut attempt, Err(&Failure::AuditUnavailable)).await;
+        let _still_down = self
+            .record(&mut attempt, Err(&Failure::AuditUnavailable))
+            .await;
     }
 }
 
@@ -237,19 +277,25 @@ impl Attempt {
         }
         let Some(principal) = self.call.peer.principal.as_ref() else {
             self.rule = RULE_UNAUTHENTICATED;
-            return Err(Failure::Unauthenticated("the certificate names no identity"));
+            return Err(Failure::Unauthenticated(
+                "the certificate names no identity",
+            ));
         };
         self.rule = RULE_INVALID;
         let operation = parsed?;
         if self.call.action != O::ACTION {
-            return Err(Failure::internal("the route and the operation name different actions"));
+            return Err(Failure::internal(
+                "the route and the operation name different actions",
+            ));
         }
         let now_us = self.core.clock.now_us();
         let snapshot = self.core.access.snapshot();
         let tenant = operation.tenant(principal).to_owned();
-        self.rule = authorize(&snapshot, principal, O::ACTION, &tenant, now_us).inspect_err(|refused| {
-            self.rule = rule_of(refused);
-        })?;
+        self.rule =
+            authorize(&snapshot, principal, O::ACTION, &tenant, now_us).inspect_err(|refused| {
+                self.rule = rule_of(refused);
+                operation.about(principal, &mut self.account);
+            })?;
         self.decision = Decision::Allowed;
         let permit = Permit {
             snapshot: Arc::clone(&snapshot),
@@ -310,10 +356,14 @@ fn authorize(
     now_us: u64,
 ) -> Result<&'static str, Failure> {
     let now_s = i64::try_from(now_us / 1_000_000).unwrap_or(i64::MAX);
-    snapshot.authorize(principal, action, tenant, now_s).map_err(|denied| match denied.rule {
-        CERTIFICATE_EXPIRED => Failure::Unauthenticated("the certificate has expired; issue a new one"),
-        rule => Failure::PermissionDenied { rule },
-    })
+    snapshot
+        .authorize(principal, action, tenant, now_s)
+        .map_err(|denied| match denied.rule {
+            CERTIFICATE_EXPIRED => {
+                Failure::Unauthenticated("the certificate has expired; issue a new one")
+            }
+            rule => Failure::PermissionDenied { rule },
+        })
 }
 
 /// The rule of [`AccessSnapshot::authorize`] for a certificate that has ended.

@@ -30,7 +30,12 @@ impl Account {
     /// A resource that the call used; `version` 0 and an empty `field` if it has none, `items` 0 on unary calls.
     pub fn used(&mut self, name: String, version: u32, field: &str, items: u32) {
         if self.resources.len() < MAX_RESOURCES {
-            self.resources.push(AuditResource { name: bounded(name), version, field: field.to_owned(), items });
+            self.resources.push(AuditResource {
+                name: bounded(name),
+                version,
+                field: field.to_owned(),
+                items,
+            });
         } else {
             self.more_resources = self.more_resources.saturating_add(1);
         }
@@ -64,7 +69,8 @@ impl Account {
     /// What a management operation changed.
     pub fn changed<T>(&mut self, changed: &Changed<T>) {
         self.store_revision = changed.revision;
-        self.changes.extend(changed.changes.iter().map(audit_change));
+        self.changes
+            .extend(changed.changes.iter().map(audit_change));
     }
 
     /// The items that succeeded and failed.
@@ -74,7 +80,10 @@ impl Account {
     }
 
     fn failed_items(&self) -> String {
-        let words = self.failures.iter().map(|(word, count)| format!("{word}:{count}"));
+        let words = self
+            .failures
+            .iter()
+            .map(|(word, count)| format!("{word}:{count}"));
         words.collect::<Vec<_>>().join(" ")
     }
 }
@@ -105,7 +114,9 @@ pub fn compose(call: &Call, ending: Ending<'_>, account: &mut Account) -> AuditR
     AuditRecord {
         time_us: ending.now_us,
         request_id: Bytes::copy_from_slice(call.request_id.as_bytes()),
-        principal: principal.map(|principal| principal.resource.to_string()).unwrap_or_default(),
+        principal: principal
+            .map(|principal| principal.resource.to_string())
+            .unwrap_or_default(),
         authentication: call.peer.authentication.to_owned(),
         address: call.peer.address.clone(),
         rpc: call.rpc.to_owned(),
@@ -146,7 +157,10 @@ mod tests {
         assert_eq!(bounded("x".repeat(600)).len(), MAX_TEXT_BYTES);
         let cut = bounded("é".repeat(600));
         assert_eq!(cut.len(), MAX_TEXT_BYTES);
-        assert_eq!(bounded(format!("x{}", "é".repeat(600))).len(), MAX_TEXT_BYTES - 1);
+        assert_eq!(
+            bounded(format!("x{}", "é".repeat(600))).len(),
+            MAX_TEXT_BYTES - 1
+        );
     }
 
     #[test]

@@ -15,7 +15,8 @@ use zeroize::Zeroize;
 
 use crate::access::Action;
 use crate::access::principal::Principal;
-use crate::service::batch::{DecryptItem, Destinations, Openers, Results, at, opened_by};
+use crate::service::batch::{DecryptItem, Results};
+use crate::service::distinct::{Destinations, Openers, at, opened_by};
 use crate::service::failure::Failure;
 use crate::service::field;
 use crate::service::perform::{Operation, Permit};
@@ -60,7 +61,16 @@ impl Operation for ReEncrypt {
         caller.tenant.as_str()
     }
 
-    async fn run(self, core: &Core, permit: &Permit, account: &mut Account) -> Result<ReEncrypted, Failure> {
+    fn about(&self, _caller: &Principal, account: &mut Account) {
+        field::about_ciphertext(&self.ciphertext, &self.field, account);
+    }
+
+    async fn run(
+        self,
+        core: &Core,
+        permit: &Permit,
+        account: &mut Account,
+    ) -> Result<ReEncrypted, Failure> {
         field::hash_context(core, account, &self.context);
         let ciphertext = field::parse(&self.ciphertext)?;
         let source = field::open_source(core, permit, account, &ciphertext, &self.field).await?;
@@ -75,18 +85,36 @@ impl Operation for ReEncrypt {
         if self.destination.is_some() {
             account.used_version(resealer.version);
         } else if resealer.field_key.is_some() {
-            account.used(field::resource_of(&destination), resealer.version, self.field.as_str(), 0);
+            account.used(
+                field::resource_of(&destination),
+                resealer.version,
+                self.field.as_str(),
+                0,
+            );
         }
         let mut plaintext = field::scratch(field::opened_capacity(&ciphertext));
-        field::open(&source.field_key, &ciphertext, &self.context, &mut plaintext)?;
+        field::open(
+            &source.field_key,
+            &ciphertext,
+            &self.context,
+            &mut plaintext,
+        )?;
         let Some(field_key) = resealer.field_key else {
-            return Ok(ReEncrypted { ciphertext: self.ciphertext, version: resealer.version, changed: false });
+            return Ok(ReEncrypted {
+                ciphertext: self.ciphertext,
+                version: resealer.version,
+                changed: false,
+            });
         };
         let mut out = Vec::with_capacity(plaintext.len() + OVERHEAD_KC_XAES);
         field_key
             .seal(Nonce::make()?, &self.context, &plaintext, &mut out)
             .map_err(Failure::internal)?;
-        Ok(ReEncrypted { ciphertext: Bytes::from(out), version: resealer.version, changed: true })
+        Ok(ReEncrypted {
+            ciphertext: Bytes::from(out),
+            version: resealer.version,
+            changed: true,
+        })
     }
 }
 
@@ -117,8 +145,20 @@ impl Operation for BatchReEncrypt {
         caller.tenant.as_str()
     }
 
-    async fn run(self, core: &Core, permit: &Permit, account: &mut Account) -> Result<Results<ReEncrypted>, Failure> {
-        let Self { fields, destinations, shared, items } = self;
+    fn about(&self, _caller: &Principal, _account: &mut Account) {}
+
+    async fn run(
+        self,
+        core: &Core,
+        permit: &Permit,
+        account: &mut Account,
+    ) -> Result<Results<ReEncrypted>, Failure> {
+        let Self {
+            fields,
+            destinations,
+            shared,
+            items,
+        } = self;
         let mut keys = Vec::with_capacity(destinations.len());
         let mut known = Destinations::default();
         for name in &destinations {
@@ -130,18 +170,35 @@ impl Operation for BatchReEncrypt {
         for item in items {
             planned.push(match item {
                 Err(failure) => Err(failure),
-                Ok((item, destination)) => match openers.resolve(core, permit, &fields, &item).await {
-                    Err(failure) => Err(failure),
-                    Ok(opener) => {
-                        let resealer = resealers.plan(&openers, opener, &keys, destination, &fields, &item);
-                        Ok(Planned { item, opener, resealer })
+                Ok((item, destination)) => {
+                    match openers.resolve(core, permit, &fields, &item).await {
+                        Err(failure) => Err(failure),
+                        Ok(opener) => {
+                            let resealer = resealers.plan(
+                                &openers,
+                                opener,
+                                &keys,
+                                destination,
+                                &fields,
+                                &item,
+                            );
+                            Ok(Planned {
+                                item,
+                                opener,
+                                resealer,
+                            })
+                        }
                     }
-                },
+                }
             });
         }
         openers.report(account, &fields);
         resealers.report(account);
-        let bytes = planned.iter().flatten().map(|planned| planned.item.ciphertext.len()).sum();
+        let bytes = planned
+            .iter()
+            .flatten()
+            .map(|planned| planned.item.ciphertext.len())
+            .sum();
         let work = move || reseal_all(planned, &shared, &openers, &resealers.list);
         let results = offload(core, bytes, work).await??;
         account.items(&results);
@@ -149,12 +206,21 @@ impl Operation for BatchReEncrypt {
     }
 }
 
+/// What a batch sealed again with, for its record.
+#[derive(Default)]
+struct Use {
+    name: String,
+    version: u32,
+    field: String,
+    items: u32,
+}
+
 /// The distinct ways of sealing again in a batch.
 #[derive(Default)]
 struct Resealers {
     index: HashMap<(usize, Option<usize>), usize>,
     list: Vec<Result<Resealer, Failure>>,
-    used: Vec<(String, u32, String, u32)>,
+    used: Vec<Use>,
 }
 
 impl Resealers {
@@ -174,7 +240,7 @@ impl Resealers {
         let found = self.find(openers, opener, keys, destination, fields, item);
         let (resealer, used) = match found {
             Ok((resealer, used)) => (Ok(resealer), used),
-            Err(failure) => (Err(failure), (String::new(), 0, String::new(), 0)),
+            Err(failure) => (Err(failure), Use::default()),
         };
         self.list.push(resealer);
         self.used.push(used);
@@ -192,40 +258,67 @@ impl Resealers {
         destination: Option<usize>,
         fields: &[FieldName],
         item: &DecryptItem,
-    ) -> Result<(Resealer, (String, u32, String, u32)), Failure> {
+    ) -> Result<(Resealer, Use), Failure> {
         let (source, _) = opened_by(&openers.list, opener)?;
         let key = match destination {
             None => source,
             Some(index) => at(keys, index)?,
         };
-        let field = fields.get(item.field).ok_or_else(|| Failure::internal("a field without a name"))?;
-        let resealer = resealer(source, field::parse(&item.ciphertext)?.version(), key, field)?;
-        let used = (field::resource_of(key), resealer.version, field.as_str().to_owned(), 0);
+        let field = fields
+            .get(item.field)
+            .ok_or_else(|| Failure::internal("a field without a name"))?;
+        let resealer = resealer(
+            source,
+            field::parse(&item.ciphertext)?.version(),
+            key,
+            field,
+        )?;
+        let used = Use {
+            name: field::resource_of(key),
+            version: resealer.version,
+            field: field.as_str().to_owned(),
+            items: 0,
+        };
         Ok((resealer, used))
     }
 
     fn count(&mut self, index: usize) {
-        if let Some((_, _, _, items)) = self.used.get_mut(index) {
-            *items += 1;
+        if let Some(used) = self.used.get_mut(index) {
+            used.items += 1;
         }
     }
 
     /// Tells the record what was sealed with; what stays as it is is among what was opened.
     fn report(&mut self, account: &mut Account) {
-        for (resealer, (name, version, field, items)) in self.list.iter().zip(self.used.drain(..)) {
-            if matches!(resealer, Ok(Resealer { field_key: Some(_), .. })) {
-                account.used(name, version, &field, items);
+        for (resealer, used) in self.list.iter().zip(self.used.drain(..)) {
+            if resealer
+                .as_ref()
+                .is_ok_and(|resealer| resealer.field_key.is_some())
+            {
+                account.used(used.name, used.version, &used.field, used.items);
             }
         }
     }
 }
 
 /// What seals `field` again: the primary version of `destination`, or nothing if the ciphertext is sealed with it.
-fn resealer(source: &Key, version: u32, destination: &Key, field: &FieldName) -> Result<Resealer, Failure> {
+fn resealer(
+    source: &Key,
+    version: u32,
+    destination: &Key,
+    field: &FieldName,
+) -> Result<Resealer, Failure> {
     let primary = destination.primary();
     let current = source.handle() == destination.handle() && version == primary.number();
-    let field_key = if current { None } else { Some(primary.field_key(field.field()?)) };
-    Ok(Resealer { field_key, version: primary.number() })
+    let field_key = if current {
+        None
+    } else {
+        Some(primary.field_key(field.field()?))
+    };
+    Ok(Resealer {
+        field_key,
+        version: primary.number(),
+    })
 }
 
 fn reseal_all(
@@ -235,13 +328,22 @@ fn reseal_all(
     resealers: &[Result<Resealer, Failure>],
 ) -> Result<Results<ReEncrypted>, Failure> {
     let mut nonces = Nonces::make(items.iter().flatten().count())?;
-    let lengths = || items.iter().flatten().map(|planned| planned.item.ciphertext.len());
+    let lengths = || {
+        items
+            .iter()
+            .flatten()
+            .map(|planned| planned.item.ciphertext.len())
+    };
     let mut plaintext = field::scratch(lengths().max().unwrap_or(0));
     let mut out = Vec::with_capacity(lengths().sum());
     let resealed: Vec<Result<Resealed, Failure>> = items
         .into_iter()
         .map(|planned| {
-            let Planned { item, opener, resealer } = planned?;
+            let Planned {
+                item,
+                opener,
+                resealer,
+            } = planned?;
             let ciphertext = field::parse(&item.ciphertext)?;
             let (_, field_key) = opened_by(&openers.list, opener)?;
             let context = item.context.as_ref().unwrap_or(shared);
@@ -252,18 +354,33 @@ fn reseal_all(
             let Some(field_key) = &resealer.field_key else {
                 return Ok(Resealed::Same(item.ciphertext, resealer.version));
             };
-            let nonce = nonces.next_nonce().ok_or_else(|| Failure::internal("too few nonces"))?;
+            let nonce = nonces
+                .next_nonce()
+                .ok_or_else(|| Failure::internal("too few nonces"))?;
             let start = out.len();
-            field_key.seal(nonce, context, &plaintext, &mut out).map_err(Failure::internal)?;
+            field_key
+                .seal(nonce, context, &plaintext, &mut out)
+                .map_err(Failure::internal)?;
             Ok(Resealed::New(start..out.len(), resealer.version))
         })
         .collect();
     let out = Bytes::from(out);
     let part = |resealed| match resealed {
-        Resealed::Same(ciphertext, version) => ReEncrypted { ciphertext, version, changed: false },
-        Resealed::New(range, version) => ReEncrypted { ciphertext: out.slice(range), version, changed: true },
+        Resealed::Same(ciphertext, version) => ReEncrypted {
+            ciphertext,
+            version,
+            changed: false,
+        },
+        Resealed::New(range, version) => ReEncrypted {
+            ciphertext: out.slice(range),
+            version,
+            changed: true,
+        },
     };
-    Ok(resealed.into_iter().map(|result| result.map(part)).collect())
+    Ok(resealed
+        .into_iter()
+        .map(|result| result.map(part))
+        .collect())
 }
 
 enum Resealed {

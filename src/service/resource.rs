@@ -31,17 +31,32 @@ impl KeyName {
     pub fn parse(text: String) -> Result<Self, ResourceError> {
         let full = match text.strip_prefix(TENANTS) {
             None => {
-                check_name(&text).map_err(|problem| ResourceError::Part { part: "key", problem })?;
+                check_name(&text).map_err(|problem| ResourceError::Part {
+                    part: "key",
+                    problem,
+                })?;
                 None
             }
             Some(rest) => {
                 let (tenant, key) = rest.split_once(KEYS).ok_or(ResourceError::KeyForm)?;
-                check_name(tenant).map_err(|problem| ResourceError::Part { part: "tenant", problem })?;
-                check_name(key).map_err(|problem| ResourceError::Part { part: "key", problem })?;
-                Some(Full { tenant_end: TENANTS.len() + tenant.len(), key_end: text.len() })
+                check_name(tenant).map_err(|problem| ResourceError::Part {
+                    part: "tenant",
+                    problem,
+                })?;
+                check_name(key).map_err(|problem| ResourceError::Part {
+                    part: "key",
+                    problem,
+                })?;
+                Some(Full {
+                    tenant_end: TENANTS.len() + tenant.len(),
+                    key_end: text.len(),
+                })
             }
         };
-        Ok(Self { text: text.into_boxed_str(), full })
+        Ok(Self {
+            text: text.into_boxed_str(),
+            full,
+        })
     }
 
     /// Parses a key's name with `/versions/{v}` behind it.
@@ -49,9 +64,15 @@ impl KeyName {
     /// # Errors
     /// If there is no version from 1 to 2^32-1 in plain decimal, or the rest is no key's name.
     pub fn parse_version(text: &str) -> Result<(Self, u32), ResourceError> {
-        let (key, version) = text.rsplit_once(VERSIONS).ok_or(ResourceError::VersionForm)?;
+        let (key, version) = text
+            .rsplit_once(VERSIONS)
+            .ok_or(ResourceError::VersionForm)?;
         let plain = version.bytes().all(|byte| byte.is_ascii_digit()) && !version.starts_with('0');
-        let number = version.parse().ok().filter(|_| plain).ok_or(ResourceError::VersionForm)?;
+        let number = version
+            .parse()
+            .ok()
+            .filter(|_| plain)
+            .ok_or(ResourceError::VersionForm)?;
         Ok((Self::parse(key.to_owned())?, number))
     }
 
@@ -132,7 +153,9 @@ pub enum ResourceError {
     #[error("a key is named `{{key}}` or `tenants/{{tenant}}/keys/{{key}}`")]
     KeyForm,
     /// There is no version, or it is not a number from 1.
-    #[error("a key version is named `{{key}}/versions/{{v}}` or `tenants/{{tenant}}/keys/{{key}}/versions/{{v}}`")]
+    #[error(
+        "a key version is named `{{key}}/versions/{{v}}` or `tenants/{{tenant}}/keys/{{key}}/versions/{{v}}`"
+    )]
     VersionForm,
     /// A part is not in the grammar of names.
     #[error("the {part} is not a name: {problem}")]
@@ -172,15 +195,35 @@ mod tests {
     fn versions() {
         let (key, version) = KeyName::parse_version("tenants/t/keys/k/versions/12").unwrap();
         assert_eq!((key.key(), version), ("k", 12));
-        assert_eq!(KeyName::parse_version("k/versions/4294967295").unwrap().1, u32::MAX);
+        assert_eq!(
+            KeyName::parse_version("k/versions/4294967295").unwrap().1,
+            u32::MAX
+        );
     }
 
     #[test]
     fn malformed_names_are_refused() {
-        for text in ["", "tenants/", "tenants/t", "tenants/t/keys/", "tenants//keys/k", "a/b", "K", "tenants/t/keys/k/x"] {
+        for text in [
+            "",
+            "tenants/",
+            "tenants/t",
+            "tenants/t/keys/",
+            "tenants//keys/k",
+            "a/b",
+            "K",
+            "tenants/t/keys/k/x",
+        ] {
             assert!(KeyName::parse(text.into()).is_err(), "{text}");
         }
-        for text in ["k", "k/versions/", "k/versions/0", "k/versions/01", "k/versions/+1", "k/versions/4294967296", "/versions/1"] {
+        for text in [
+            "k",
+            "k/versions/",
+            "k/versions/0",
+            "k/versions/01",
+            "k/versions/+1",
+            "k/versions/4294967296",
+            "/versions/1",
+        ] {
             assert!(KeyName::parse_version(text).is_err(), "{text}");
         }
     }

@@ -57,9 +57,20 @@ impl Operation for ReadStatus {
         caller.tenant.as_str()
     }
 
-    async fn run(self, core: &Core, permit: &Permit, account: &mut Account) -> Result<Status, Failure> {
+    fn about(&self, _caller: &Principal, account: &mut Account) {
         account.used(String::from("status"), 0, "", 0);
-        let keystore = core.vault.manage(permit, permit.principal().tenant.as_str())?;
+    }
+
+    async fn run(
+        self,
+        core: &Core,
+        permit: &Permit,
+        account: &mut Account,
+    ) -> Result<Status, Failure> {
+        self.about(permit.principal(), account);
+        let keystore = core
+            .vault
+            .manage(permit, permit.principal().tenant.as_str())?;
         let store_revision = keystore.store().revision().await.map_err(Failure::store)?;
         Ok(Status {
             about: core.about.clone(),
@@ -70,7 +81,12 @@ impl Operation for ReadStatus {
             cached_keys: keystore.cache_stats().keys,
             calls: core.request_ids.count(),
             root_provider: keystore.root_provider().to_owned(),
-            free_bytes: core.about.data_dir.as_deref().and_then(free_bytes).unwrap_or(0),
+            free_bytes: core
+                .about
+                .data_dir
+                .as_deref()
+                .and_then(free_bytes)
+                .unwrap_or(0),
         })
     }
 }
@@ -94,23 +110,34 @@ impl Operation for ListRecords {
         caller.tenant.as_str()
     }
 
+    fn about(&self, _caller: &Principal, account: &mut Account) {
+        account.used(String::from("audit"), 0, "", 0);
+    }
+
     async fn run(
         self,
         core: &Core,
-        _permit: &Permit,
+        permit: &Permit,
         account: &mut Account,
     ) -> Result<Listed<(u64, AuditRecord)>, Failure> {
-        account.used(String::from("audit"), 0, "", 0);
+        self.about(permit.principal(), account);
         let before = match self.page.after.as_deref().map(str::parse) {
             None => None,
             Some(Ok(before)) => Some(before),
-            Some(Err(_)) => return Err(Failure::invalid("page_token", "not a token of this listing")),
+            Some(Err(_)) => {
+                return Err(Failure::invalid(
+                    "page_token",
+                    "not a token of this listing",
+                ));
+            }
         };
         let (audit, limit) = (core.audit.clone(), self.page.limit);
         let records = tokio::task::spawn_blocking(move || audit.list(before, limit))
             .await
             .map_err(Failure::internal)?
             .map_err(Failure::internal)?;
-        Ok(Listed::new(records, &self.page, |(index, _)| index.to_string()))
+        Ok(Listed::new(records, &self.page, |(index, _)| {
+            index.to_string()
+        }))
     }
 }

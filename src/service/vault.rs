@@ -53,8 +53,17 @@ impl Vault {
     /// # Errors
     /// [`Failure::DecryptionFailed`] for an unknown handle, another suite and a foreign tenant's key;
     /// [`Failure::KeyDisabled`] to the key's own tenant; or the store fails.
-    pub async fn opening_key(&self, permit: &Permit, handle: Handle, suite: Suite) -> Result<Arc<Key>, Failure> {
-        let key = self.keystore.key_by_handle(handle).await.map_err(errors::key_of_ciphertext)?;
+    pub async fn opening_key(
+        &self,
+        permit: &Permit,
+        handle: Handle,
+        suite: Suite,
+    ) -> Result<Arc<Key>, Failure> {
+        let key = self
+            .keystore
+            .key_by_handle(handle)
+            .await
+            .map_err(errors::key_of_ciphertext)?;
         if key.suite() != suite {
             return Err(Failure::DecryptionFailed(Opaque::SuiteMismatch));
         }
@@ -71,8 +80,15 @@ impl Vault {
     ///
     /// # Errors
     /// [`Failure::DecryptionFailed`] if there never was such a version, [`Failure::VersionDisabled`], or the store fails.
-    pub async fn opening_version(&self, _permit: &Permit, key: &Key, version: u32) -> Result<Arc<Version>, Failure> {
-        key.version(version).await.map_err(errors::key_of_ciphertext)
+    pub async fn opening_version(
+        &self,
+        _permit: &Permit,
+        key: &Key,
+        version: u32,
+    ) -> Result<Arc<Version>, Failure> {
+        key.version(version)
+            .await
+            .map_err(errors::key_of_ciphertext)
     }
 
     /// The keystore, to manage what `tenant` has.

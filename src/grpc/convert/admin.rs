@@ -5,10 +5,11 @@ use fieldkeep_crypto::ciphertext::Suite as DomainSuite;
 use fieldkeep_crypto::names::Name;
 use fieldkeep_keystore::info::{KeyInfo, TenantInfo, VersionInfo};
 use fieldkeep_proto::v1::{
-    AuditEntry, AuditRecord, CreateKeyRequest, CreateTenantRequest, GetKeyRequest, GetStatusResponse,
-    GrantRoleRequest, IssueCertificateRequest, IssueCertificateResponse, Key, KeyState, KeyVersion, KeyVersionState,
-    ListKeysRequest, ListKeysResponse, ListRecordsRequest, ListRecordsResponse, ListRolesRequest, ListRolesResponse,
-    ListTenantsRequest, ListTenantsResponse, RevokeRoleRequest, Role, RoleBinding, RotateKeyRequest, Suite, Tenant,
+    AuditEntry, AuditRecord, CreateKeyRequest, CreateTenantRequest, GetKeyRequest,
+    GetStatusResponse, GrantRoleRequest, IssueCertificateRequest, IssueCertificateResponse, Key,
+    KeyState, KeyVersion, KeyVersionState, ListKeysRequest, ListKeysResponse, ListRecordsRequest,
+    ListRecordsResponse, ListRolesRequest, ListRolesResponse, ListTenantsRequest,
+    ListTenantsResponse, RevokeRoleRequest, Role, RoleBinding, RotateKeyRequest, Suite, Tenant,
 };
 use prost::Message;
 use prost_types::Timestamp;
@@ -41,7 +42,9 @@ pub fn create_tenant(request: CreateTenantRequest) -> Result<CreateTenant, Failu
 /// # Errors
 /// As [`create_tenant`].
 pub fn list_tenants(request: ListTenantsRequest) -> Result<ListTenants, Failure> {
-    Ok(ListTenants { page: page(request.page_size, &request.page_token)? })
+    Ok(ListTenants {
+        page: page(request.page_size, &request.page_token)?,
+    })
 }
 
 /// A tenant.
@@ -70,10 +73,19 @@ pub fn tenants(listed: Listed<TenantInfo>) -> ListTenantsResponse {
 pub fn create_key(request: CreateKeyRequest) -> Result<CreateKey, Failure> {
     let suite = match Suite::try_from(request.suite) {
         Ok(Suite::Unspecified | Suite::KcXaes256Gcm) => DomainSuite::KcXaes256Gcm,
-        Err(_) => return Err(Failure::invalid("suite", "this server does not know the suite")),
+        Err(_) => {
+            return Err(Failure::invalid(
+                "suite",
+                "this server does not know the suite",
+            ));
+        }
     };
     let repeatable = repeatable(&request.request_id, &request)?;
-    Ok(CreateKey { key: key_name("name", request.name)?, suite, request: repeatable })
+    Ok(CreateKey {
+        key: key_name("name", request.name)?,
+        suite,
+        request: repeatable,
+    })
 }
 
 /// What a GetKey asks for.
@@ -81,7 +93,9 @@ pub fn create_key(request: CreateKeyRequest) -> Result<CreateKey, Failure> {
 /// # Errors
 /// As [`create_tenant`].
 pub fn describe_key(request: GetKeyRequest) -> Result<DescribeKey, Failure> {
-    Ok(DescribeKey { key: key_name("name", request.name)? })
+    Ok(DescribeKey {
+        key: key_name("name", request.name)?,
+    })
 }
 
 /// What a ListKeys asks for.
@@ -89,7 +103,10 @@ pub fn describe_key(request: GetKeyRequest) -> Result<DescribeKey, Failure> {
 /// # Errors
 /// As [`create_tenant`].
 pub fn list_keys(request: ListKeysRequest) -> Result<ListKeys, Failure> {
-    Ok(ListKeys { tenant: parent(&request.parent)?, page: page(request.page_size, &request.page_token)? })
+    Ok(ListKeys {
+        tenant: parent(&request.parent)?,
+        page: page(request.page_size, &request.page_token)?,
+    })
 }
 
 /// What a RotateKey asks for.
@@ -98,16 +115,29 @@ pub fn list_keys(request: ListKeysRequest) -> Result<ListKeys, Failure> {
 /// As [`create_tenant`].
 pub fn rotate_key(request: RotateKeyRequest) -> Result<RotateKey, Failure> {
     let repeatable = repeatable(&request.request_id, &request)?;
-    Ok(RotateKey { key: key_name("name", request.name)?, request: repeatable })
+    Ok(RotateKey {
+        key: key_name("name", request.name)?,
+        request: repeatable,
+    })
 }
 
 /// What an EnableKey or a DisableKey asks for; both messages have the same two fields.
 ///
 /// # Errors
 /// As [`create_tenant`].
-pub fn key_state(name: String, request_id: &str, message: &impl Message, enabled: bool) -> Result<ChangeState, Failure> {
+pub fn key_state(
+    name: String,
+    request_id: &str,
+    message: &impl Message,
+    enabled: bool,
+) -> Result<ChangeState, Failure> {
     let request = repeatable(request_id, message)?;
-    Ok(ChangeState { key: key_name("name", name)?, version: None, enabled, request })
+    Ok(ChangeState {
+        key: key_name("name", name)?,
+        version: None,
+        enabled,
+        request,
+    })
 }
 
 /// What an EnableKeyVersion or a DisableKeyVersion asks for.
@@ -121,14 +151,24 @@ pub fn version_state(
     enabled: bool,
 ) -> Result<ChangeState, Failure> {
     let request = repeatable(request_id, message)?;
-    let (key, version) = KeyName::parse_version(name).map_err(|error| Failure::invalid("name", error.to_string()))?;
-    Ok(ChangeState { key, version: Some(version), enabled, request })
+    let (key, version) = KeyName::parse_version(name)
+        .map_err(|error| Failure::invalid("name", error.to_string()))?;
+    Ok(ChangeState {
+        key,
+        version: Some(version),
+        enabled,
+        request,
+    })
 }
 
 /// A key.
 #[must_use]
 pub fn key(info: KeyInfo) -> Key {
-    let state = if info.enabled { KeyState::Enabled } else { KeyState::Disabled };
+    let state = if info.enabled {
+        KeyState::Enabled
+    } else {
+        KeyState::Disabled
+    };
     Key {
         name: key_resource(info.tenant.as_str(), info.name.as_str()),
         handle: Bytes::copy_from_slice(info.handle.as_bytes()),
@@ -142,7 +182,11 @@ pub fn key(info: KeyInfo) -> Key {
 }
 
 fn version(info: VersionInfo) -> KeyVersion {
-    let state = if info.enabled { KeyVersionState::Enabled } else { KeyVersionState::Disabled };
+    let state = if info.enabled {
+        KeyVersionState::Enabled
+    } else {
+        KeyVersionState::Disabled
+    };
     KeyVersion {
         version: info.number,
         state: state.into(),
@@ -175,7 +219,10 @@ pub fn grant_role(request: GrantRoleRequest) -> Result<GrantRole, Failure> {
         Ok(Role::Admin) => access::Role::Admin,
         Ok(Role::Data) => access::Role::Data,
         Ok(Role::Unspecified) | Err(_) => {
-            return Err(Failure::invalid("role", "a role is `ROLE_ADMIN` or `ROLE_DATA`"));
+            return Err(Failure::invalid(
+                "role",
+                "a role is `ROLE_ADMIN` or `ROLE_DATA`",
+            ));
         }
     };
     Ok(GrantRole {
@@ -201,7 +248,10 @@ pub fn revoke_role(request: RevokeRoleRequest) -> Result<RevokeRole, Failure> {
 /// # Errors
 /// As [`create_tenant`].
 pub fn list_roles(request: ListRolesRequest) -> Result<ListRoles, Failure> {
-    Ok(ListRoles { tenant: parent(&request.parent)?, page: page(request.page_size, &request.page_token)? })
+    Ok(ListRoles {
+        tenant: parent(&request.parent)?,
+        page: page(request.page_size, &request.page_token)?,
+    })
 }
 
 /// An identity's role.
@@ -246,7 +296,10 @@ pub fn issued(issued: Issued) -> IssueCertificateResponse {
     IssueCertificateResponse {
         certificate_pem: issued.certificate_pem,
         ca_pem: issued.ca_pem,
-        expire_time: Some(Timestamp { seconds: issued.not_after, nanos: 0 }),
+        expire_time: Some(Timestamp {
+            seconds: issued.not_after,
+            nanos: 0,
+        }),
     }
 }
 
@@ -255,13 +308,18 @@ pub fn issued(issued: Issued) -> IssueCertificateResponse {
 /// # Errors
 /// As [`create_tenant`].
 pub fn list_records(request: ListRecordsRequest) -> Result<ListRecords, Failure> {
-    Ok(ListRecords { page: page(request.page_size, &request.page_token)? })
+    Ok(ListRecords {
+        page: page(request.page_size, &request.page_token)?,
+    })
 }
 
 /// A page of audit records.
 #[must_use]
 pub fn records(listed: Listed<(u64, AuditRecord)>) -> ListRecordsResponse {
-    let entry = |(index, record)| AuditEntry { index, record: Some(record) };
+    let entry = |(index, record)| AuditEntry {
+        index,
+        record: Some(record),
+    };
     // Index 0 is the oldest record, and nothing is before it.
     let next = listed.next.filter(|index| index != "0");
     ListRecordsResponse {
@@ -283,7 +341,10 @@ pub fn status(status: Status) -> GetStatusResponse {
         cached_keys: status.cached_keys,
         calls: status.calls,
         root_provider: status.root_provider,
-        certificate_expire_time: Some(Timestamp { seconds: status.about.certificate_expires_s, nanos: 0 }),
+        certificate_expire_time: Some(Timestamp {
+            seconds: status.about.certificate_expires_s,
+            nanos: 0,
+        }),
         free_bytes: status.free_bytes,
     }
 }
@@ -296,17 +357,31 @@ fn identity(text: &str) -> Result<IdentityName, Failure> {
     let refused = |problem: &dyn std::fmt::Display| {
         Failure::invalid(
             "identity",
-            format!("an identity is `{{name}}` or `tenants/{{tenant}}/identities/{{name}}`: {problem}"),
+            format!(
+                "an identity is `{{name}}` or `tenants/{{tenant}}/identities/{{name}}`: {problem}"
+            ),
         )
     };
     let name = |text: &str| Name::parse(text).map_err(|error| refused(&error));
-    match text.strip_prefix("tenants/").map(|rest| rest.split_once("/identities/")) {
-        None => Ok(IdentityName { tenant: None, name: name(text)? }),
-        Some(Some((tenant, identity))) => Ok(IdentityName { tenant: Some(name(tenant)?), name: name(identity)? }),
+    match text
+        .strip_prefix("tenants/")
+        .map(|rest| rest.split_once("/identities/"))
+    {
+        None => Ok(IdentityName {
+            tenant: None,
+            name: name(text)?,
+        }),
+        Some(Some((tenant, identity))) => Ok(IdentityName {
+            tenant: Some(name(tenant)?),
+            name: name(identity)?,
+        }),
         Some(None) => Err(refused(&"there is no `/identities/`")),
     }
 }
 
 fn timestamp(unix_s: u64) -> Option<Timestamp> {
-    Some(Timestamp { seconds: i64::try_from(unix_s).unwrap_or(i64::MAX), nanos: 0 })
+    Some(Timestamp {
+        seconds: i64::try_from(unix_s).unwrap_or(i64::MAX),
+        nanos: 0,
+    })
 }

@@ -6,8 +6,9 @@ use bytes::Bytes;
 use fieldkeep_crypto::ciphertext::OVERHEAD_KC_XAES;
 use fieldkeep_crypto::context::EncodedContext;
 use fieldkeep_proto::v1::{
-    BatchDecryptRequest, BatchDecryptResponse, BatchEncryptRequest, BatchEncryptResponse, BatchReEncryptRequest,
-    BatchReEncryptResponse, ContextPair, DecryptResult, EncryptResult, ReEncryptResult,
+    BatchDecryptRequest, BatchDecryptResponse, BatchEncryptRequest, BatchEncryptResponse,
+    BatchReEncryptRequest, BatchReEncryptResponse, ContextPair, DecryptResult, EncryptResult,
+    ReEncryptResult,
 };
 
 use super::{context, field_name, field_size, key_name};
@@ -31,7 +32,13 @@ const ERROR_BYTES: usize = 384;
 /// The whole batch is refused if its defaults are not valid or it is beyond a limit.
 pub fn encrypt(request: BatchEncryptRequest, limits: &Limits) -> Result<BatchEncrypt, Failure> {
     batch_size(request.items.len(), limits)?;
-    reply_size(request.items.iter().map(|item| item.plaintext.len() + OVERHEAD_KC_XAES), limits)?;
+    reply_size(
+        request
+            .items
+            .iter()
+            .map(|item| item.plaintext.len() + OVERHEAD_KC_XAES),
+        limits,
+    )?;
     check_default(&request.key, |text| key_name("key", text).map(drop))?;
     check_default(&request.field, |text| field_name(text).map(drop))?;
     let shared = context(&request.context)?;
@@ -45,23 +52,46 @@ pub fn encrypt(request: BatchEncryptRequest, limits: &Limits) -> Result<BatchEnc
         let target = if item.key.is_empty() && item.field.is_empty() {
             targets.default_index(&default, parse_target)?
         } else {
-            let own = (or_default(item.key, &default.0), or_default(item.field, &default.1));
+            let own = (
+                or_default(item.key, &default.0),
+                or_default(item.field, &default.1),
+            );
             targets.index(own, parse_target)?
         };
-        Ok(EncryptItem { target, context: own_context(&item.context)?, plaintext: item.plaintext })
+        Ok(EncryptItem {
+            target,
+            context: own_context(&item.context)?,
+            plaintext: item.plaintext,
+        })
     };
     let items = request.items.into_iter().map(&mut parse).collect();
-    Ok(BatchEncrypt { targets: targets.values, shared, items })
+    Ok(BatchEncrypt {
+        targets: targets.values,
+        shared,
+        items,
+    })
 }
 
 /// The reply of a BatchEncrypt.
 #[must_use]
 pub fn encrypted(results: Results<Sealed>) -> BatchEncryptResponse {
     let result = |result| match result {
-        Ok(Sealed { ciphertext, version }) => EncryptResult { ciphertext, version, error: None },
-        Err(failure) => EncryptResult { error: Some(item_error(&failure)), ..Default::default() },
+        Ok(Sealed {
+            ciphertext,
+            version,
+        }) => EncryptResult {
+            ciphertext,
+            version,
+            error: None,
+        },
+        Err(failure) => EncryptResult {
+            error: Some(item_error(&failure)),
+            ..Default::default()
+        },
     };
-    BatchEncryptResponse { results: results.into_iter().map(result).collect() }
+    BatchEncryptResponse {
+        results: results.into_iter().map(result).collect(),
+    }
 }
 
 /// What a BatchDecrypt asks for.
@@ -70,7 +100,10 @@ pub fn encrypted(results: Results<Sealed>) -> BatchEncryptResponse {
 /// As [`encrypt`].
 pub fn decrypt(request: BatchDecryptRequest, limits: &Limits) -> Result<BatchDecrypt, Failure> {
     batch_size(request.items.len(), limits)?;
-    reply_size(request.items.iter().map(|item| item.ciphertext.len()), limits)?;
+    reply_size(
+        request.items.iter().map(|item| item.ciphertext.len()),
+        limits,
+    )?;
     check_default(&request.field, |text| field_name(text).map(drop))?;
     let shared = context(&request.context)?;
     let mut fields = Fields::new(request.field);
@@ -78,35 +111,58 @@ pub fn decrypt(request: BatchDecryptRequest, limits: &Limits) -> Result<BatchDec
         fields.item(item.ciphertext, item.field, &item.context, limits)
     };
     let items = request.items.into_iter().map(&mut parse).collect();
-    Ok(BatchDecrypt { fields: fields.distinct.values, shared, items })
+    Ok(BatchDecrypt {
+        fields: fields.distinct.values,
+        shared,
+        items,
+    })
 }
 
 /// The reply of a BatchDecrypt.
 #[must_use]
 pub fn decrypted(results: Results<Bytes>) -> BatchDecryptResponse {
     let result = |result| match result {
-        Ok(plaintext) => DecryptResult { plaintext, error: None },
-        Err(failure) => DecryptResult { plaintext: Bytes::new(), error: Some(item_error(&failure)) },
+        Ok(plaintext) => DecryptResult {
+            plaintext,
+            error: None,
+        },
+        Err(failure) => DecryptResult {
+            plaintext: Bytes::new(),
+            error: Some(item_error(&failure)),
+        },
     };
-    BatchDecryptResponse { results: results.into_iter().map(result).collect() }
+    BatchDecryptResponse {
+        results: results.into_iter().map(result).collect(),
+    }
 }
 
 /// What a BatchReEncrypt asks for.
 ///
 /// # Errors
 /// As [`encrypt`].
-pub fn reencrypt(request: BatchReEncryptRequest, limits: &Limits) -> Result<BatchReEncrypt, Failure> {
+pub fn reencrypt(
+    request: BatchReEncryptRequest,
+    limits: &Limits,
+) -> Result<BatchReEncrypt, Failure> {
     batch_size(request.items.len(), limits)?;
-    reply_size(request.items.iter().map(|item| item.ciphertext.len()), limits)?;
+    reply_size(
+        request.items.iter().map(|item| item.ciphertext.len()),
+        limits,
+    )?;
     check_default(&request.field, |text| field_name(text).map(drop))?;
-    check_default(&request.destination_key, |text| key_name("destination_key", text).map(drop))?;
+    check_default(&request.destination_key, |text| {
+        key_name("destination_key", text).map(drop)
+    })?;
     let shared = context(&request.context)?;
     let default_destination = request.destination_key;
     let mut fields = Fields::new(request.field);
     let mut destinations: Distinct<String, KeyName> = Distinct::default();
     let mut parse = |item: fieldkeep_proto::v1::ReEncryptItem| {
         let parse_key = |name: &String| key_name("destination_key", name.clone());
-        let destination = match (item.destination_key.is_empty(), default_destination.is_empty()) {
+        let destination = match (
+            item.destination_key.is_empty(),
+            default_destination.is_empty(),
+        ) {
             (true, true) => None,
             (true, false) => Some(destinations.default_index(&default_destination, parse_key)?),
             (false, _) => Some(destinations.index(item.destination_key, parse_key)?),
@@ -115,19 +171,36 @@ pub fn reencrypt(request: BatchReEncryptRequest, limits: &Limits) -> Result<Batc
         Ok((item, destination))
     };
     let items = request.items.into_iter().map(&mut parse).collect();
-    Ok(BatchReEncrypt { fields: fields.distinct.values, destinations: destinations.values, shared, items })
+    Ok(BatchReEncrypt {
+        fields: fields.distinct.values,
+        destinations: destinations.values,
+        shared,
+        items,
+    })
 }
 
 /// The reply of a BatchReEncrypt.
 #[must_use]
 pub fn reencrypted(results: Results<ReEncrypted>) -> BatchReEncryptResponse {
     let result = |result| match result {
-        Ok(ReEncrypted { ciphertext, version, changed }) => {
-            ReEncryptResult { ciphertext, version, changed, error: None }
-        }
-        Err(failure) => ReEncryptResult { error: Some(item_error(&failure)), ..Default::default() },
+        Ok(ReEncrypted {
+            ciphertext,
+            version,
+            changed,
+        }) => ReEncryptResult {
+            ciphertext,
+            version,
+            changed,
+            error: None,
+        },
+        Err(failure) => ReEncryptResult {
+            error: Some(item_error(&failure)),
+            ..Default::default()
+        },
     };
-    BatchReEncryptResponse { results: results.into_iter().map(result).collect() }
+    BatchReEncryptResponse {
+        results: results.into_iter().map(result).collect(),
+    }
 }
 
 fn batch_size(items: usize, limits: &Limits) -> Result<(), Failure> {
@@ -141,7 +214,9 @@ fn batch_size(items: usize, limits: &Limits) -> Result<(), Failure> {
 /// Refuses a batch whose reply could be too long, before any work is done for it.
 fn reply_size(values: impl Iterator<Item = usize>, limits: &Limits) -> Result<(), Failure> {
     let limit = limits.reply_bytes;
-    let bytes = values.map(|bytes| RESULT_BYTES + bytes.max(ERROR_BYTES)).sum();
+    let bytes = values
+        .map(|bytes| RESULT_BYTES + bytes.max(ERROR_BYTES))
+        .sum();
     if bytes > limit {
         return Err(Failure::ReplyTooLarge { bytes, limit });
     }
@@ -149,17 +224,32 @@ fn reply_size(values: impl Iterator<Item = usize>, limits: &Limits) -> Result<()
 }
 
 /// A default that is there must be valid, whether or not an item uses it.
-fn check_default(text: &str, check: impl FnOnce(String) -> Result<(), Failure>) -> Result<(), Failure> {
-    if text.is_empty() { Ok(()) } else { check(text.to_owned()) }
+fn check_default(
+    text: &str,
+    check: impl FnOnce(String) -> Result<(), Failure>,
+) -> Result<(), Failure> {
+    if text.is_empty() {
+        Ok(())
+    } else {
+        check(text.to_owned())
+    }
 }
 
 fn or_default(own: String, default: &str) -> String {
-    if own.is_empty() { default.to_owned() } else { own }
+    if own.is_empty() {
+        default.to_owned()
+    } else {
+        own
+    }
 }
 
 /// The context of an item, if it has any pair.
 fn own_context(pairs: &[ContextPair]) -> Result<Option<EncodedContext>, Failure> {
-    if pairs.is_empty() { Ok(None) } else { context(pairs).map(Some) }
+    if pairs.is_empty() {
+        Ok(None)
+    } else {
+        context(pairs).map(Some)
+    }
 }
 
 /// The distinct fields of a batch.
@@ -170,7 +260,10 @@ struct Fields {
 
 impl Fields {
     fn new(default: String) -> Self {
-        Self { default, distinct: Distinct::default() }
+        Self {
+            default,
+            distinct: Distinct::default(),
+        }
     }
 
     fn item(
@@ -187,7 +280,11 @@ impl Fields {
         } else {
             self.distinct.index(field, parse)?
         };
-        Ok(DecryptItem { field, context: own_context(pairs)?, ciphertext })
+        Ok(DecryptItem {
+            field,
+            context: own_context(pairs)?,
+            ciphertext,
+        })
     }
 }
 
@@ -202,13 +299,22 @@ struct Distinct<K, V> {
 
 impl<K, V> Default for Distinct<K, V> {
     fn default() -> Self {
-        Self { index: HashMap::new(), default: None, last: None, values: Vec::new() }
+        Self {
+            index: HashMap::new(),
+            default: None,
+            last: None,
+            values: Vec::new(),
+        }
     }
 }
 
 impl<K: std::hash::Hash + Eq + Clone, V> Distinct<K, V> {
     /// The index of the default text's value.
-    fn default_index(&mut self, key: &K, parse: impl FnOnce(&K) -> Result<V, Failure>) -> Result<usize, Failure> {
+    fn default_index(
+        &mut self,
+        key: &K,
+        parse: impl FnOnce(&K) -> Result<V, Failure>,
+    ) -> Result<usize, Failure> {
         if let Some(index) = self.default {
             return Ok(index);
         }
@@ -217,7 +323,11 @@ impl<K: std::hash::Hash + Eq + Clone, V> Distinct<K, V> {
         Ok(index)
     }
 
-    fn index(&mut self, key: K, parse: impl FnOnce(&K) -> Result<V, Failure>) -> Result<usize, Failure> {
+    fn index(
+        &mut self,
+        key: K,
+        parse: impl FnOnce(&K) -> Result<V, Failure>,
+    ) -> Result<usize, Failure> {
         if let Some((last, index)) = &self.last
             && *last == key
         {

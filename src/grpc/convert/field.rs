@@ -3,7 +3,8 @@
 use bytes::Bytes;
 use fieldkeep_crypto::ciphertext::OVERHEAD_KC_XAES;
 use fieldkeep_proto::v1::{
-    DecryptRequest, DecryptResponse, EncryptRequest, EncryptResponse, ReEncryptRequest, ReEncryptResponse,
+    DecryptRequest, DecryptResponse, EncryptRequest, EncryptResponse, ReEncryptRequest,
+    ReEncryptResponse,
 };
 
 use super::{context, field_name, field_size, key_name};
@@ -29,7 +30,10 @@ pub fn encrypt(request: EncryptRequest, limits: &Limits) -> Result<Encrypt, Fail
 /// The reply of an Encrypt.
 #[must_use]
 pub fn encrypted(sealed: Sealed) -> EncryptResponse {
-    EncryptResponse { ciphertext: sealed.ciphertext, version: sealed.version }
+    EncryptResponse {
+        ciphertext: sealed.ciphertext,
+        version: sealed.version,
+    }
 }
 
 /// What a Decrypt asks for.
@@ -37,7 +41,10 @@ pub fn encrypted(sealed: Sealed) -> EncryptResponse {
 /// # Errors
 /// The part that is not valid.
 pub fn decrypt(request: DecryptRequest, limits: &Limits) -> Result<Decrypt, Failure> {
-    field_size(request.ciphertext.len(), limits.field_bytes + OVERHEAD_KC_XAES)?;
+    field_size(
+        request.ciphertext.len(),
+        limits.field_bytes + OVERHEAD_KC_XAES,
+    )?;
     Ok(Decrypt {
         field: field_name(request.field)?,
         context: context(&request.context)?,
@@ -56,7 +63,10 @@ pub fn decrypted(plaintext: Bytes) -> DecryptResponse {
 /// # Errors
 /// The part that is not valid.
 pub fn reencrypt(request: ReEncryptRequest, limits: &Limits) -> Result<ReEncrypt, Failure> {
-    field_size(request.ciphertext.len(), limits.field_bytes + OVERHEAD_KC_XAES)?;
+    field_size(
+        request.ciphertext.len(),
+        limits.field_bytes + OVERHEAD_KC_XAES,
+    )?;
     let destination = match request.destination_key.as_str() {
         "" => None,
         _ => Some(key_name("destination_key", request.destination_key)?),
@@ -72,5 +82,9 @@ pub fn reencrypt(request: ReEncryptRequest, limits: &Limits) -> Result<ReEncrypt
 /// The reply of a ReEncrypt.
 #[must_use]
 pub fn reencrypted(value: ReEncrypted) -> ReEncryptResponse {
-    ReEncryptResponse { ciphertext: value.ciphertext, version: value.version, changed: value.changed }
+    ReEncryptResponse {
+        ciphertext: value.ciphertext,
+        version: value.version,
+        changed: value.changed,
+    }
 }

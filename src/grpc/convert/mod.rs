@@ -31,8 +31,12 @@ fn field_name(text: String) -> Result<FieldName, Failure> {
 }
 
 fn context(pairs: &[ContextPair]) -> Result<EncodedContext, Failure> {
-    EncodedContext::encode(pairs.iter().map(|pair| (pair.name.as_str(), pair.value.as_str())))
-        .map_err(|error| Failure::invalid("context", error.to_string()))
+    EncodedContext::encode(
+        pairs
+            .iter()
+            .map(|pair| (pair.name.as_str(), pair.value.as_str())),
+    )
+    .map_err(|error| Failure::invalid("context", error.to_string()))
 }
 
 fn field_size(bytes: usize, limit: usize) -> Result<(), Failure> {
@@ -56,7 +60,8 @@ pub fn request_size(message: &impl Message, limit: usize) -> Result<usize, Failu
 
 fn tenant_name(part: &'static str, text: &str) -> Result<Name, Failure> {
     let name = text.strip_prefix("tenants/").unwrap_or(text);
-    Name::parse(name).map_err(|error| Failure::invalid(part, format!("not `tenants/{{tenant}}`: {error}")))
+    Name::parse(name)
+        .map_err(|error| Failure::invalid(part, format!("not `tenants/{{tenant}}`: {error}")))
 }
 
 /// The tenant of a listing; empty: none.
@@ -69,14 +74,26 @@ fn parent(text: &str) -> Result<Option<Name>, Failure> {
 }
 
 fn page(page_size: u32, page_token: &str) -> Result<Page, Failure> {
-    let limit = if page_size == 0 { DEFAULT_PAGE } else { page_size.min(MAX_PAGE) };
-    let after = if page_token.is_empty() { None } else { Some(open_token(page_token)?) };
-    Ok(Page { after, limit: limit as usize })
+    let limit = if page_size == 0 {
+        DEFAULT_PAGE
+    } else {
+        page_size.min(MAX_PAGE)
+    };
+    let after = if page_token.is_empty() {
+        None
+    } else {
+        Some(open_token(page_token)?)
+    };
+    Ok(Page {
+        after,
+        limit: limit as usize,
+    })
 }
 
 /// A page token: the last name of a page, in base64url. Callers must not look into it.
 fn token(last: Option<String>) -> String {
-    last.map(|name| data_encoding::BASE64URL_NOPAD.encode(name.as_bytes())).unwrap_or_default()
+    last.map(|name| data_encoding::BASE64URL_NOPAD.encode(name.as_bytes()))
+        .unwrap_or_default()
 }
 
 fn open_token(token: &str) -> Result<String, Failure> {
@@ -84,9 +101,12 @@ fn open_token(token: &str) -> Result<String, Failure> {
     if token.len() > MAX_TOKEN {
         return Err(refused());
     }
-    let name = data_encoding::BASE64URL_NOPAD.decode(token.as_bytes()).map_err(|_| refused())?;
+    let name = data_encoding::BASE64URL_NOPAD
+        .decode(token.as_bytes())
+        .map_err(|_| refused())?;
     let name = String::from_utf8(name).map_err(|_| refused())?;
-    let plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"._-/".contains(&byte);
+    let plain =
+        |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"._-/".contains(&byte);
     if name.is_empty() || !name.bytes().all(plain) {
         return Err(refused());
     }

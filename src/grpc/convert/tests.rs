@@ -1,15 +1,18 @@
 use bytes::Bytes;
 use fieldkeep_proto::v1::{
-    BatchDecryptRequest, BatchEncryptRequest, BatchReEncryptRequest, ContextPair, CreateKeyRequest, DecryptItem,
-    DecryptRequest, EncryptItem, EncryptRequest, GrantRoleRequest, ListKeysRequest, ListRecordsRequest,
-    ReEncryptItem,
+    BatchDecryptRequest, BatchEncryptRequest, BatchReEncryptRequest, ContextPair, CreateKeyRequest,
+    DecryptItem, DecryptRequest, EncryptItem, EncryptRequest, GrantRoleRequest, ListKeysRequest,
+    ListRecordsRequest, ReEncryptItem,
 };
 
 use super::*;
 use crate::service::Limits;
 
 fn pair(name: &str, value: &str) -> ContextPair {
-    ContextPair { name: name.into(), value: value.into() }
+    ContextPair {
+        name: name.into(),
+        value: value.into(),
+    }
 }
 
 fn reason<T>(parsed: Result<T, Failure>) -> &'static str {
@@ -44,14 +47,23 @@ fn each_part_of_an_encrypt_is_named_when_it_is_wrong() {
     assert_eq!(with(&|_| ()), "valid");
     assert_eq!(with(&|r| r.plaintext = Bytes::new()), "valid");
     assert_eq!(with(&|r| r.plaintext = vec![0; 65_536].into()), "valid");
-    assert_eq!(with(&|r| r.plaintext = vec![0; 65_537].into()), "FIELD_TOO_LARGE");
+    assert_eq!(
+        with(&|r| r.plaintext = vec![0; 65_537].into()),
+        "FIELD_TOO_LARGE"
+    );
     assert_eq!(with(&|r| r.key = String::new()), "key");
     assert_eq!(with(&|r| r.key = "tenants/a/keys/".into()), "key");
     assert_eq!(with(&|r| r.field = "Customer".into()), "field");
     assert_eq!(with(&|r| r.context.push(pair("id", "43"))), "context");
     assert_eq!(with(&|r| r.context = vec![pair("Id", "")]), "context");
-    assert_eq!(with(&|r| r.context = vec![pair("id", &"x".repeat(4096))]), "context");
-    assert_eq!(with(&|r| r.context = (0..17).map(|n| pair(&format!("n{n}"), "")).collect()), "context");
+    assert_eq!(
+        with(&|r| r.context = vec![pair("id", &"x".repeat(4096))]),
+        "context"
+    );
+    assert_eq!(
+        with(&|r| r.context = (0..17).map(|n| pair(&format!("n{n}"), "")).collect()),
+        "context"
+    );
 }
 
 #[test]
@@ -62,32 +74,69 @@ fn a_ciphertext_may_be_as_long_as_the_longest_field_makes_it() {
         field: "f".into(),
         context: Vec::new(),
     };
-    assert_eq!(reason(field::decrypt(request(65_536 + 86), &limits)), "valid");
-    assert_eq!(reason(field::decrypt(request(65_536 + 87), &limits)), "FIELD_TOO_LARGE");
+    assert_eq!(
+        reason(field::decrypt(request(65_536 + 86), &limits)),
+        "valid"
+    );
+    assert_eq!(
+        reason(field::decrypt(request(65_536 + 87), &limits)),
+        "FIELD_TOO_LARGE"
+    );
 }
 
 #[test]
 fn items_take_what_they_leave_empty_from_the_top() {
-    let item = |key: &str, field: &str| EncryptItem { key: key.into(), field: field.into(), ..Default::default() };
+    let item = |key: &str, field: &str| EncryptItem {
+        key: key.into(),
+        field: field.into(),
+        ..Default::default()
+    };
     let request = BatchEncryptRequest {
         key: "pii".into(),
         field: "email".into(),
         context: vec![pair("id", "1")],
-        items: vec![item("", ""), item("other", ""), item("", "phone"), item("pii", "email"), item("", "")],
+        items: vec![
+            item("", ""),
+            item("other", ""),
+            item("", "phone"),
+            item("pii", "email"),
+            item("", ""),
+        ],
     };
     let batch = batch::encrypt(request, &Limits::default()).unwrap();
-    let targets: Vec<(&str, &str)> = batch.targets.iter().map(|(key, field)| (key.key(), field.as_str())).collect();
-    assert_eq!(targets, [("pii", "email"), ("other", "email"), ("pii", "phone")]);
-    let indexes: Vec<usize> = batch.items.iter().flatten().map(|item| item.target).collect();
+    let targets: Vec<(&str, &str)> = batch
+        .targets
+        .iter()
+        .map(|(key, field)| (key.key(), field.as_str()))
+        .collect();
+    assert_eq!(
+        targets,
+        [("pii", "email"), ("other", "email"), ("pii", "phone")]
+    );
+    let indexes: Vec<usize> = batch
+        .items
+        .iter()
+        .flatten()
+        .map(|item| item.target)
+        .collect();
     assert_eq!(indexes, [0, 1, 2, 0, 0]);
-    assert!(batch.items.iter().flatten().all(|item| item.context.is_none()));
+    assert!(
+        batch
+            .items
+            .iter()
+            .flatten()
+            .all(|item| item.context.is_none())
+    );
     assert!(!batch.shared.is_empty());
 }
 
 #[test]
 fn a_bad_item_stays_alone_and_a_bad_default_does_not() {
     let limits = Limits::default();
-    let item = |field: &str| EncryptItem { field: field.into(), ..Default::default() };
+    let item = |field: &str| EncryptItem {
+        field: field.into(),
+        ..Default::default()
+    };
     let request = |key: &str, context| BatchEncryptRequest {
         key: key.into(),
         field: String::new(),
@@ -97,17 +146,40 @@ fn a_bad_item_stays_alone_and_a_bad_default_does_not() {
     let parsed = batch::encrypt(request("pii", Vec::new()), &limits).unwrap();
     let outcomes: Vec<bool> = parsed.items.iter().map(Result::is_ok).collect();
     assert_eq!(outcomes, [true, false, false, true]);
-    assert_eq!(part(batch::encrypt(request("P", Vec::new()), &limits)), "key");
-    assert_eq!(part(batch::encrypt(request("pii", vec![pair("", "")]), &limits)), "context");
+    assert_eq!(
+        part(batch::encrypt(request("P", Vec::new()), &limits)),
+        "key"
+    );
+    assert_eq!(
+        part(batch::encrypt(request("pii", vec![pair("", "")]), &limits)),
+        "context"
+    );
 }
 
 #[test]
 fn an_items_context_replaces_the_batchs() {
-    let own = DecryptItem { context: vec![pair("id", "2")], field: "f".into(), ..Default::default() };
-    let request = BatchDecryptRequest { context: vec![pair("id", "1")], items: vec![own], ..Default::default() };
+    let own = DecryptItem {
+        context: vec![pair("id", "2")],
+        field: "f".into(),
+        ..Default::default()
+    };
+    let request = BatchDecryptRequest {
+        context: vec![pair("id", "1")],
+        items: vec![own],
+        ..Default::default()
+    };
     let batch = batch::decrypt(request, &Limits::default()).unwrap();
     let expected = context(&[pair("id", "2")]).unwrap();
-    assert_eq!(batch.items[0].as_ref().unwrap().context.as_ref().unwrap().as_bytes(), expected.as_bytes());
+    assert_eq!(
+        batch.items[0]
+            .as_ref()
+            .unwrap()
+            .context
+            .as_ref()
+            .unwrap()
+            .as_bytes(),
+        expected.as_bytes()
+    );
 }
 
 #[test]
@@ -124,20 +196,39 @@ fn destinations_are_the_items_own_the_batchs_or_none() {
     };
     let destinations = |default: &str| -> Vec<Option<Option<usize>>> {
         let batch = batch::reencrypt(request(default), &Limits::default()).unwrap();
-        batch.items.iter().map(|item| item.as_ref().ok().map(|(_, destination)| *destination)).collect()
+        batch
+            .items
+            .iter()
+            .map(|item| item.as_ref().ok().map(|(_, destination)| *destination))
+            .collect()
     };
     assert_eq!(destinations(""), [Some(None), Some(Some(0)), None]);
-    assert_eq!(destinations("default"), [Some(Some(0)), Some(Some(1)), None]);
+    assert_eq!(
+        destinations("default"),
+        [Some(Some(0)), Some(Some(1)), None]
+    );
 }
 
 #[test]
 fn batches_beyond_a_limit_are_refused_before_any_work() {
-    let items = |count| BatchEncryptRequest { items: vec![EncryptItem::default(); count], ..Default::default() };
-    let limits = Limits { batch_items: 10, ..Limits::default() };
+    let items = |count| BatchEncryptRequest {
+        items: vec![EncryptItem::default(); count],
+        ..Default::default()
+    };
+    let limits = Limits {
+        batch_items: 10,
+        ..Limits::default()
+    };
     assert_eq!(reason(batch::encrypt(items(10), &limits)), "valid");
-    assert_eq!(reason(batch::encrypt(items(11), &limits)), "BATCH_TOO_LARGE");
+    assert_eq!(
+        reason(batch::encrypt(items(11), &limits)),
+        "BATCH_TOO_LARGE"
+    );
     assert_eq!(Limits::default().batch_items, 10_000);
-    let limits = Limits { reply_bytes: 2000, ..Limits::default() };
+    let limits = Limits {
+        reply_bytes: 2000,
+        ..Limits::default()
+    };
     assert_eq!(reason(batch::encrypt(items(4), &limits)), "valid");
     assert_eq!(reason(batch::encrypt(items(5), &limits)), "REPLY_TOO_LARGE");
 }
@@ -160,13 +251,33 @@ fn the_reply_is_never_longer_than_was_computed() {
 fn page_tokens_come_back_and_others_are_refused() {
     let token = token(Some("tenants/acme/identities/app".into()));
     let list = |page_size, page_token: &str| {
-        admin::list_keys(ListKeysRequest { parent: String::new(), page_size, page_token: page_token.into() })
+        admin::list_keys(ListKeysRequest {
+            parent: String::new(),
+            page_size,
+            page_token: page_token.into(),
+        })
     };
-    assert_eq!(list(0, &token).unwrap().page.after.as_deref(), Some("tenants/acme/identities/app"));
-    assert_eq!(list(0, "").unwrap().page, Page { after: None, limit: 100 });
+    assert_eq!(
+        list(0, &token).unwrap().page.after.as_deref(),
+        Some("tenants/acme/identities/app")
+    );
+    assert_eq!(
+        list(0, "").unwrap().page,
+        Page {
+            after: None,
+            limit: 100
+        }
+    );
     assert_eq!(list(5, "").unwrap().page.limit, 5);
     assert_eq!(list(100_000, "").unwrap().page.limit, 1_000);
-    for bad in ["!", "Zg==", "Zm9v\n", "_w", &"a".repeat(513), &data_encoding::BASE64URL_NOPAD.encode(b"a b")] {
+    for bad in [
+        "!",
+        "Zg==",
+        "Zm9v\n",
+        "_w",
+        &"a".repeat(513),
+        &data_encoding::BASE64URL_NOPAD.encode(b"a b"),
+    ] {
         assert_eq!(part(list(0, bad)), "page_token", "{bad}");
     }
 }
@@ -174,31 +285,64 @@ fn page_tokens_come_back_and_others_are_refused() {
 #[test]
 fn the_last_page_of_the_trail_has_no_token() {
     use crate::service::keys::Listed;
-    let listed = |next: Option<&str>| Listed { entries: Vec::new(), next: next.map(String::from) };
+    let listed = |next: Option<&str>| Listed {
+        entries: Vec::new(),
+        next: next.map(String::from),
+    };
     assert!(!admin::records(listed(Some("1"))).next_page_token.is_empty());
     assert!(admin::records(listed(Some("0"))).next_page_token.is_empty());
     assert!(admin::records(listed(None)).next_page_token.is_empty());
-    let request = ListRecordsRequest { page_size: 3, page_token: token(Some("17".into())) };
-    assert_eq!(admin::list_records(request).unwrap().page.after.as_deref(), Some("17"));
+    let request = ListRecordsRequest {
+        page_size: 3,
+        page_token: token(Some("17".into())),
+    };
+    assert_eq!(
+        admin::list_records(request).unwrap().page.after.as_deref(),
+        Some("17")
+    );
 }
 
 #[test]
 fn parents_roles_suites_and_identities() {
     let parent = |text: &str| {
-        part(admin::list_keys(ListKeysRequest { parent: text.into(), ..Default::default() }))
+        part(admin::list_keys(ListKeysRequest {
+            parent: text.into(),
+            ..Default::default()
+        }))
     };
     assert_eq!((parent("tenants/acme"), parent("")), ("valid", "valid"));
-    assert_eq!((parent("acme"), parent("tenants/"), parent("tenants/a/b")), ("parent", "parent", "parent"));
+    assert_eq!(
+        (parent("acme"), parent("tenants/"), parent("tenants/a/b")),
+        ("parent", "parent", "parent")
+    );
     let grant = |identity: &str, role| {
-        part(admin::grant_role(GrantRoleRequest { identity: identity.into(), role, ..Default::default() }))
+        part(admin::grant_role(GrantRoleRequest {
+            identity: identity.into(),
+            role,
+            ..Default::default()
+        }))
     };
-    assert_eq!((grant("app", 1), grant("tenants/a/identities/b", 2)), ("valid", "valid"));
+    assert_eq!(
+        (grant("app", 1), grant("tenants/a/identities/b", 2)),
+        ("valid", "valid")
+    );
     assert_eq!((grant("app", 0), grant("app", 3)), ("role", "role"));
-    for bad in ["", "App", "tenants/a", "tenants/a/identities/", "identities/a", "tenants//identities/b"] {
+    for bad in [
+        "",
+        "App",
+        "tenants/a",
+        "tenants/a/identities/",
+        "identities/a",
+        "tenants//identities/b",
+    ] {
         assert_eq!(grant(bad, 1), "identity", "{bad}");
     }
     let create = |suite, id: &str| {
-        part(admin::create_key(CreateKeyRequest { name: "k".into(), suite, request_id: id.into() }))
+        part(admin::create_key(CreateKeyRequest {
+            name: "k".into(),
+            suite,
+            request_id: id.into(),
+        }))
     };
     assert_eq!((create(0, ""), create(1, "")), ("valid", "valid"));
     assert_eq!(create(2, ""), "suite");

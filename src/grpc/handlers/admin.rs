@@ -6,11 +6,12 @@ use fieldkeep_proto::v1::key_service_server::KeyService;
 use fieldkeep_proto::v1::system_service_server::SystemService;
 use fieldkeep_proto::v1::tenant_service_server::TenantService;
 use fieldkeep_proto::v1::{
-    CreateKeyRequest, CreateTenantRequest, DisableKeyRequest, DisableKeyVersionRequest, EnableKeyRequest,
-    EnableKeyVersionRequest, GetKeyRequest, GetStatusRequest, GetStatusResponse, GrantRoleRequest,
-    IssueCertificateRequest, IssueCertificateResponse, Key, ListKeysRequest, ListKeysResponse, ListRecordsRequest,
-    ListRecordsResponse, ListRolesRequest, ListRolesResponse, ListTenantsRequest, ListTenantsResponse,
-    RevokeRoleRequest, RevokeRoleResponse, RoleBinding, RotateKeyRequest, Tenant,
+    CreateKeyRequest, CreateTenantRequest, DisableKeyRequest, DisableKeyVersionRequest,
+    EnableKeyRequest, EnableKeyVersionRequest, GetKeyRequest, GetStatusRequest, GetStatusResponse,
+    GrantRoleRequest, IssueCertificateRequest, IssueCertificateResponse, Key, ListKeysRequest,
+    ListKeysResponse, ListRecordsRequest, ListRecordsResponse, ListRolesRequest, ListRolesResponse,
+    ListTenantsRequest, ListTenantsResponse, RevokeRoleRequest, RevokeRoleResponse, RoleBinding,
+    RotateKeyRequest, Tenant,
 };
 use tonic::{Request, Response, Status};
 
@@ -21,7 +22,10 @@ use crate::service::system::ReadStatus;
 
 #[tonic::async_trait]
 impl TenantService for Handlers {
-    async fn create_tenant(&self, request: Request<CreateTenantRequest>) -> Result<Response<Tenant>, Status> {
+    async fn create_tenant(
+        &self,
+        request: Request<CreateTenantRequest>,
+    ) -> Result<Response<Tenant>, Status> {
         let (call, parsed) = take(request, admin::create_tenant)?;
         respond(self.service.perform(call, parsed).await, admin::tenant)
     }
@@ -37,7 +41,10 @@ impl TenantService for Handlers {
 
 #[tonic::async_trait]
 impl KeyService for Handlers {
-    async fn create_key(&self, request: Request<CreateKeyRequest>) -> Result<Response<Key>, Status> {
+    async fn create_key(
+        &self,
+        request: Request<CreateKeyRequest>,
+    ) -> Result<Response<Key>, Status> {
         let (call, parsed) = take(request, admin::create_key)?;
         respond(self.service.perform(call, parsed).await, admin::key)
     }
@@ -47,24 +54,36 @@ impl KeyService for Handlers {
         respond(self.service.perform(call, parsed).await, admin::key)
     }
 
-    async fn list_keys(&self, request: Request<ListKeysRequest>) -> Result<Response<ListKeysResponse>, Status> {
+    async fn list_keys(
+        &self,
+        request: Request<ListKeysRequest>,
+    ) -> Result<Response<ListKeysResponse>, Status> {
         let (call, parsed) = take(request, admin::list_keys)?;
         respond(self.service.perform(call, parsed).await, admin::keys)
     }
 
-    async fn rotate_key(&self, request: Request<RotateKeyRequest>) -> Result<Response<Key>, Status> {
+    async fn rotate_key(
+        &self,
+        request: Request<RotateKeyRequest>,
+    ) -> Result<Response<Key>, Status> {
         let (call, parsed) = take(request, admin::rotate_key)?;
         respond(self.service.perform(call, parsed).await, admin::key)
     }
 
-    async fn enable_key(&self, request: Request<EnableKeyRequest>) -> Result<Response<Key>, Status> {
+    async fn enable_key(
+        &self,
+        request: Request<EnableKeyRequest>,
+    ) -> Result<Response<Key>, Status> {
         let (call, parsed) = take(request, |message| {
             admin::key_state(message.name.clone(), &message.request_id, &message, true)
         })?;
         respond(self.service.perform(call, parsed).await, admin::key)
     }
 
-    async fn disable_key(&self, request: Request<DisableKeyRequest>) -> Result<Response<Key>, Status> {
+    async fn disable_key(
+        &self,
+        request: Request<DisableKeyRequest>,
+    ) -> Result<Response<Key>, Status> {
         let (call, parsed) = take(request, |message| {
             admin::key_state(message.name.clone(), &message.request_id, &message, false)
         })?;
@@ -94,14 +113,26 @@ impl KeyService for Handlers {
 
 #[tonic::async_trait]
 impl AccessService for Handlers {
-    async fn grant_role(&self, request: Request<GrantRoleRequest>) -> Result<Response<RoleBinding>, Status> {
+    async fn grant_role(
+        &self,
+        request: Request<GrantRoleRequest>,
+    ) -> Result<Response<RoleBinding>, Status> {
         let (call, parsed) = take(request, admin::grant_role)?;
-        respond(self.service.perform(call, parsed).await, admin::role_binding)
+        respond(
+            self.service.perform(call, parsed).await,
+            admin::role_binding,
+        )
     }
 
-    async fn list_roles(&self, request: Request<ListRolesRequest>) -> Result<Response<ListRolesResponse>, Status> {
+    async fn list_roles(
+        &self,
+        request: Request<ListRolesRequest>,
+    ) -> Result<Response<ListRolesResponse>, Status> {
         let (call, parsed) = take(request, admin::list_roles)?;
-        respond(self.service.perform(call, parsed).await, admin::role_bindings)
+        respond(
+            self.service.perform(call, parsed).await,
+            admin::role_bindings,
+        )
     }
 
     async fn revoke_role(
@@ -109,7 +140,9 @@ impl AccessService for Handlers {
         request: Request<RevokeRoleRequest>,
     ) -> Result<Response<RevokeRoleResponse>, Status> {
         let (call, parsed) = take(request, admin::revoke_role)?;
-        respond(self.service.perform(call, parsed).await, |()| RevokeRoleResponse {})
+        respond(self.service.perform(call, parsed).await, |()| {
+            RevokeRoleResponse {}
+        })
     }
 
     async fn issue_certificate(
@@ -134,7 +167,10 @@ impl AuditService for Handlers {
 
 #[tonic::async_trait]
 impl SystemService for Handlers {
-    async fn get_status(&self, request: Request<GetStatusRequest>) -> Result<Response<GetStatusResponse>, Status> {
+    async fn get_status(
+        &self,
+        request: Request<GetStatusRequest>,
+    ) -> Result<Response<GetStatusResponse>, Status> {
         let (call, parsed) = take(request, |_| Ok(ReadStatus))?;
         respond(self.service.perform(call, parsed).await, admin::status)
     }

@@ -2,9 +2,9 @@
 
 use fieldkeep_proto::v1::field_service_server::FieldService;
 use fieldkeep_proto::v1::{
-    BatchDecryptRequest, BatchDecryptResponse, BatchEncryptRequest, BatchEncryptResponse, BatchReEncryptRequest,
-    BatchReEncryptResponse, DecryptRequest, DecryptResponse, EncryptRequest, EncryptResponse, ReEncryptRequest,
-    ReEncryptResponse,
+    BatchDecryptRequest, BatchDecryptResponse, BatchEncryptRequest, BatchEncryptResponse,
+    BatchReEncryptRequest, BatchReEncryptResponse, DecryptRequest, DecryptResponse, EncryptRequest,
+    EncryptResponse, ReEncryptRequest, ReEncryptResponse,
 };
 use prost::Message;
 use tonic::{Request, Response, Status};
@@ -18,19 +18,28 @@ use crate::service::failure::Failure;
 
 #[tonic::async_trait]
 impl FieldService for Handlers {
-    async fn encrypt(&self, request: Request<EncryptRequest>) -> Result<Response<EncryptResponse>, Status> {
+    async fn encrypt(
+        &self,
+        request: Request<EncryptRequest>,
+    ) -> Result<Response<EncryptResponse>, Status> {
         let limits = self.service.core().limits();
         let (call, parsed) = take(request, |message| field::encrypt(message, limits))?;
         respond(self.service.perform(call, parsed).await, field::encrypted)
     }
 
-    async fn decrypt(&self, request: Request<DecryptRequest>) -> Result<Response<DecryptResponse>, Status> {
+    async fn decrypt(
+        &self,
+        request: Request<DecryptRequest>,
+    ) -> Result<Response<DecryptResponse>, Status> {
         let limits = self.service.core().limits();
         let (call, parsed) = take(request, |message| field::decrypt(message, limits))?;
         respond(self.service.perform(call, parsed).await, field::decrypted)
     }
 
-    async fn re_encrypt(&self, request: Request<ReEncryptRequest>) -> Result<Response<ReEncryptResponse>, Status> {
+    async fn re_encrypt(
+        &self,
+        request: Request<ReEncryptRequest>,
+    ) -> Result<Response<ReEncryptResponse>, Status> {
         let limits = self.service.core().limits();
         let (call, parsed) = take(request, |message| field::reencrypt(message, limits))?;
         respond(self.service.perform(call, parsed).await, field::reencrypted)
@@ -74,6 +83,8 @@ impl Handlers {
     ) -> Result<O, Failure> {
         let limits = *self.service.core().limits();
         let bytes = request_size(&message, call.request_bytes)?;
-        self.service.offload(bytes, move || convert(message, &limits)).await?
+        self.service
+            .offload(bytes, move || convert(message, &limits))
+            .await?
     }
 }

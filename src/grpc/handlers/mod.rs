@@ -32,7 +32,9 @@ fn split<M>(request: Request<M>) -> Result<(Call, M), Status> {
     let (_, mut extensions, message) = request.into_parts();
     match extensions.remove::<Call>() {
         Some(call) => Ok((call, message)),
-        None => Err(status::of_failure(&Failure::internal("a request that did not pass the gate"))),
+        None => Err(status::of_failure(&Failure::internal(
+            "a request that did not pass the gate",
+        ))),
     }
 }
 

@@ -1,7 +1,8 @@
 use std::sync::Mutex;
 
 use rcgen::{
-    BasicConstraints, CertificateParams, CertifiedIssuer, ExtendedKeyUsagePurpose, IsCa, KeyPair, SanType,
+    BasicConstraints, CertificateParams, CertifiedIssuer, ExtendedKeyUsagePurpose, IsCa, KeyPair,
+    SanType,
 };
 use rustls::ClientConfig;
 use rustls_pki_types::{PrivatePkcs8KeyDer, ServerName};
@@ -63,11 +64,19 @@ impl Fixture {
     async fn make() -> Self {
         let authority = Authority::make();
         let (certificate, key) = authority.server();
-        let identity = Identity { chain: vec![certificate], key, not_after_s: 0 };
+        let identity = Identity {
+            chain: vec![certificate],
+            key,
+            not_after_s: 0,
+        };
         let config = server_config(authority.certificate(), identity).unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let handshaker = Handshaker::new(config, "fieldkeep", Duration::from_secs(10));
-        Self { authority, listener, handshaker }
+        Self {
+            authority,
+            listener,
+            handshaker,
+        }
     }
 
     /// What the server makes of one connection to it, while `client` uses the other end.
@@ -75,12 +84,21 @@ impl Fixture {
         &self,
         client: impl AsyncFnOnce(TcpStream) -> T,
     ) -> (Result<TlsConnection, HandshakeError>, T) {
-        let stream = TcpStream::connect(self.listener.local_addr().unwrap()).await.unwrap();
+        let stream = TcpStream::connect(self.listener.local_addr().unwrap())
+            .await
+            .unwrap();
         let (served, address) = self.listener.accept().await.unwrap();
-        tokio::join!(self.handshaker.accept(served, address, Box::new(())), client(stream))
+        tokio::join!(
+            self.handshaker.accept(served, address, Box::new(())),
+            client(stream)
+        )
     }
 
-    async fn connect(&self, identity: Option<Pair>, alpn: &[u8]) -> Result<TlsConnection, HandshakeError> {
+    async fn connect(
+        &self,
+        identity: Option<Pair>,
+        alpn: &[u8],
+    ) -> Result<TlsConnection, HandshakeError> {
         let mut roots = rustls::RootCertStore::empty();
         roots.add(self.authority.certificate().clone()).unwrap();
         let provider = Arc::new(rustls::crypto::ring::default_provider());
@@ -89,26 +107,37 @@ impl Fixture {
             .unwrap()
             .with_root_certificates(roots);
         let mut config = match identity {
-            Some((certificate, key)) => builder.with_client_auth_cert(vec![certificate], key).unwrap(),
+            Some((certificate, key)) => builder
+                .with_client_auth_cert(vec![certificate], key)
+                .unwrap(),
             None => builder.with_no_client_auth(),
         };
         config.alpn_protocols = vec![alpn.to_vec()];
         let connector = TlsConnector::from(Arc::new(config));
         let (accepted, _) = self
-            .accept(async |stream| connector.connect(ServerName::try_from("localhost").unwrap(), stream).await)
+            .accept(async |stream| {
+                connector
+                    .connect(ServerName::try_from("localhost").unwrap(), stream)
+                    .await
+            })
             .await;
         accepted
     }
 }
 
 fn cause(accepted: Result<TlsConnection, HandshakeError>) -> String {
-    accepted.err().map_or_else(String::new, |error| error.to_string())
+    accepted
+        .err()
+        .map_or_else(String::new, |error| error.to_string())
 }
 
 #[tokio::test]
 async fn a_client_of_the_ca_is_named_by_its_certificate() {
     let f = Fixture::make().await;
-    let connection = f.connect(Some(f.authority.client(APP)), b"h2").await.unwrap();
+    let connection = f
+        .connect(Some(f.authority.client(APP)), b"h2")
+        .await
+        .unwrap();
     let peer = connection.connect_info();
     let principal = peer.principal.as_ref().unwrap();
     assert_eq!(&*principal.resource, "tenants/acme/identities/app");
@@ -142,7 +171,9 @@ async fn an_expired_certificate_is_refused() {
     let mut params = client_params(APP);
     params.not_before = rcgen::date_time_ymd(2020, 1, 1);
     params.not_after = rcgen::date_time_ymd(2021, 1, 1);
-    let expired = f.authority.sign(params, ExtendedKeyUsagePurpose::ClientAuth);
+    let expired = f
+        .authority
+        .sign(params, ExtendedKeyUsagePurpose::ClientAuth);
     assert!(cause(f.connect(Some(expired), b"h2").await).contains("expired"));
 }
 
@@ -155,7 +186,11 @@ async fn the_servers_own_certificate_is_no_clients() {
 #[tokio::test]
 async fn only_http_2_is_spoken() {
     let f = Fixture::make().await;
-    assert!(f.connect(Some(f.authority.client(APP)), b"http/1.1").await.is_err());
+    assert!(
+        f.connect(Some(f.authority.client(APP)), b"http/1.1")
+            .await
+            .is_err()
+    );
 }
 
 /// A ClientHello of TLS 1.2, which offers that version alone.
@@ -193,7 +228,12 @@ async fn tls_1_2_is_refused_with_the_alert_for_it() {
 async fn plaintext_is_refused() {
     let f = Fixture::make().await;
     let (accepted, ()) = f
-        .accept(async |mut stream| stream.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n").await.unwrap())
+        .accept(async |mut stream| {
+            stream
+                .write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n")
+                .await
+                .unwrap()
+        })
         .await;
     assert!(matches!(accepted, Err(HandshakeError::Tls(_))));
 }
@@ -203,7 +243,9 @@ async fn a_client_that_says_nothing_is_not_waited_for() {
     let mut f = Fixture::make().await;
     f.handshaker.timeout = Duration::from_millis(1);
     let open = Mutex::new(None);
-    let (accepted, ()) = f.accept(async |stream| *open.lock().unwrap() = Some(stream)).await;
+    let (accepted, ()) = f
+        .accept(async |stream| *open.lock().unwrap() = Some(stream))
+        .await;
     assert!(matches!(accepted, Err(HandshakeError::Timeout(_))));
 }
 
@@ -215,12 +257,30 @@ fn the_key_must_be_its_owners_alone() {
     fs::write(&certificate, pair.cert.pem()).unwrap();
     fs::write(&key, pair.signing_key.serialize_pem()).unwrap();
     fs::set_permissions(&key, fs::Permissions::from_mode(0o640)).unwrap();
-    assert!(matches!(Identity::load(&certificate, &key), Err(TlsError::KeyMode { .. })));
+    assert!(matches!(
+        Identity::load(&certificate, &key),
+        Err(TlsError::KeyMode { .. })
+    ));
     fs::set_permissions(&key, fs::Permissions::from_mode(0o600)).unwrap();
     let identity = Identity::load(&certificate, &key).unwrap();
     assert!(identity.not_after_s > 0);
-    assert!(matches!(Identity::load(&key, &key), Err(TlsError::Empty { setting: "tls.cert", .. })));
+    assert!(matches!(
+        Identity::load(&key, &key),
+        Err(TlsError::Empty {
+            setting: "tls.cert",
+            ..
+        })
+    ));
     let missing = dir.path().join("missing.pem");
-    assert!(matches!(Identity::load(&missing, &key), Err(TlsError::File { setting: "tls.cert", .. })));
-    assert!(matches!(check_ca_file(&certificate, Authority::make().certificate()), Err(TlsError::ForeignCa { .. })));
+    assert!(matches!(
+        Identity::load(&missing, &key),
+        Err(TlsError::File {
+            setting: "tls.cert",
+            ..
+        })
+    ));
+    assert!(matches!(
+        check_ca_file(&certificate, Authority::make().certificate()),
+        Err(TlsError::ForeignCa { .. })
+    ));
 }

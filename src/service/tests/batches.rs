@@ -8,22 +8,38 @@ use crate::service::failure::Opaque;
 use crate::service::reencrypt::BatchReEncrypt;
 
 fn item(target: usize, plaintext: impl Into<Bytes>) -> Result<EncryptItem, Failure> {
-    Ok(EncryptItem { target, context: None, plaintext: plaintext.into() })
+    Ok(EncryptItem {
+        target,
+        context: None,
+        plaintext: plaintext.into(),
+    })
 }
 
 fn batch(targets: &[(&str, &str)], items: Vec<Result<EncryptItem, Failure>>) -> BatchEncrypt {
     let targets = targets.iter().map(|(k, f)| (key(k), field(f))).collect();
-    BatchEncrypt { targets, shared: context("42"), items }
+    BatchEncrypt {
+        targets,
+        shared: context("42"),
+        items,
+    }
 }
 
 fn opening(field: usize, ciphertext: &Bytes) -> Result<DecryptItem, Failure> {
-    Ok(DecryptItem { field, context: None, ciphertext: ciphertext.clone() })
+    Ok(DecryptItem {
+        field,
+        context: None,
+        ciphertext: ciphertext.clone(),
+    })
 }
 
 #[tokio::test]
 async fn one_bad_item_takes_nobody_with_it() {
     let f = Fixture::make().await;
-    let targets = [("pii", "email"), ("missing", "email"), ("tenants/other/keys/pii", "email")];
+    let targets = [
+        ("pii", "email"),
+        ("missing", "email"),
+        ("tenants/other/keys/pii", "email"),
+    ];
     let items = vec![
         item(0, "one"),
         Err(Failure::invalid("field", "bad")),
@@ -32,13 +48,34 @@ async fn one_bad_item_takes_nobody_with_it() {
         item(0, "four"),
     ];
     let results = f.perform("acme/app", batch(&targets, items)).await.unwrap();
-    let outcomes: Vec<&str> = results.iter().map(|r| r.as_ref().map_or_else(Failure::word, |_| "ok")).collect();
-    assert_eq!(outcomes, ["ok", "INVALID_REQUEST", "KEY_NOT_FOUND", "PERMISSION_DENIED", "ok"]);
+    let outcomes: Vec<&str> = results
+        .iter()
+        .map(|r| r.as_ref().map_or_else(Failure::word, |_| "ok"))
+        .collect();
+    assert_eq!(
+        outcomes,
+        [
+            "ok",
+            "INVALID_REQUEST",
+            "KEY_NOT_FOUND",
+            "PERMISSION_DENIED",
+            "ok"
+        ]
+    );
     let record = f.last_record();
-    assert_eq!((record.items_ok, record.items_failed, record.code), (2, 3, 0));
-    assert_eq!(record.reason, "INVALID_REQUEST:1 KEY_NOT_FOUND:1 PERMISSION_DENIED:1");
-    let uses: Vec<(&str, u32, u32)> =
-        record.resources.iter().map(|r| (r.name.as_str(), r.version, r.items)).collect();
+    assert_eq!(
+        (record.items_ok, record.items_failed, record.code),
+        (2, 3, 0)
+    );
+    assert_eq!(
+        record.reason,
+        "INVALID_REQUEST:1 KEY_NOT_FOUND:1 PERMISSION_DENIED:1"
+    );
+    let uses: Vec<(&str, u32, u32)> = record
+        .resources
+        .iter()
+        .map(|r| (r.name.as_str(), r.version, r.items))
+        .collect();
     assert_eq!(uses[0], ("tenants/acme/keys/pii", 1, 2));
     assert_eq!(uses[1], ("tenants/acme/keys/missing", 0, 1));
 }
@@ -47,7 +84,10 @@ async fn one_bad_item_takes_nobody_with_it() {
 async fn a_batch_of_bad_items_is_still_a_reply() {
     let f = Fixture::make().await;
     let items = vec![item(0, "x"), item(0, "y")];
-    let results = f.perform("acme/app", batch(&[("missing", "email")], items)).await.unwrap();
+    let results = f
+        .perform("acme/app", batch(&[("missing", "email")], items))
+        .await
+        .unwrap();
     assert!(results.iter().all(Result::is_err));
     let empty = f.perform("acme/app", batch(&[], Vec::new())).await.unwrap();
     assert!(empty.is_empty());
@@ -56,8 +96,13 @@ async fn a_batch_of_bad_items_is_still_a_reply() {
 #[tokio::test]
 async fn without_the_role_the_whole_batch_is_refused() {
     let f = Fixture::make().await;
-    let refused = f.perform("acme/boss", batch(&[("pii", "email")], vec![item(0, "x")])).await;
-    assert!(matches!(refused, Err(Failure::PermissionDenied { rule: "wrong-role" })));
+    let refused = f
+        .perform("acme/boss", batch(&[("pii", "email")], vec![item(0, "x")]))
+        .await;
+    assert!(matches!(
+        refused,
+        Err(Failure::PermissionDenied { rule: "wrong-role" })
+    ));
 }
 
 #[tokio::test]
@@ -65,16 +110,39 @@ async fn batches_open_again_small_and_beyond_the_runtime_thread() {
     let f = Fixture::make().await;
     for bytes in [3usize, 4000] {
         let plaintexts: Vec<Bytes> = (0..100u8).map(|n| Bytes::from(vec![n; bytes])).collect();
-        let items = plaintexts.iter().map(|plaintext| item(0, plaintext.clone())).collect();
-        let sealed = f.perform("acme/app", batch(&[("pii", "email")], items)).await.unwrap();
-        let sealed: Vec<Bytes> = sealed.into_iter().map(|result| result.unwrap().ciphertext).collect();
-        assert!(sealed.iter().all(|ciphertext| ciphertext.len() == bytes + 86));
+        let items = plaintexts
+            .iter()
+            .map(|plaintext| item(0, plaintext.clone()))
+            .collect();
+        let sealed = f
+            .perform("acme/app", batch(&[("pii", "email")], items))
+            .await
+            .unwrap();
+        let sealed: Vec<Bytes> = sealed
+            .into_iter()
+            .map(|result| result.unwrap().ciphertext)
+            .collect();
+        assert!(
+            sealed
+                .iter()
+                .all(|ciphertext| ciphertext.len() == bytes + 86)
+        );
         let nonces: std::collections::BTreeSet<&[u8]> = sealed.iter().map(|c| &c[14..38]).collect();
         assert_eq!(nonces.len(), 100, "a nonce twice");
-        let items = sealed.iter().map(|ciphertext| opening(0, ciphertext)).collect();
-        let operation = BatchDecrypt { fields: vec![field("email")], shared: context("42"), items };
+        let items = sealed
+            .iter()
+            .map(|ciphertext| opening(0, ciphertext))
+            .collect();
+        let operation = BatchDecrypt {
+            fields: vec![field("email")],
+            shared: context("42"),
+            items,
+        };
         let opened = f.perform("acme/app", operation).await.unwrap();
-        assert_eq!(opened.into_iter().map(Result::unwrap).collect::<Vec<_>>(), plaintexts);
+        assert_eq!(
+            opened.into_iter().map(Result::unwrap).collect::<Vec<_>>(),
+            plaintexts
+        );
         assert_eq!(f.last_record().resources[0].items, 100);
     }
 }
@@ -86,7 +154,11 @@ async fn a_batch_tells_its_ciphertexts_apart() {
     let foreign = f.encrypt("other/app", b"x").await.unwrap().ciphertext;
     let mut flipped = good.to_vec();
     flipped[50] ^= 1;
-    let own_context = DecryptItem { field: 0, context: Some(context("43")), ciphertext: good.clone() };
+    let own_context = DecryptItem {
+        field: 0,
+        context: Some(context("43")),
+        ciphertext: good.clone(),
+    };
     let items = vec![
         opening(0, &good),
         opening(0, &foreign),
@@ -97,7 +169,11 @@ async fn a_batch_tells_its_ciphertexts_apart() {
         opening(0, &good),
     ];
     let fields = vec![field("email"), field("phone")];
-    let operation = BatchDecrypt { fields, shared: context("42"), items };
+    let operation = BatchDecrypt {
+        fields,
+        shared: context("42"),
+        items,
+    };
     let results = f.perform("acme/app", operation).await.unwrap();
     let opaque = |cause| Err(Failure::DecryptionFailed(cause));
     let opened = Ok(Bytes::from_static(b"good"));
@@ -111,15 +187,30 @@ async fn a_batch_tells_its_ciphertexts_apart() {
         opened,
     ];
     assert_eq!(results, expected);
-    assert_eq!(f.last_record().reason, "decryption-failed:3 foreign-tenant:1 malformed:1");
+    assert_eq!(
+        f.last_record().reason,
+        "decryption-failed:3 foreign-tenant:1 malformed:1"
+    );
 }
 
 #[tokio::test]
 async fn a_reencrypted_batch_keeps_what_is_current_and_moves_the_rest() {
     let f = Fixture::make().await;
     let old = f.encrypt("acme/app", b"old").await.unwrap().ciphertext;
-    f.keystore.rotate_key(&name("acme"), &name("pii"), operation(), NOW).await.unwrap();
-    f.keystore.create_key(&name("acme"), &name("new"), Suite::KcXaes256Gcm, operation(), NOW).await.unwrap();
+    f.keystore
+        .rotate_key(&name("acme"), &name("pii"), operation(), NOW)
+        .await
+        .unwrap();
+    f.keystore
+        .create_key(
+            &name("acme"),
+            &name("new"),
+            Suite::KcXaes256Gcm,
+            operation(),
+            NOW,
+        )
+        .await
+        .unwrap();
     let current = f.encrypt("acme/app", b"current").await.unwrap().ciphertext;
     let mut broken = current.to_vec();
     broken[40] ^= 1;
@@ -137,14 +228,30 @@ async fn a_reencrypted_batch_keeps_what_is_current_and_moves_the_rest() {
         items,
     };
     let results = f.perform("acme/app", operation).await.unwrap();
-    let shape: Vec<_> = results.iter().map(|r| r.as_ref().map(|r| (r.version, r.changed)).map_err(Failure::word)).collect();
+    let shape: Vec<_> = results
+        .iter()
+        .map(|r| {
+            r.as_ref()
+                .map(|r| (r.version, r.changed))
+                .map_err(Failure::word)
+        })
+        .collect();
     assert_eq!(
         shape,
-        [Ok((2, true)), Ok((2, false)), Err("decryption-failed"), Ok((1, true)), Err("KEY_NOT_FOUND")]
+        [
+            Ok((2, true)),
+            Ok((2, false)),
+            Err("decryption-failed"),
+            Ok((1, true)),
+            Err("KEY_NOT_FOUND")
+        ]
     );
     assert_eq!(results[1].as_ref().unwrap().ciphertext, current);
     for (index, plaintext) in [(0, "old"), (3, "current")] {
         let moved = results[index].as_ref().unwrap().ciphertext.clone();
-        assert_eq!(f.perform("acme/app", decrypt(&moved)).await.unwrap(), plaintext);
+        assert_eq!(
+            f.perform("acme/app", decrypt(&moved)).await.unwrap(),
+            plaintext
+        );
     }
 }

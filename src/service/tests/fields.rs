@@ -16,7 +16,10 @@ fn reencrypt(ciphertext: &Bytes, destination: Option<&str>) -> ReEncrypt {
 }
 
 async fn rotate(f: &Fixture) {
-    f.keystore.rotate_key(&name("acme"), &name("pii"), operation(), NOW).await.unwrap();
+    f.keystore
+        .rotate_key(&name("acme"), &name("pii"), operation(), NOW)
+        .await
+        .unwrap();
 }
 
 #[tokio::test]
@@ -25,7 +28,12 @@ async fn what_was_encrypted_is_decrypted() {
     for plaintext in [&b""[..], b"a@b.c", &[0xFF; 65_536]] {
         let sealed = f.encrypt("acme/app", plaintext).await.unwrap();
         assert_eq!(sealed.ciphertext.len(), plaintext.len() + 86);
-        assert_eq!(f.perform("acme/app", decrypt(&sealed.ciphertext)).await.unwrap(), plaintext);
+        assert_eq!(
+            f.perform("acme/app", decrypt(&sealed.ciphertext))
+                .await
+                .unwrap(),
+            plaintext
+        );
     }
 }
 
@@ -54,13 +62,20 @@ async fn every_ciphertext_that_does_not_open_is_one_failure_with_its_own_record(
         (Bytes::new(), Opaque::Malformed),
     ];
     for (ciphertext, cause) in cases {
-        let failure = f.perform("acme/app", decrypt(&ciphertext)).await.unwrap_err();
+        let failure = f
+            .perform("acme/app", decrypt(&ciphertext))
+            .await
+            .unwrap_err();
         assert_eq!(failure, Failure::DecryptionFailed(cause));
         assert_eq!(failure.to_string(), "decryption failed");
         assert_eq!(f.last_record().reason, cause.as_str());
     }
     for (field_name, id) in [("phone", "42"), ("email", "43")] {
-        let operation = Decrypt { field: field(field_name), context: context(id), ciphertext: own.clone() };
+        let operation = Decrypt {
+            field: field(field_name),
+            context: context(id),
+            ciphertext: own.clone(),
+        };
         let failure = f.perform("acme/app", operation).await.unwrap_err();
         assert_eq!(failure, Failure::DecryptionFailed(Opaque::DecryptionFailed));
     }
@@ -69,10 +84,25 @@ async fn every_ciphertext_that_does_not_open_is_one_failure_with_its_own_record(
 #[tokio::test]
 async fn a_foreign_tenants_key_does_not_encrypt() {
     let f = Fixture::make().await;
-    let refused = f.perform("acme/app", encrypt("tenants/other/keys/pii", b"x")).await.unwrap_err();
-    assert_eq!(refused, Failure::PermissionDenied { rule: "foreign-tenant" });
-    assert!(f.perform("acme/app", encrypt("tenants/acme/keys/pii", b"x")).await.is_ok());
-    let unknown = f.perform("acme/app", encrypt("nothing", b"x")).await.unwrap_err();
+    let refused = f
+        .perform("acme/app", encrypt("tenants/other/keys/pii", b"x"))
+        .await
+        .unwrap_err();
+    assert_eq!(
+        refused,
+        Failure::PermissionDenied {
+            rule: "foreign-tenant"
+        }
+    );
+    assert!(
+        f.perform("acme/app", encrypt("tenants/acme/keys/pii", b"x"))
+            .await
+            .is_ok()
+    );
+    let unknown = f
+        .perform("acme/app", encrypt("nothing", b"x"))
+        .await
+        .unwrap_err();
     assert_eq!(unknown, Failure::KeyNotFound("nothing".into()));
 }
 
@@ -82,11 +112,23 @@ async fn a_disabled_key_or_version_is_told_to_its_owner_alone() {
     let old = f.encrypt("acme/app", b"x").await.unwrap().ciphertext;
     rotate(&f).await;
     let (tenant, pii) = (name("acme"), name("pii"));
-    f.keystore.set_version_enabled(&tenant, &pii, 1, false, operation(), NOW).await.unwrap();
-    assert_eq!(f.perform("acme/app", decrypt(&old)).await, Err(Failure::VersionDisabled));
+    f.keystore
+        .set_version_enabled(&tenant, &pii, 1, false, operation(), NOW)
+        .await
+        .unwrap();
+    assert_eq!(
+        f.perform("acme/app", decrypt(&old)).await,
+        Err(Failure::VersionDisabled)
+    );
     assert_eq!(f.last_record().reason, "version-disabled");
-    f.keystore.set_key_enabled(&tenant, &pii, false, operation(), NOW).await.unwrap();
-    assert_eq!(f.perform("acme/app", decrypt(&old)).await, Err(Failure::KeyDisabled));
+    f.keystore
+        .set_key_enabled(&tenant, &pii, false, operation(), NOW)
+        .await
+        .unwrap();
+    assert_eq!(
+        f.perform("acme/app", decrypt(&old)).await,
+        Err(Failure::KeyDisabled)
+    );
     assert_eq!(f.encrypt("acme/app", b"x").await, Err(Failure::KeyDisabled));
     let foreign = f.perform("other/app", decrypt(&old)).await.unwrap_err();
     assert_eq!(foreign, Failure::DecryptionFailed(Opaque::ForeignTenant));
@@ -96,11 +138,20 @@ async fn a_disabled_key_or_version_is_told_to_its_owner_alone() {
 async fn a_current_ciphertext_comes_back_unchanged_but_only_if_it_opens() {
     let f = Fixture::make().await;
     let sealed = f.encrypt("acme/app", b"x").await.unwrap();
-    let same = f.perform("acme/app", reencrypt(&sealed.ciphertext, None)).await.unwrap();
-    assert_eq!((same.ciphertext, same.version, same.changed), (sealed.ciphertext.clone(), 1, false));
+    let same = f
+        .perform("acme/app", reencrypt(&sealed.ciphertext, None))
+        .await
+        .unwrap();
+    assert_eq!(
+        (same.ciphertext, same.version, same.changed),
+        (sealed.ciphertext.clone(), 1, false)
+    );
     let mut bytes = sealed.ciphertext.to_vec();
     bytes[60] ^= 1;
-    let failure = f.perform("acme/app", reencrypt(&Bytes::from(bytes), None)).await.unwrap_err();
+    let failure = f
+        .perform("acme/app", reencrypt(&Bytes::from(bytes), None))
+        .await
+        .unwrap_err();
     assert_eq!(failure, Failure::DecryptionFailed(Opaque::DecryptionFailed));
 }
 
@@ -111,7 +162,12 @@ async fn after_a_rotation_a_ciphertext_moves_to_the_new_version() {
     rotate(&f).await;
     let new = f.perform("acme/app", reencrypt(&old, None)).await.unwrap();
     assert_eq!((new.version, new.changed), (2, true));
-    assert_eq!(f.perform("acme/app", decrypt(&new.ciphertext)).await.unwrap(), "value");
+    assert_eq!(
+        f.perform("acme/app", decrypt(&new.ciphertext))
+            .await
+            .unwrap(),
+        "value"
+    );
     assert_eq!(f.perform("acme/app", decrypt(&old)).await.unwrap(), "value");
 }
 
@@ -119,15 +175,43 @@ async fn after_a_rotation_a_ciphertext_moves_to_the_new_version() {
 async fn another_key_of_the_own_tenant_may_be_the_destination() {
     let f = Fixture::make().await;
     let tenant = name("acme");
-    f.keystore.create_key(&tenant, &name("new"), Suite::KcXaes256Gcm, operation(), NOW).await.unwrap();
+    f.keystore
+        .create_key(&tenant, &name("new"), Suite::KcXaes256Gcm, operation(), NOW)
+        .await
+        .unwrap();
     let old = f.encrypt("acme/app", b"value").await.unwrap().ciphertext;
-    let new = f.perform("acme/app", reencrypt(&old, Some("new"))).await.unwrap();
+    let new = f
+        .perform("acme/app", reencrypt(&old, Some("new")))
+        .await
+        .unwrap();
     assert!(new.changed);
     assert_ne!(new.ciphertext[2..10], old[2..10]);
-    assert_eq!(f.perform("acme/app", decrypt(&new.ciphertext)).await.unwrap(), "value");
-    let record = f.records().into_iter().rev().find(|record| record.action == "re-encrypt").unwrap();
-    let names: Vec<&str> = record.resources.iter().map(|resource| resource.name.as_str()).collect();
+    assert_eq!(
+        f.perform("acme/app", decrypt(&new.ciphertext))
+            .await
+            .unwrap(),
+        "value"
+    );
+    let record = f
+        .records()
+        .into_iter()
+        .rev()
+        .find(|record| record.action == "re-encrypt")
+        .unwrap();
+    let names: Vec<&str> = record
+        .resources
+        .iter()
+        .map(|resource| resource.name.as_str())
+        .collect();
     assert_eq!(names, ["tenants/acme/keys/pii", "tenants/acme/keys/new"]);
-    let foreign = f.perform("acme/app", reencrypt(&old, Some("tenants/other/keys/pii"))).await.unwrap_err();
-    assert_eq!(foreign, Failure::PermissionDenied { rule: "foreign-tenant" });
+    let foreign = f
+        .perform("acme/app", reencrypt(&old, Some("tenants/other/keys/pii")))
+        .await
+        .unwrap_err();
+    assert_eq!(
+        foreign,
+        Failure::PermissionDenied {
+            rule: "foreign-tenant"
+        }
+    );
 }

@@ -5,7 +5,9 @@ use fieldkeep_proto::v1::Decision;
 
 use super::*;
 use crate::service::access::{GrantRole, IdentityName, IssueCertificate, RevokeRole};
-use crate::service::keys::{ChangeState, CreateKey, CreateTenant, DescribeKey, ListKeys, ListTenants, Page, RotateKey};
+use crate::service::keys::{
+    ChangeState, CreateKey, CreateTenant, DescribeKey, ListKeys, ListTenants, Page, RotateKey,
+};
 use crate::service::operation::Repeatable;
 use crate::service::system::{ListRecords, ReadStatus};
 
@@ -16,22 +18,45 @@ fn request(id: &str, message: &[u8]) -> Repeatable {
 }
 
 fn create(key_name: &str, id: &str) -> CreateKey {
-    CreateKey { key: key(key_name), suite: Suite::KcXaes256Gcm, request: request(id, key_name.as_bytes()) }
+    CreateKey {
+        key: key(key_name),
+        suite: Suite::KcXaes256Gcm,
+        request: request(id, key_name.as_bytes()),
+    }
 }
 
 fn identity(text: &str) -> IdentityName {
-    IdentityName { tenant: None, name: name(text) }
+    IdentityName {
+        tenant: None,
+        name: name(text),
+    }
 }
 
 #[tokio::test]
 async fn the_data_role_manages_nothing() {
     let f = Fixture::make().await;
     let wrong = Failure::PermissionDenied { rule: "wrong-role" };
-    assert_eq!(f.perform("acme/app", create("k", "")).await.unwrap_err(), wrong);
-    assert_eq!(f.perform("acme/app", DescribeKey { key: key("pii") }).await.unwrap_err(), wrong);
+    assert_eq!(
+        f.perform("acme/app", create("k", "")).await.unwrap_err(),
+        wrong
+    );
+    assert_eq!(
+        f.perform("acme/app", DescribeKey { key: key("pii") })
+            .await
+            .unwrap_err(),
+        wrong
+    );
     assert_eq!(f.perform("acme/app", ReadStatus).await.unwrap_err(), wrong);
-    let page = Page { after: None, limit: 10 };
-    assert_eq!(f.perform("acme/app", ListRecords { page }).await.unwrap_err(), wrong);
+    let page = Page {
+        after: None,
+        limit: 10,
+    };
+    assert_eq!(
+        f.perform("acme/app", ListRecords { page })
+            .await
+            .unwrap_err(),
+        wrong
+    );
 }
 
 #[tokio::test]
@@ -40,8 +65,14 @@ async fn a_change_is_on_record_with_what_it_left_in_the_store() {
     let info = f.perform("acme/boss", create("k", "")).await.unwrap();
     assert_eq!((info.tenant.as_str(), info.primary), ("acme", 1));
     let record = f.last_record();
-    assert_eq!((record.decision(), record.rule.as_str()), (Decision::Allowed, "role:admin"));
-    assert_eq!(record.store_revision, f.keystore.store().revision().await.unwrap());
+    assert_eq!(
+        (record.decision(), record.rule.as_str()),
+        (Decision::Allowed, "role:admin")
+    );
+    assert_eq!(
+        record.store_revision,
+        f.keystore.store().revision().await.unwrap()
+    );
     assert!(!record.changes.is_empty());
     for change in &record.changes {
         let change = crate::audit::record::change_of(change).unwrap();
@@ -58,34 +89,78 @@ async fn a_repeated_request_has_its_first_outcome_and_another_with_its_id_is_ref
     assert_eq!(first.handle, second.handle);
     assert_eq!(f.keystore.store().revision().await.unwrap(), revision);
     assert!(f.last_record().changes.is_empty());
-    assert_eq!(f.perform("acme/boss", create("l", ID)).await.unwrap_err(), Failure::RequestIdReused);
-    assert_eq!(f.perform("acme/boss", create("k", "")).await.unwrap_err(), Failure::AlreadyExists("k".into()));
+    assert_eq!(
+        f.perform("acme/boss", create("l", ID)).await.unwrap_err(),
+        Failure::RequestIdReused
+    );
+    assert_eq!(
+        f.perform("acme/boss", create("k", "")).await.unwrap_err(),
+        Failure::AlreadyExists("k".into())
+    );
 }
 
 #[tokio::test]
 async fn keys_rotate_and_change_state() {
     let f = Fixture::make().await;
-    let rotate = RotateKey { key: key("pii"), request: request("", b"") };
+    let rotate = RotateKey {
+        key: key("pii"),
+        request: request("", b""),
+    };
     assert_eq!(f.perform("acme/boss", rotate).await.unwrap().primary, 2);
-    let state = |version, enabled| ChangeState { key: key("pii"), version, enabled, request: request("", b"") };
-    assert_eq!(f.perform("acme/boss", state(Some(2), false)).await.unwrap_err(), Failure::PrimaryVersion);
-    assert_eq!(f.perform("acme/boss", state(Some(9), false)).await.unwrap_err(), Failure::VersionNotFound(9));
+    let state = |version, enabled| ChangeState {
+        key: key("pii"),
+        version,
+        enabled,
+        request: request("", b""),
+    };
+    assert_eq!(
+        f.perform("acme/boss", state(Some(2), false))
+            .await
+            .unwrap_err(),
+        Failure::PrimaryVersion
+    );
+    assert_eq!(
+        f.perform("acme/boss", state(Some(9), false))
+            .await
+            .unwrap_err(),
+        Failure::VersionNotFound(9)
+    );
     f.perform("acme/boss", state(Some(1), false)).await.unwrap();
-    assert!(!f.perform("acme/boss", state(None, false)).await.unwrap().enabled);
-    let described = f.perform("acme/boss", DescribeKey { key: key("pii") }).await.unwrap();
-    assert_eq!(described.versions.iter().map(|v| (v.number, v.enabled)).collect::<Vec<_>>(), [(2, true), (1, false)]);
+    assert!(
+        !f.perform("acme/boss", state(None, false))
+            .await
+            .unwrap()
+            .enabled
+    );
+    let described = f
+        .perform("acme/boss", DescribeKey { key: key("pii") })
+        .await
+        .unwrap();
+    assert_eq!(
+        described
+            .versions
+            .iter()
+            .map(|v| (v.number, v.enabled))
+            .collect::<Vec<_>>(),
+        [(2, true), (1, false)]
+    );
 }
 
 #[tokio::test]
 async fn listings_go_on_where_they_ended() {
     let f = Fixture::make().await;
     for n in 0..5 {
-        f.perform("acme/boss", create(&format!("k{n}"), "")).await.unwrap();
+        f.perform("acme/boss", create(&format!("k{n}"), ""))
+            .await
+            .unwrap();
     }
     let (mut seen, mut after) = (Vec::new(), None);
     loop {
         let page = Page { after, limit: 2 };
-        let listed = f.perform("acme/boss", ListKeys { tenant: None, page }).await.unwrap();
+        let listed = f
+            .perform("acme/boss", ListKeys { tenant: None, page })
+            .await
+            .unwrap();
         seen.extend(listed.entries.into_iter().map(|info| info.name.to_string()));
         after = listed.next;
         if after.is_none() {
@@ -93,37 +168,83 @@ async fn listings_go_on_where_they_ended() {
         }
     }
     assert_eq!(seen, ["k0", "k1", "k2", "k3", "k4", "pii"]);
-    let page = Page { after: None, limit: 10 };
+    let page = Page {
+        after: None,
+        limit: 10,
+    };
     let tenants = f.perform("acme/boss", ListTenants { page }).await.unwrap();
-    let names: Vec<String> = tenants.entries.iter().map(|tenant| tenant.name.to_string()).collect();
+    let names: Vec<String> = tenants
+        .entries
+        .iter()
+        .map(|tenant| tenant.name.to_string())
+        .collect();
     assert_eq!(names, ["acme", "default", "other"]);
 }
 
 #[tokio::test]
 async fn roles_are_granted_and_end_at_once() {
     let f = Fixture::make().await;
-    let grant = |role| GrantRole { identity: identity("new"), role, request: request("", b"") };
-    assert_eq!(f.encrypt("acme/new", b"x").await.unwrap_err(), Failure::PermissionDenied { rule: "no-role" });
+    let grant = |role| GrantRole {
+        identity: identity("new"),
+        role,
+        request: request("", b""),
+    };
+    assert_eq!(
+        f.encrypt("acme/new", b"x").await.unwrap_err(),
+        Failure::PermissionDenied { rule: "no-role" }
+    );
     let binding = f.perform("acme/boss", grant(Role::Data)).await.unwrap();
     assert_eq!(&*binding.granted_by, "tenants/acme/identities/boss");
     f.encrypt("acme/new", b"x").await.unwrap();
-    assert_eq!(f.perform("acme/boss", grant(Role::Admin)).await.unwrap_err(), Failure::RoleConflict);
-    let revoke = |who| RevokeRole { identity: identity(who), request: request("", b"") };
+    assert_eq!(
+        f.perform("acme/boss", grant(Role::Admin))
+            .await
+            .unwrap_err(),
+        Failure::RoleConflict
+    );
+    let revoke = |who| RevokeRole {
+        identity: identity(who),
+        request: request("", b""),
+    };
     f.perform("acme/boss", revoke("new")).await.unwrap();
-    assert_eq!(f.encrypt("acme/new", b"x").await.unwrap_err(), Failure::PermissionDenied { rule: "no-role" });
-    assert!(matches!(f.perform("acme/boss", revoke("new")).await, Err(Failure::IdentityNotFound(_))));
-    assert_eq!(f.perform("acme/boss", revoke("boss")).await.unwrap_err(), Failure::LastAdmin);
+    assert_eq!(
+        f.encrypt("acme/new", b"x").await.unwrap_err(),
+        Failure::PermissionDenied { rule: "no-role" }
+    );
+    assert!(matches!(
+        f.perform("acme/boss", revoke("new")).await,
+        Err(Failure::IdentityNotFound(_))
+    ));
+    assert_eq!(
+        f.perform("acme/boss", revoke("boss")).await.unwrap_err(),
+        Failure::LastAdmin
+    );
 }
 
 #[tokio::test]
 async fn an_admin_who_revokes_himself_still_hears_of_it() {
     let f = Fixture::make().await;
-    let grant = GrantRole { identity: identity("second"), role: Role::Admin, request: request("", b"") };
+    let grant = GrantRole {
+        identity: identity("second"),
+        role: Role::Admin,
+        request: request("", b""),
+    };
     f.perform("acme/boss", grant).await.unwrap();
-    let revoke = RevokeRole { identity: identity("boss"), request: request("", b"") };
+    let revoke = RevokeRole {
+        identity: identity("boss"),
+        request: request("", b""),
+    };
     f.perform("acme/boss", revoke).await.unwrap();
-    assert_eq!(f.perform("acme/boss", ReadStatus).await.unwrap_err(), Failure::PermissionDenied { rule: "no-role" });
-    assert!(f.access.snapshot().binding("tenants/acme/identities/boss").is_none());
+    assert_eq!(
+        f.perform("acme/boss", ReadStatus).await.unwrap_err(),
+        Failure::PermissionDenied { rule: "no-role" }
+    );
+    assert!(
+        f.access
+            .snapshot()
+            .binding("tenants/acme/identities/boss")
+            .is_none()
+    );
 }
 
 #[tokio::test]
@@ -131,7 +252,10 @@ async fn a_change_goes_on_when_its_caller_is_gone() {
     let f = Fixture::make().await;
     let call = f.call::<CreateTenant>("acme/boss");
     {
-        let operation = CreateTenant { tenant: name("late"), request: request("", b"") };
+        let operation = CreateTenant {
+            tenant: name("late"),
+            request: request("", b""),
+        };
         let mut creating = Box::pin(f.service.perform(call, Ok(operation)));
         let _ = futures_util::poll!(&mut creating);
     }
@@ -139,7 +263,11 @@ async fn a_change_goes_on_when_its_caller_is_gone() {
     while f.keystore.tenant(&name("late")).await.is_err() {
         tokio::task::yield_now().await;
     }
-    while !f.records().iter().any(|record| record.action == "tenant-create" && record.code == 0) {
+    while !f
+        .records()
+        .iter()
+        .any(|record| record.action == "tenant-create" && record.code == 0)
+    {
         tokio::task::yield_now().await;
     }
 }
@@ -148,26 +276,43 @@ async fn a_change_goes_on_when_its_caller_is_gone() {
 async fn certificates_are_for_tenants_that_exist() {
     let f = Fixture::make().await;
     let issue = |tenant: Option<&str>| IssueCertificate {
-        identity: IdentityName { tenant: tenant.map(name), name: name("x") },
+        identity: IdentityName {
+            tenant: tenant.map(name),
+            name: name("x"),
+        },
         csr_der: Bytes::from_static(b"not a request"),
         ttl_s: 0,
     };
     assert_eq!(
-        f.perform("acme/boss", issue(Some("nowhere"))).await.unwrap_err(),
+        f.perform("acme/boss", issue(Some("nowhere")))
+            .await
+            .unwrap_err(),
         Failure::TenantNotFound("nowhere".into())
     );
     let malformed = f.perform("acme/boss", issue(None)).await.unwrap_err();
-    assert!(matches!(malformed, Failure::Invalid { field: "csr_der", .. }));
+    assert!(matches!(
+        malformed,
+        Failure::Invalid {
+            field: "csr_der",
+            ..
+        }
+    ));
 }
 
 #[tokio::test]
 async fn the_trail_and_the_state_can_be_read() {
     let f = Fixture::make().await;
     f.encrypt("acme/app", b"x").await.unwrap();
-    let page = Page { after: None, limit: 1 };
+    let page = Page {
+        after: None,
+        limit: 1,
+    };
     let listed = f.perform("acme/boss", ListRecords { page }).await.unwrap();
     assert_eq!(listed.entries[0].1.action, "encrypt");
     let status = f.perform("acme/boss", ReadStatus).await.unwrap();
-    assert_eq!((status.store, status.root_provider.as_str()), ("memory", "key-file"));
+    assert_eq!(
+        (status.store, status.root_provider.as_str()),
+        ("memory", "key-file")
+    );
     assert!(status.audit_records >= 2 && status.calls >= 3);
 }

@@ -47,40 +47,61 @@ impl Clock for Arc<TestClock> {
 
 /// A service with the tenants `acme` and `other`, each with a key `pii` and an identity `app` of role data; `acme` also
 /// has an admin.
-struct Fixture {
-    service: Service,
+pub(crate) struct Fixture {
+    pub(crate) service: Service,
     keystore: Keystore,
     access: Access,
     audit: AuditLog,
     clock: Arc<TestClock>,
-    metrics: Metrics,
+    pub(crate) metrics: Metrics,
     _dir: TempDir,
 }
 
 impl Fixture {
-    async fn make() -> Self {
+    pub(crate) async fn make() -> Self {
         Self::make_with(AUDIT_RECORD_BYTES).await
     }
 
     /// A fixture whose trail takes no record longer than `max_payload_bytes`.
     async fn make_with(max_payload_bytes: usize) -> Self {
-        let options = fieldkeep_journal::Options { segment_bytes: 1 << 20, max_payload_bytes, ..Default::default() };
+        let options = fieldkeep_journal::Options {
+            segment_bytes: 1 << 20,
+            max_payload_bytes,
+            ..Default::default()
+        };
         let dir = tempfile::tempdir().unwrap();
         let root = KeyFile::create(dir.path().join("root.key")).unwrap();
-        let keystore = Keystore::init(Arc::new(MemoryStore::new()), &root, NOW).await.unwrap();
+        let keystore = Keystore::init(Arc::new(MemoryStore::new()), &root, NOW)
+            .await
+            .unwrap();
         let access = Access::load(&keystore).await.unwrap();
-        let ca = Ca::make(&keystore, "fieldkeep", operation(), NOW).await.unwrap().value;
+        let ca = Ca::make(&keystore, "fieldkeep", operation(), NOW)
+            .await
+            .unwrap()
+            .value;
         let audit = AuditLog::open_with(&dir.path().join("audit"), options).unwrap();
         let clock = Arc::new(TestClock(AtomicU64::new(NOW)));
         for tenant in ["acme", "other"] {
             let tenant = name(tenant);
-            keystore.create_tenant(&tenant, operation(), NOW).await.unwrap();
-            keystore.create_key(&tenant, &name("pii"), Suite::KcXaes256Gcm, operation(), NOW).await.unwrap();
+            keystore
+                .create_tenant(&tenant, operation(), NOW)
+                .await
+                .unwrap();
+            keystore
+                .create_key(&tenant, &name("pii"), Suite::KcXaes256Gcm, operation(), NOW)
+                .await
+                .unwrap();
             let app = Identity::new(tenant, name("app"));
-            access.grant(&app, Role::Data, "init", operation(), NOW).await.unwrap();
+            access
+                .grant(&app, Role::Data, "init", operation(), NOW)
+                .await
+                .unwrap();
         }
         let boss = Identity::new(name("acme"), name("boss"));
-        access.grant(&boss, Role::Admin, "init", operation(), NOW).await.unwrap();
+        access
+            .grant(&boss, Role::Admin, "init", operation(), NOW)
+            .await
+            .unwrap();
         let core = Core::new(Parts {
             vault: Vault::new(keystore.clone()),
             access: access.clone(),
@@ -88,20 +109,30 @@ impl Fixture {
             ca,
             limits: Limits::default(),
             clock: Arc::new(Arc::clone(&clock)),
-            about: About { started_s: NOW, certificate_expires_s: 0, data_dir: None },
+            about: About {
+                started_s: NOW,
+                certificate_expires_s: 0,
+                data_dir: None,
+            },
         })
         .unwrap();
         let (service, hub) = core.on_runtime();
         tokio::spawn(hub);
-        Self { service, keystore, access, audit, clock, metrics: Metrics::new().unwrap(), _dir: dir }
+        Self {
+            service,
+            keystore,
+            access,
+            audit,
+            clock,
+            metrics: Metrics::new().unwrap(),
+            _dir: dir,
+        }
     }
 
     /// A call of `identity`, `tenant/name`, for an operation of type `O`.
     fn call<O: Operation>(&self, identity: &str) -> Call {
-        let (tenant, app) = identity.split_once('/').unwrap();
-        let principal = Principal::new(&Identity::new(name(tenant), name(app)), (NOW + 1000) as i64);
         Call {
-            peer: Arc::new(Peer::new(Some(principal), "127.0.0.1:9".parse().unwrap())),
+            peer: peer(identity),
             request_id: self.service.core().request_ids().next(),
             started: Instant::now(),
             rpc: "test/Rpc",
@@ -111,8 +142,16 @@ impl Fixture {
         }
     }
 
-    async fn perform<O: Operation>(&self, identity: &str, operation: O) -> Result<O::Output, Failure> {
-        value(self.service.perform(self.call::<O>(identity), Ok(operation)).await)
+    async fn perform<O: Operation>(
+        &self,
+        identity: &str,
+        operation: O,
+    ) -> Result<O::Output, Failure> {
+        value(
+            self.service
+                .perform(self.call::<O>(identity), Ok(operation))
+                .await,
+        )
     }
 
     async fn encrypt(&self, identity: &str, plaintext: &'static [u8]) -> Result<Sealed, Failure> {
@@ -121,16 +160,33 @@ impl Fixture {
 
     /// The records of the trail, oldest first.
     fn records(&self) -> Vec<AuditRecord> {
-        self.audit.read_from(0).unwrap().map(|entry| entry.unwrap().1).collect()
+        self.audit
+            .read_from(0)
+            .unwrap()
+            .map(|entry| entry.unwrap().1)
+            .collect()
     }
 
-    fn last_record(&self) -> AuditRecord {
+    pub(crate) fn last_record_index(&self) -> u64 {
+        self.audit.len()
+    }
+
+    pub(crate) fn last_record(&self) -> AuditRecord {
         self.records().pop().unwrap()
     }
 }
 
 fn value<T>(outcome: Result<Reply<T>, Refusal>) -> Result<T, Failure> {
-    outcome.map(|reply| reply.into_parts().0).map_err(|refusal| refusal.failure)
+    outcome
+        .map(|reply| reply.into_parts().0)
+        .map_err(|refusal| refusal.failure)
+}
+
+/// The peer of a connection of `identity`, `tenant/name`.
+pub(crate) fn peer(identity: &str) -> Arc<Peer> {
+    let (tenant, app) = identity.split_once('/').unwrap();
+    let principal = Principal::new(&Identity::new(name(tenant), name(app)), (NOW + 1000) as i64);
+    Arc::new(Peer::new(Some(principal), "127.0.0.1:9".parse().unwrap()))
 }
 
 fn name(text: &str) -> Name {
@@ -152,7 +208,10 @@ fn context(value: &str) -> EncodedContext {
 fn operation() -> StoreOperation {
     let mut id = [0; 16];
     fieldkeep_crypto::random::fill(&mut id).unwrap();
-    StoreOperation { id, fingerprint: [0; 32] }
+    StoreOperation {
+        id,
+        fingerprint: [0; 32],
+    }
 }
 
 fn encrypt(key_name: &str, plaintext: &'static [u8]) -> Encrypt {
@@ -165,5 +224,9 @@ fn encrypt(key_name: &str, plaintext: &'static [u8]) -> Encrypt {
 }
 
 fn decrypt(ciphertext: &Bytes) -> Decrypt {
-    Decrypt { field: field("email"), context: context("42"), ciphertext: ciphertext.clone() }
+    Decrypt {
+        field: field("email"),
+        context: context("42"),
+        ciphertext: ciphertext.clone(),
+    }
 }

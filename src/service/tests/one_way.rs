@@ -14,17 +14,34 @@ async fn a_call_is_in_the_trail_when_its_reply_leaves() {
     let f = Fixture::make().await;
     let call = f.call::<Encrypt>("acme/app");
     let id = call.request_id;
-    f.service.perform(call, Ok(encrypt("pii", b"a@b.c"))).await.unwrap();
+    f.service
+        .perform(call, Ok(encrypt("pii", b"a@b.c")))
+        .await
+        .unwrap();
     let record = f.last_record();
     assert_eq!(record.request_id, id.as_bytes()[..]);
     assert_eq!(record.principal, "tenants/acme/identities/app");
-    assert_eq!((record.authentication.as_str(), record.address.as_str()), ("mtls", "127.0.0.1:9"));
-    assert_eq!((record.rpc.as_str(), record.action.as_str()), ("test/Rpc", "encrypt"));
+    assert_eq!(
+        (record.authentication.as_str(), record.address.as_str()),
+        ("mtls", "127.0.0.1:9")
+    );
+    assert_eq!(
+        (record.rpc.as_str(), record.action.as_str()),
+        ("test/Rpc", "encrypt")
+    );
     assert_eq!(record.decision(), Decision::Allowed);
-    assert_eq!((record.rule.as_str(), record.code, record.reason.as_str()), ("role:data", 0, ""));
+    assert_eq!(
+        (record.rule.as_str(), record.code, record.reason.as_str()),
+        ("role:data", 0, "")
+    );
     assert_eq!(record.time_us, NOW * 1_000_000);
-    let [resource] = &record.resources[..] else { panic!("{record:?}") };
-    assert_eq!((resource.name.as_str(), resource.version), ("tenants/acme/keys/pii", 1));
+    let [resource] = &record.resources[..] else {
+        panic!("{record:?}")
+    };
+    assert_eq!(
+        (resource.name.as_str(), resource.version),
+        ("tenants/acme/keys/pii", 1)
+    );
     assert_eq!((resource.field.as_str(), resource.items), ("email", 0));
     assert_eq!(record.context_hash.len(), 16);
 }
@@ -33,24 +50,37 @@ async fn a_call_is_in_the_trail_when_its_reply_leaves() {
 async fn without_a_role_or_with_the_wrong_one_nothing_is_done() {
     let f = Fixture::make().await;
     for (identity, rule) in [("acme/boss", "wrong-role"), ("acme/nobody", "no-role")] {
-        assert_eq!(f.encrypt(identity, b"x").await, Err(Failure::PermissionDenied { rule }));
+        assert_eq!(
+            f.encrypt(identity, b"x").await,
+            Err(Failure::PermissionDenied { rule })
+        );
         let record = f.last_record();
         assert_eq!(record.decision(), Decision::Refused);
         assert_eq!((record.rule.as_str(), record.reason.as_str()), (rule, rule));
         assert_eq!(record.code, i32::from(Code::PermissionDenied));
-        assert!(record.resources.is_empty());
+        assert_eq!(record.resources[0].name, "tenants/acme/keys/pii");
     }
-    assert_eq!(f.keystore.cache_stats().misses, 0, "a key was looked up before the caller was authorized");
+    assert_eq!(
+        f.keystore.cache_stats().misses,
+        0,
+        "a key was looked up before the caller was authorized"
+    );
 }
 
 #[tokio::test]
 async fn a_call_without_a_valid_message_is_on_record() {
     let f = Fixture::make().await;
     let invalid = Failure::invalid("field", "x".repeat(5000));
-    let refused = f.service.perform::<Encrypt>(f.call::<Encrypt>("acme/app"), Err(invalid.clone())).await;
+    let refused = f
+        .service
+        .perform::<Encrypt>(f.call::<Encrypt>("acme/app"), Err(invalid.clone()))
+        .await;
     assert_eq!(refused.unwrap_err().failure, invalid);
     let record = f.last_record();
-    assert_eq!((record.decision(), record.rule.as_str()), (Decision::Refused, "invalid"));
+    assert_eq!(
+        (record.decision(), record.rule.as_str()),
+        (Decision::Refused, "invalid")
+    );
     assert!(record.reason.starts_with("invalid `field`: xxx") && record.reason.len() <= 512);
 }
 
@@ -59,10 +89,17 @@ async fn a_caller_without_a_name_is_refused_on_record() {
     let f = Fixture::make().await;
     let mut call = f.call::<Encrypt>("acme/app");
     call.peer = Arc::new(Peer::new(None, "127.0.0.1:9".parse().unwrap()));
-    let refused = f.service.perform(call, Ok(encrypt("pii", b"x"))).await.unwrap_err();
+    let refused = f
+        .service
+        .perform(call, Ok(encrypt("pii", b"x")))
+        .await
+        .unwrap_err();
     assert_eq!(refused.failure.verdict().0, Code::Unauthenticated);
     let record = f.last_record();
-    assert_eq!((record.principal.as_str(), record.rule.as_str()), ("", "unauthenticated"));
+    assert_eq!(
+        (record.principal.as_str(), record.rule.as_str()),
+        ("", "unauthenticated")
+    );
 }
 
 #[tokio::test]
@@ -79,7 +116,10 @@ async fn without_the_trail_there_is_no_reply() {
     // No record fits into ten bytes, so that every append fails.
     let f = Fixture::make_with(10).await;
     assert!(f.service.core().is_serving());
-    assert_eq!(f.encrypt("acme/app", b"x").await, Err(Failure::AuditUnavailable));
+    assert_eq!(
+        f.encrypt("acme/app", b"x").await,
+        Err(Failure::AuditUnavailable)
+    );
     assert!(!f.service.core().is_serving());
     // Nothing is even begun while it is so.
     let before = f.keystore.store().revision().await.unwrap();
@@ -87,7 +127,10 @@ async fn without_the_trail_there_is_no_reply() {
         tenant: name("new"),
         request: crate::service::operation::Repeatable::parse("", b"").unwrap(),
     };
-    assert_eq!(f.perform("acme/boss", create).await.unwrap_err(), Failure::AuditUnavailable);
+    assert_eq!(
+        f.perform("acme/boss", create).await.unwrap_err(),
+        Failure::AuditUnavailable
+    );
     assert_eq!(f.keystore.store().revision().await.unwrap(), before);
 }
 
@@ -102,8 +145,18 @@ impl Operation for LosesItsRole {
         caller.tenant.as_str()
     }
 
-    async fn run(self, core: &Core, permit: &Permit, _: &mut Account) -> Result<&'static str, Failure> {
-        core.access.revoke(&permit.principal().identity(), operation(), NOW).await.unwrap();
+    fn about(&self, _: &Principal, _: &mut Account) {}
+
+    async fn run(
+        self,
+        core: &Core,
+        permit: &Permit,
+        _: &mut Account,
+    ) -> Result<&'static str, Failure> {
+        core.access
+            .revoke(&permit.principal().identity(), operation(), NOW)
+            .await
+            .unwrap();
         Ok("plaintext")
     }
 }
@@ -114,9 +167,14 @@ async fn a_role_that_is_lost_while_the_call_runs_keeps_the_reply_back() {
     let refused = f.perform("acme/app", LosesItsRole).await.unwrap_err();
     assert_eq!(refused, Failure::PermissionDenied { rule: "no-role" });
     let records = f.records();
-    let [ran, refused] = &records[records.len() - 2..] else { panic!() };
+    let [ran, refused] = &records[records.len() - 2..] else {
+        panic!()
+    };
     assert_eq!((ran.decision(), ran.code), (Decision::Allowed, 0));
-    assert_eq!((refused.decision(), refused.rule.as_str()), (Decision::Refused, "no-role"));
+    assert_eq!(
+        (refused.decision(), refused.rule.as_str()),
+        (Decision::Refused, "no-role")
+    );
     assert_eq!(ran.request_id, refused.request_id);
 }
 
@@ -130,6 +188,8 @@ impl Operation for Hangs {
     fn tenant<'a>(&'a self, caller: &'a Principal) -> &'a str {
         caller.tenant.as_str()
     }
+
+    fn about(&self, _: &Principal, _: &mut Account) {}
 
     async fn run(self, _: &Core, _: &Permit, account: &mut Account) -> Result<(), Failure> {
         account.used(String::from("begun"), 0, "", 0);
@@ -149,7 +209,10 @@ async fn a_call_that_is_given_up_leaves_its_record() {
     f.encrypt("acme/app", b"x").await.unwrap();
     let records = f.records();
     let given_up = &records[records.len() - 2];
-    assert_eq!((given_up.code, given_up.resources[0].name.as_str()), (i32::from(Code::Cancelled), "begun"));
+    assert_eq!(
+        (given_up.code, given_up.resources[0].name.as_str()),
+        (i32::from(Code::Cancelled), "begun")
+    );
 }
 
 #[tokio::test]
@@ -157,7 +220,11 @@ async fn a_route_with_another_action_reaches_nothing() {
     let f = Fixture::make().await;
     let mut call = f.call::<Encrypt>("acme/app");
     call.action = Action::StatusRead;
-    let refused = f.service.perform(call, Ok(encrypt("pii", b"x"))).await.unwrap_err();
+    let refused = f
+        .service
+        .perform(call, Ok(encrypt("pii", b"x")))
+        .await
+        .unwrap_err();
     assert_eq!(refused.failure.verdict().0, Code::Internal);
 }
 
@@ -165,7 +232,10 @@ async fn a_route_with_another_action_reaches_nothing() {
 async fn a_service_that_shuts_down_takes_no_call() {
     let f = Fixture::make().await;
     f.service.core().start_draining();
-    assert_eq!(f.encrypt("acme/app", b"x").await, Err(Failure::ShuttingDown));
+    assert_eq!(
+        f.encrypt("acme/app", b"x").await,
+        Err(Failure::ShuttingDown)
+    );
     assert!(!f.service.core().is_serving());
     assert_eq!(f.last_record().rule, "not-serving");
 }
@@ -173,10 +243,19 @@ async fn a_service_that_shuts_down_takes_no_call() {
 #[tokio::test]
 async fn what_the_transport_refuses_is_on_record() {
     let f = Fixture::make().await;
-    let refusal = f.service.refuse(f.call::<Encrypt>("acme/app"), Failure::RequestTooLarge { limit: 9 }).await;
+    let refusal = f
+        .service
+        .refuse(
+            f.call::<Encrypt>("acme/app"),
+            Failure::RequestTooLarge { limit: 9 },
+        )
+        .await;
     assert_eq!(refusal.failure, Failure::RequestTooLarge { limit: 9 });
     let record = f.last_record();
-    assert_eq!((record.rule.as_str(), record.code), ("invalid", i32::from(Code::InvalidArgument)));
+    assert_eq!(
+        (record.rule.as_str(), record.code),
+        ("invalid", i32::from(Code::InvalidArgument))
+    );
 }
 
 #[tokio::test]

@@ -1,0 +1,254 @@
+//! Requests as they come off a connection, through the gate and the router to the service and back.
+
+use bytes::{BufMut, Bytes, BytesMut};
+use fieldkeep_proto::v1::{
+    BatchEncryptRequest, DecryptRequest, DecryptResponse, EncryptItem, EncryptRequest,
+    EncryptResponse, GetKeyRequest, GetStatusRequest,
+};
+use http_body_util::{BodyExt, Full};
+use prost::Message;
+use tonic::Code;
+use tonic_health::ServingStatus;
+use tonic_types::StatusExt;
+use tower::{Layer, ServiceExt};
+
+use super::*;
+use crate::grpc::status::REQUEST_ID_METADATA;
+use crate::service::tests::{Fixture, peer};
+
+const ENCRYPT: &str = "/fieldkeep.v1.FieldService/Encrypt";
+const DECRYPT: &str = "/fieldkeep.v1.FieldService/Decrypt";
+const GET_KEY: &str = "/fieldkeep.v1.KeyService/GetKey";
+
+/// The message's own frame of gRPC: not compressed, its length, its bytes.
+fn frame(message: &[u8]) -> Bytes {
+    let mut frame = BytesMut::new();
+    frame.put_u8(0);
+    frame.put_u32(message.len() as u32);
+    frame.put_slice(message);
+    frame.freeze()
+}
+
+/// Sends one request of `identity`; without one it has no peer at all.
+async fn send(
+    f: &Fixture,
+    listener: Listener,
+    identity: Option<&str>,
+    path: &str,
+    body: Bytes,
+) -> Response<Body> {
+    let reporter = HealthReporter::new();
+    reporter
+        .set_service_status("fieldkeep.v1.KeyService", ServingStatus::NotServing)
+        .await;
+    let router = Router::new(Handlers::new(f.service.clone()), listener, reporter);
+    let gate = GateLayer::new(f.service.clone(), listener, &f.metrics).layer(router);
+    let mut request = Request::post(path)
+        .header("content-type", "application/grpc")
+        .header("te", "trailers");
+    if let Some(identity) = identity {
+        request = request.extension(peer(identity));
+    }
+    gate.oneshot(request.body(Body::new(Full::new(body))).unwrap())
+        .await
+        .unwrap()
+}
+
+async fn call(
+    f: &Fixture,
+    listener: Listener,
+    identity: &str,
+    path: &str,
+    message: &impl Message,
+) -> Response<Body> {
+    send(
+        f,
+        listener,
+        Some(identity),
+        path,
+        frame(&message.encode_to_vec()),
+    )
+    .await
+}
+
+async fn message<M: Message + Default>(response: Response<Body>) -> M {
+    let body = response.into_body().collect().await.unwrap().to_bytes();
+    M::decode(&body[5..]).unwrap()
+}
+
+fn status(response: &Response<Body>) -> Status {
+    Status::from_header_map(response.headers()).expect("a refusal")
+}
+
+fn reason(response: &Response<Body>) -> String {
+    status(response)
+        .get_error_details()
+        .error_info()
+        .unwrap()
+        .reason
+        .clone()
+}
+
+fn encrypt() -> EncryptRequest {
+    EncryptRequest {
+        key: "pii".into(),
+        field: "email".into(),
+        plaintext: Bytes::from_static(b"a@b.c"),
+        ..Default::default()
+    }
+}
+
+#[tokio::test]
+async fn a_field_goes_in_and_comes_back() {
+    let f = Fixture::make().await;
+    let response = call(&f, Listener::Data, "acme/app", ENCRYPT, &encrypt()).await;
+    let id = response.headers()[REQUEST_ID_METADATA]
+        .to_str()
+        .unwrap()
+        .to_owned();
+    assert_eq!(
+        id,
+        data_encoding::HEXLOWER.encode(&f.last_record().request_id)
+    );
+    assert_eq!(f.last_record().rpc, "fieldkeep.v1.FieldService/Encrypt");
+    let sealed: EncryptResponse = message(response).await;
+    let request = DecryptRequest {
+        ciphertext: sealed.ciphertext,
+        field: "email".into(),
+        context: Vec::new(),
+    };
+    let opened: DecryptResponse =
+        message(call(&f, Listener::Admin, "acme/app", DECRYPT, &request).await).await;
+    assert_eq!(opened.plaintext, "a@b.c");
+    let metrics = f.metrics.render().unwrap();
+    assert!(metrics.contains(
+        "fieldkeep_calls_total{code=\"OK\",rpc=\"fieldkeep.v1.FieldService/Encrypt\"} 1"
+    ));
+}
+
+#[tokio::test]
+async fn a_refusal_has_its_reason_and_its_id() {
+    let f = Fixture::make().await;
+    let response = call(&f, Listener::Data, "acme/boss", ENCRYPT, &encrypt()).await;
+    assert_eq!(
+        (status(&response).code(), reason(&response).as_str()),
+        (Code::PermissionDenied, "PERMISSION_DENIED")
+    );
+    assert!(response.headers().contains_key(REQUEST_ID_METADATA));
+    let metrics = f.metrics.render().unwrap();
+    assert!(
+        metrics
+            .contains("{code=\"PERMISSION_DENIED\",rpc=\"fieldkeep.v1.FieldService/Encrypt\"} 1")
+    );
+}
+
+#[tokio::test]
+async fn what_is_no_message_is_refused_on_record() {
+    let f = Fixture::make().await;
+    for body in [
+        frame(&[0xFF; 9]),
+        frame(b"")[..3].to_vec().into(),
+        Bytes::new(),
+    ] {
+        let before = f.last_record_index();
+        let response = send(&f, Listener::Data, Some("acme/app"), ENCRYPT, body).await;
+        assert_eq!(reason(&response), "INVALID_REQUEST");
+        assert_eq!(f.last_record_index(), before + 1);
+        assert_eq!(f.last_record().rule, "invalid");
+    }
+}
+
+#[tokio::test]
+async fn what_is_too_long_is_refused_on_record() {
+    let f = Fixture::make().await;
+    let long = GetKeyRequest {
+        name: "k".repeat(ADMIN_BYTES),
+    };
+    let response = call(&f, Listener::Admin, "acme/boss", GET_KEY, &long).await;
+    assert_eq!(
+        (reason(&response).as_str(), f.last_record().rule.as_str()),
+        ("REQUEST_TOO_LARGE", "invalid")
+    );
+
+    let plaintext = Bytes::from(vec![0; 1 << 20]);
+    let field = EncryptRequest {
+        plaintext: plaintext.clone(),
+        ..encrypt()
+    };
+    let response = call(&f, Listener::Data, "acme/app", ENCRYPT, &field).await;
+    assert_eq!(reason(&response), "FIELD_TOO_LARGE");
+
+    let item = EncryptItem {
+        plaintext: plaintext.slice(..60_000),
+        ..Default::default()
+    };
+    let batch = |count| BatchEncryptRequest {
+        items: vec![item.clone(); count],
+        ..Default::default()
+    };
+    for (count, expected) in [(140, "REQUEST_TOO_LARGE"), (280, "REQUEST_TOO_LARGE")] {
+        let path = "/fieldkeep.v1.FieldService/BatchEncrypt";
+        let response = call(&f, Listener::Data, "acme/app", path, &batch(count)).await;
+        assert_eq!(reason(&response), expected, "{count}");
+        assert_eq!(f.last_record().rule, "invalid");
+    }
+}
+
+#[tokio::test]
+async fn the_data_listener_knows_no_administration() {
+    let f = Fixture::make().await;
+    let key = GetKeyRequest { name: "pii".into() };
+    let before = f.last_record_index();
+    let response = call(&f, Listener::Data, "acme/boss", GET_KEY, &key).await;
+    assert_eq!(status(&response).code(), Code::Unimplemented);
+    assert_eq!(f.last_record_index(), before);
+    assert!(
+        f.metrics
+            .render()
+            .unwrap()
+            .contains("{code=\"UNIMPLEMENTED\",rpc=\"unrouted\"} 1")
+    );
+    let response = call(&f, Listener::Admin, "acme/boss", GET_KEY, &key).await;
+    assert!(Status::from_header_map(response.headers()).is_none());
+}
+
+#[tokio::test]
+async fn a_request_without_a_peer_reaches_nothing() {
+    let f = Fixture::make().await;
+    let body = frame(&GetStatusRequest {}.encode_to_vec());
+    let response = send(
+        &f,
+        Listener::Admin,
+        None,
+        "/fieldkeep.v1.SystemService/GetStatus",
+        body,
+    )
+    .await;
+    assert_eq!(status(&response).code(), Code::Internal);
+}
+
+#[tokio::test]
+async fn health_is_on_both_listeners_and_knows_each_service() {
+    let f = Fixture::make().await;
+    let path = "/grpc.health.v1.Health/Check";
+    for listener in [Listener::Data, Listener::Admin] {
+        for (service, expected) in [("", 1), ("fieldkeep.v1.KeyService", 2)] {
+            let request = tonic_health::pb::HealthCheckRequest {
+                service: service.into(),
+            };
+            let response = call(&f, listener, "acme/app", path, &request).await;
+            let health: tonic_health::pb::HealthCheckResponse = message(response).await;
+            assert_eq!(health.status, expected, "{service}");
+        }
+    }
+}
+
+#[test]
+fn health_names_are_the_services_of_the_contract() {
+    let routed: std::collections::BTreeSet<&str> = crate::grpc::routes::ROUTES
+        .iter()
+        .filter_map(|route| route.rpc().split_once('/'))
+        .map(|(service, _)| service)
+        .collect();
+    assert_eq!(routed, SERVICE_NAMES.into_iter().collect());
+}
