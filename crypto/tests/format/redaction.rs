@@ -80,3 +80,10 @@ fn keys_move_without_copies_and_cannot_be_cloned() {
     <fieldkeep_crypto::keys::FieldKey as NotClone<_>>::check();
     <fieldkeep_crypto::keys::Nonce as NotClone<_>>::check();
 }
+
+/// What a cache of field keys counts with.
+#[test]
+fn a_field_key_takes_about_300_bytes() {
+    let bytes = size_of::<fieldkeep_crypto::keys::FieldKey>();
+    assert!(bytes <= 320, "{bytes} bytes");
+}
