@@ -29,6 +29,8 @@ pub(crate) struct Shared {
     durable: AtomicU64,
     /// No frame becomes durable any more.
     stopped: AtomicBool,
+    /// The fatal hook was called; it is called once, whichever thread fails first.
+    failed: AtomicBool,
     sleepers: Mutex<usize>,
     done: Condvar,
     pub(crate) hubs: Mutex<Vec<Weak<Hub>>>,
@@ -119,6 +121,7 @@ impl Shared {
             wanted: Condvar::new(),
             durable: AtomicU64::new(next - 1),
             stopped: AtomicBool::new(false),
+            failed: AtomicBool::new(false),
             sleepers: Mutex::new(0),
             done: Condvar::new(),
             hubs: Mutex::new(Vec::new()),
@@ -250,6 +253,9 @@ impl Shared {
 
     /// Ends the process, or in tests the journal.
     pub(crate) fn fail(&self, failed: Failed) {
+        if self.failed.swap(true, Ordering::AcqRel) {
+            return;
+        }
         let Failed {
             action,
             path,

@@ -33,13 +33,14 @@ pub(crate) fn run_writer(shared: &Shared, mut marks: Vec<MarkFile>) {
             (std::mem::take(&mut fill.chunks), last_appends)
         };
         last_start = Some(Instant::now());
-        if let Err(failed) = write_group(shared, &mut chunks, &mut marks) {
-            return shared.fail(failed);
-        }
+        // Counted before the acknowledgement, so that whoever has one finds it in the counts.
         shared
             .counters
             .largest_group
             .fetch_max(appends, Ordering::Relaxed);
+        if let Err(failed) = write_group(shared, &mut chunks, &mut marks) {
+            return shared.fail(failed);
+        }
         shared.fill().recycle(chunks);
     }
     for (mark, dir) in marks.iter().zip(&shared.dirs) {

@@ -31,6 +31,8 @@ struct Log {
     end: usize,
     acknowledged: u64,
     written: u64,
+    /// First sequence of the last commit.
+    last_write: u64,
 }
 
 impl Log {
@@ -39,8 +41,12 @@ impl Log {
         let disk = SimulatedDisk::new();
         let (journal, _) = open(&disk).unwrap();
         loop {
-            let acknowledged = commit(&journal, 1 + journal.next() % 4, 0);
-            let log = Log::of(&disk, acknowledged, acknowledged);
+            let last_write = journal.next();
+            let acknowledged = commit(&journal, 1 + last_write % 4, 0);
+            let log = Log {
+                last_write,
+                ..Log::of(&disk, acknowledged, acknowledged)
+            };
             if journal.stats().segments == 3 && log.end > SWEPT_BYTES + 600 {
                 return Log {
                     disk: disk.fork(),
@@ -80,6 +86,7 @@ impl Log {
             end,
             acknowledged,
             written,
+            last_write: acknowledged + 1,
         }
     }
 
@@ -375,11 +382,11 @@ fn frames_of_later_writes_testify_when_the_mark_is_behind() {
         .tamper(&Path::new(DIR).join("durable"), |bytes| *bytes = old);
     let bytes = log.disk.bytes(&log.segment);
     let header = parse_header(&bytes).unwrap();
-    let frames: Vec<(usize, u64, u64)> = find_frames(&header, &bytes)
-        .map(|(at, frame)| (at, frame.sequence, frame.durable_through))
+    let frames: Vec<(usize, u64)> = find_frames(&header, &bytes)
+        .map(|(at, frame)| (at, frame.sequence))
         .collect();
-    let last_write = frames.last().unwrap().2 + 1;
-    for (offset, sequence, _) in frames {
+    let last_write = log.last_write;
+    for (offset, sequence) in frames {
         let disk = log.disk.fork();
         disk.tamper(&log.segment, |bytes| bytes[offset + 33] ^= 1);
         match open(&disk) {
@@ -398,5 +405,24 @@ fn frames_of_later_writes_testify_when_the_mark_is_behind() {
             }
             Err(error) => panic!("{error}"),
         }
+    }
+}
+
+#[test]
+fn a_rewritten_tail_testifies_for_itself_without_the_mark() {
+    let log = Log::acknowledged();
+    drop(open(&log.disk).unwrap());
+    log.disk
+        .tamper(&Path::new(DIR).join("durable"), |bytes| bytes.fill(7));
+    for offset in (log.end - 600..log.end).step_by(8) {
+        let disk = log.disk.fork();
+        disk.tamper(&log.segment, |bytes| zero(bytes, offset, usize::MAX));
+        let Err(OpenError::Damaged { lost, .. }) = open(&disk) else {
+            panic!("zeroed from {offset} on")
+        };
+        assert_eq!(
+            (lost.from, lost.known_through),
+            (log.sequence_at(offset), log.acknowledged)
+        );
     }
 }
