@@ -1,7 +1,7 @@
 //! How long a large store takes to make, to open after a clean and an unclean end, and to check; and what memory it takes.
 //!
-//! `cargo run --release -p fieldkeep-keystore --example store_at_scale -- DIRECTORY [RECORDS [CACHE_MIB [drop]]]`; a directory
-//! that already has a store is only opened, and left without closing it if the last word is `drop`.
+//! `cargo run --release -p fieldkeep-keystore --example store_at_scale -- DIRECTORY [RECORDS [CACHE_MIB [drop | compact]]]`; a directory
+//! that already has a store is only opened; then left without closing it (`drop`), or compacted during commits.
 #![allow(clippy::print_stdout, reason = "it prints its measurements")]
 
 use std::{env, error::Error, fs, path::Path, time::Instant};
@@ -41,7 +41,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         return Ok(());
     }
     let cache_mib: u64 = arguments.next().map_or(Ok(64), |n| n.parse())?;
-    let clean = arguments.next().is_none_or(|end| end != "drop");
+    let end = arguments.next().unwrap_or_default();
     let started = Instant::now();
     let options = SledOptions {
         cache_bytes: cache_mib << 20,
@@ -69,13 +69,37 @@ fn main() -> Result<(), Box<dyn Error>> {
             .commit(make_transaction(2_000_000 + report.revision))
             .await?;
         println!("a commit of {BATCH} puts: {:.3} s", seconds(again));
-        if clean {
+        if end == "compact" {
+            let compacting = Instant::now();
+            let (done, longest) =
+                tokio::join!(store.compact(), longest_commit(&store, report.revision));
+            done?;
+            println!(
+                "compacted in {:.1} s; the longest commit meanwhile took {:.3} s",
+                seconds(compacting),
+                longest?
+            );
+        }
+        if end != "drop" {
             let closing = Instant::now();
             store.close().await?;
             println!("closed in {:.2} s", seconds(closing));
         }
         Ok(())
     })
+}
+
+/// The longest of 2,000 commits of one put each, in seconds.
+async fn longest_commit(store: &SledStore, seed: u64) -> Result<f64, Box<dyn Error>> {
+    let mut longest: f64 = 0.0;
+    for i in 0..2000 {
+        let mut transaction = make_transaction(3_000_000 + seed * 10_000 + i);
+        transaction.puts.truncate(1);
+        let started = Instant::now();
+        store.commit(transaction).await?;
+        longest = longest.max(seconds(started));
+    }
+    Ok(longest)
 }
 
 fn make_transaction(batch: u64) -> Transaction {
@@ -91,7 +115,7 @@ fn make_transaction(batch: u64) -> Transaction {
             // Two records a key, as the keystore has them: metadata, and one version.
             let n = batch * BATCH + i;
             let spread = (n / 2).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-            let kind = if n % 2 == 0 { "key" } else { "version" };
+            let kind = if n.is_multiple_of(2) { "key" } else { "version" };
             (
                 Bytes::from(format!("{kind}/default/{spread:016x}")),
                 Bytes::from(vec![n as u8; VALUE_BYTES]),

@@ -26,6 +26,7 @@ use fieldkeep_journal::{self as journal, Journal, ReadError, SnapshotError};
 use super::{
     frame::{Body, Frame, FrameError, Input, Outcome, State, append_lp, encode_stored},
     index::{Index, IndexError},
+    layout::make_dir,
 };
 use crate::store::{OPERATION_KEPT_SECONDS, limits::MAX_VALUE_BYTES};
 
