@@ -1,11 +1,18 @@
 //! Power losses: a recorded run of a child process, restored at random points with only what was synced.
 
-use std::{env, fs, io::Write as _, path::Path, process::Command, sync::Arc};
+use std::{
+    env, fs,
+    io::Write as _,
+    path::Path,
+    process::{Command, Stdio},
+    sync::Arc,
+};
 
 use fieldkeep_crypto::{ciphertext::Suite, names::Name};
 use fieldkeep_keystore::{
-    keystore::{CacheOptions, Keystore},
-    root::KeyFile,
+    info::CacheOptions,
+    keystore::Keystore,
+    root::key_file::KeyFile,
     store::{
         Operation, Store as _,
         sled::{SledOptions, SledStore},
@@ -116,6 +123,7 @@ fn record(kind: &str, work: &Path) -> Trace {
         .arg(env::current_exe().expect("the running program has a path"))
         .args(["power-child", kind])
         .arg(&directory)
+        .stdout(Stdio::null())
         .status()
         .expect("strace starts (Debian package `strace`)");
     assert!(status.success(), "the recorded run ended with {status}");
