@@ -129,7 +129,7 @@ impl Shared {
             request_bytes: route.body_bytes,
             metrics: Arc::clone(self.metrics.get(row)?),
         };
-        Some((call, route.deadline))
+        Some((call, deadline(route.deadline, request.headers())))
     }
 
     fn unrouted(&self, path: &str) -> Response<Body> {
@@ -163,9 +163,39 @@ impl Shared {
     }
 }
 
+/// The header with the caller's own deadline.
+const TIMEOUT_HEADER: &str = "grpc-timeout";
+
+/// How long the call may take: as long as the caller waits, and no longer than its row says.
+fn deadline(longest: Duration, headers: &HeaderMap) -> Duration {
+    let wanted = headers
+        .get(TIMEOUT_HEADER)
+        .and_then(|value| parse_timeout(value.as_bytes()));
+    wanted.map_or(longest, |wanted| wanted.min(longest))
+}
+
+/// At most eight digits and a unit, as the gRPC protocol has it; what is malformed counts as absent.
+fn parse_timeout(value: &[u8]) -> Option<Duration> {
+    let (unit, digits) = value.split_last()?;
+    if digits.is_empty() || digits.len() > 8 || !digits.iter().all(u8::is_ascii_digit) {
+        return None;
+    }
+    let count: u64 = std::str::from_utf8(digits).ok()?.parse().ok()?;
+    match unit {
+        b'H' => Some(Duration::from_secs(count.saturating_mul(3600))),
+        b'M' => Some(Duration::from_secs(count.saturating_mul(60))),
+        b'S' => Some(Duration::from_secs(count)),
+        b'm' => Some(Duration::from_millis(count)),
+        b'u' => Some(Duration::from_micros(count)),
+        b'n' => Some(Duration::from_nanos(count)),
+        _ => None,
+    }
+}
+
 /// The call's own record was written when it was dropped.
 fn out_of_time(call: &Call) -> Response<Body> {
-    let mut status = Status::deadline_exceeded("the call took longer than the server allows");
+    let mut status =
+        Status::deadline_exceeded("the call took longer than the caller or the server allows");
     status::set_request_id(&mut status, call.request_id);
     status.into_http()
 }
@@ -188,5 +218,29 @@ impl Drop for Ended {
         self.call
             .metrics
             .ended(self.code.into(), self.call.started.elapsed());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_caller_may_ask_for_less_time_and_not_for_more() {
+        let with = |text: &str| {
+            let mut headers = HeaderMap::new();
+            headers.insert(TIMEOUT_HEADER, text.parse().unwrap());
+            deadline(Duration::from_secs(10), &headers)
+        };
+        assert_eq!(with("250m"), Duration::from_millis(250));
+        assert_eq!(with("7u"), Duration::from_micros(7));
+        assert_eq!(with("7n"), Duration::from_nanos(7));
+        assert_eq!(with("0S"), Duration::ZERO);
+        for longer in ["11S", "1M", "99999999H"] {
+            assert_eq!(with(longer), Duration::from_secs(10), "{longer}");
+        }
+        for malformed in ["", "S", "5", "-5S", "1.5S", "123456789n", "5s"] {
+            assert_eq!(with(malformed), Duration::from_secs(10), "{malformed}");
+        }
     }
 }

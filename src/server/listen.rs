@@ -28,6 +28,8 @@ use crate::telemetry::Metrics;
 
 /// How often the settled mark and a broken audit trail are looked after.
 const TICK: Duration = Duration::from_secs(1);
+/// How long those who watch the health have to hear of a shutdown.
+const WATCHERS: Duration = Duration::from_millis(500);
 /// How long accepting rests after an error such as too many open files.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
@@ -208,12 +210,20 @@ async fn report_health(reporter: &HealthReporter, serving: bool) {
 }
 
 /// Keeps the health service in step with the service's own state.
-async fn follow_health(core: Arc<Core>, reporter: HealthReporter) {
+async fn follow_health(core: Arc<Core>, mut reporter: HealthReporter) {
     loop {
         core.state_changed().await;
         let serving = core.is_serving();
         tracing::info!(serving, "the state of the service changed");
         report_health(&reporter, serving).await;
+        if core.is_draining() {
+            // Whoever watches has had the time to hear of it; an open watch would hold its connection, and the shutdown.
+            tokio::time::sleep(WATCHERS).await;
+            for name in SERVICE_NAMES.into_iter().chain([""]) {
+                reporter.clear_service_status(name).await;
+            }
+            return;
+        }
     }
 }
 

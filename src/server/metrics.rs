@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use fieldkeep_keystore::keystore::Keystore;
+use fieldkeep_keystore::store::sled::SledStore;
 use http::{Method, Request, Response, StatusCode, header};
 use http_body_util::Full;
 use hyper::body::Incoming;
@@ -33,6 +34,7 @@ pub(super) struct Sources {
     metrics: Arc<Metrics>,
     keystore: Keystore,
     audit: AuditLog,
+    store: Arc<SledStore>,
 }
 
 impl Sources {
@@ -41,6 +43,7 @@ impl Sources {
             metrics: Arc::clone(&opened.metrics),
             keystore: opened.keystore.clone(),
             audit: opened.audit.clone(),
+            store: Arc::clone(&opened.store),
         })
     }
 
@@ -53,17 +56,20 @@ impl Sources {
             misses: cache.misses,
             evictions: cache.evictions,
         });
-        let audit = self.audit.journal().stats();
-        self.metrics.set_journal(
-            JournalName::Audit,
-            JournalFigures {
-                syncs: audit.syncs,
-                frames: audit.frames,
-                bytes: audit.bytes,
-                largest_group: audit.largest_group,
-            },
-        );
+        self.metrics
+            .set_journal(JournalName::Audit, figures(self.audit.journal().stats()));
+        self.metrics
+            .set_journal(JournalName::Store, figures(self.store.journal_stats()));
         self.metrics.render()
+    }
+}
+
+fn figures(stats: fieldkeep_journal::Stats) -> JournalFigures {
+    JournalFigures {
+        syncs: stats.syncs,
+        frames: stats.frames,
+        bytes: stats.bytes,
+        largest_group: stats.largest_group,
     }
 }
 

@@ -27,6 +27,8 @@ pub(super) struct Opened {
     pub(super) audit: AuditLog,
     pub(super) metrics: Arc<Metrics>,
     pub(super) tls: Arc<ServerConfig>,
+    /// The store below the keystore, for its metrics.
+    pub(super) store: Arc<SledStore>,
 }
 
 /// Opens the store, the keystore and the trail, and compares them. The certificates are read first, since that is quick.
@@ -48,7 +50,7 @@ pub(super) async fn open(config: &Config, now_s: u64) -> Result<Opened, StartErr
     if let Some(cause) = &report.rebuilt {
         tracing::warn!(cause, "rebuilt the store's index from its journal");
     }
-    let store: Arc<dyn Store> = Arc::new(store);
+    let store = Arc::new(store);
     let opened = open_with(config, Arc::clone(&store), root.as_ref(), identity, now_s).await;
     if opened.is_err()
         && let Err(error) = store.close().await
@@ -60,12 +62,12 @@ pub(super) async fn open(config: &Config, now_s: u64) -> Result<Opened, StartErr
 
 async fn open_with(
     config: &Config,
-    store: Arc<dyn Store>,
+    store: Arc<SledStore>,
     root: &dyn fieldkeep_keystore::root::RootProvider,
     identity: Identity,
     now_s: u64,
 ) -> Result<Opened, StartError> {
-    let keystore = Keystore::open(store, root, config.cache).await?;
+    let keystore = Keystore::open(Arc::clone(&store) as Arc<dyn Store>, root, config.cache).await?;
     let audit = AuditLog::open(&config.data_dir.join(AUDIT_DIR), &config.audit)?;
     let compared = check_trail(&keystore, &audit).await?;
     tracing::info!(
@@ -102,6 +104,7 @@ async fn open_with(
         audit,
         metrics: Arc::new(Metrics::new()?),
         tls,
+        store,
     })
 }
 
@@ -114,6 +117,7 @@ impl Opened {
             audit,
             metrics: _,
             tls: _,
+            store: _,
         } = self;
         let settled = settle(&keystore, &audit, SystemClock.now_us() / 1_000_000).await;
         let closed = keystore.store().close().await;

@@ -177,6 +177,11 @@ impl Core {
         !self.audit_down.load(Ordering::Acquire) && !self.draining.load(Ordering::Acquire)
     }
 
+    /// Whether a shutdown has begun.
+    pub fn is_draining(&self) -> bool {
+        self.draining.load(Ordering::Acquire)
+    }
+
     /// Resolves after [`Core::is_serving`] may have changed.
     pub async fn state_changed(&self) {
         self.state_changed.notified().await;

@@ -269,7 +269,7 @@ impl Attempt {
         &mut self,
         parsed: Result<O, Failure>,
     ) -> Result<(O::Output, Granted), Failure> {
-        if self.core.draining.load(Ordering::Acquire) {
+        if self.core.is_draining() {
             return Err(Failure::ShuttingDown);
         }
         if self.core.audit_down.load(Ordering::Acquire) {

@@ -170,6 +170,8 @@ struct Shared {
     /// Ends a snapshot that is being written.
     stop_snapshot: AtomicBool,
     failed: AtomicBool,
+    /// The journal's counts after the last group; the journal itself belongs to the writer.
+    journal_stats: Mutex<fieldkeep_journal::Stats>,
     layout: Layout,
     on_fatal: FatalHook,
 }
@@ -182,6 +184,7 @@ impl Shared {
             stop: AtomicBool::new(false),
             stop_snapshot: AtomicBool::new(false),
             failed: AtomicBool::new(false),
+            journal_stats: Mutex::default(),
             layout,
             on_fatal: options.on_fatal.clone(),
         }
@@ -201,6 +204,13 @@ impl Shared {
             .unwrap_or_else(PoisonError::into_inner)
             .close();
         self.on_fatal.call(&cause);
+    }
+
+    fn note_journal(&self, stats: fieldkeep_journal::Stats) {
+        *self
+            .journal_stats
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner) = stats;
     }
 
     fn has_failed(&self) -> bool {
@@ -282,6 +292,15 @@ impl SledStore {
             },
             report,
         ))
+    }
+
+    /// What the recovery journal did since it was opened, as of the last commit.
+    pub fn journal_stats(&self) -> fieldkeep_journal::Stats {
+        *self
+            .shared
+            .journal_stats
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Writes a snapshot of all records now, and removes what is older than the one before it.

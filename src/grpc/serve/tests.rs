@@ -252,3 +252,28 @@ fn health_names_are_the_services_of_the_contract() {
         .collect();
     assert_eq!(routed, SERVICE_NAMES.into_iter().collect());
 }
+
+#[tokio::test]
+async fn a_call_ends_when_its_caller_stops_waiting() {
+    let f = Fixture::make().await;
+    let router = Router::new(
+        Handlers::new(f.service.clone()),
+        Listener::Data,
+        HealthReporter::new(),
+    );
+    let gate = GateLayer::new(f.service.clone(), Listener::Data, &f.metrics).layer(router);
+    let request = Request::post(ENCRYPT)
+        .header("content-type", "application/grpc")
+        .header("grpc-timeout", "0n")
+        .extension(peer("acme/app"))
+        .body(Body::new(Full::new(frame(&encrypt().encode_to_vec()))))
+        .unwrap();
+    let response = gate.oneshot(request).await.unwrap();
+    assert_eq!(status(&response).code(), Code::DeadlineExceeded);
+    assert!(response.headers().contains_key(REQUEST_ID_METADATA));
+    let metrics = f.metrics.render().unwrap();
+    assert!(
+        metrics
+            .contains("{code=\"DEADLINE_EXCEEDED\",rpc=\"fieldkeep.v1.FieldService/Encrypt\"} 1")
+    );
+}

@@ -296,6 +296,7 @@ impl Writer {
         self.since_mark.since.get_or_insert(self.now);
         self.state = group.state;
         self.position = group.position;
+        self.shared.note_journal(self.journal.stats());
         self.shared
             .publish(self.state.revision, group.events.drain(..));
         Ok(true)
