@@ -111,25 +111,19 @@ impl KeyCache {
         tenant: &str,
         name: &str,
     ) -> Result<Arc<Key>, KeyError> {
-        if let Some(handle) = self.names.get(&NameRef { tenant, name }) {
-            return self.by_handle(reader, handle).await;
+        let known = self.names.get(&NameRef { tenant, name });
+        if let Some(key) = known.and_then(|handle| self.hit(handle)) {
+            return Ok(key);
         }
-        let (Ok(tenant), Ok(name)) = (Name::parse(tenant), Name::parse(name)) else {
-            return Err(KeyError::NotFound);
-        };
-        let pair = NamePair { tenant, name };
-        let handle = match self.names.get_value_or_guard_async(&pair).await {
-            Ok(handle) => handle,
-            Err(guard) => {
-                let handle = reader
-                    .handle_of(pair.tenant.as_str(), pair.name.as_str())
-                    .await?;
-                // An error says only that the name did not stay in the cache.
-                let _ = guard.insert(handle);
-                handle
-            }
-        };
-        self.by_handle(reader, handle).await
+        // Misses are boxed, so that the future of a hit is small.
+        Box::pin(async {
+            let handle = match known {
+                Some(handle) => handle,
+                None => self.find_name(reader, tenant, name).await?,
+            };
+            self.load(reader, handle).await
+        })
+        .await
     }
 
     /// A key by its handle.
@@ -138,14 +132,46 @@ impl KeyCache {
         reader: &Arc<Reader>,
         handle: Handle,
     ) -> Result<Arc<Key>, KeyError> {
-        if let Some(entry) = self.slots.get(&handle) {
-            self.counters.hits.fetch_add(1, Ordering::Relaxed);
-            let key = entry.slot.load_full();
-            if key.take_grown() {
-                self.charge(handle, &entry, &key);
-            }
-            return Ok(key);
+        match self.hit(handle) {
+            Some(key) => Ok(key),
+            None => Box::pin(self.load(reader, handle)).await,
         }
+    }
+
+    fn hit(&self, handle: Handle) -> Option<Arc<Key>> {
+        let entry = self.slots.get(&handle)?;
+        self.counters.hits.fetch_add(1, Ordering::Relaxed);
+        let key = entry.slot.load_full();
+        if key.take_grown() {
+            self.charge(handle, &entry, &key);
+        }
+        Some(key)
+    }
+
+    async fn find_name(
+        &self,
+        reader: &Arc<Reader>,
+        tenant: &str,
+        name: &str,
+    ) -> Result<Handle, KeyError> {
+        let (Ok(tenant), Ok(name)) = (Name::parse(tenant), Name::parse(name)) else {
+            return Err(KeyError::NotFound);
+        };
+        let pair = NamePair { tenant, name };
+        match self.names.get_value_or_guard_async(&pair).await {
+            Ok(handle) => Ok(handle),
+            Err(guard) => {
+                let handle = reader
+                    .handle_of(pair.tenant.as_str(), pair.name.as_str())
+                    .await?;
+                // An error says only that the name did not stay in the cache.
+                let _ = guard.insert(handle);
+                Ok(handle)
+            }
+        }
+    }
+
+    async fn load(&self, reader: &Arc<Reader>, handle: Handle) -> Result<Arc<Key>, KeyError> {
         self.counters.misses.fetch_add(1, Ordering::Relaxed);
         match self.slots.get_value_or_guard_async(&handle).await {
             Ok(entry) => Ok(entry.slot.load_full()),

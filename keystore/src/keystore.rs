@@ -36,8 +36,9 @@ pub const MAX_PAGE: usize = 1000;
 
 /// The keystore. A clone is the same keystore.
 ///
-/// Memory: a cached key with one version and one field key takes between 1 and 2 KiB (its DEK, the expanded AES
-/// key of the field, names, places in the maps); each further field key about 0.7 KiB, each further version about 0.3 KiB.
+/// Memory: a cached key takes about 0.8 KiB with its primary version (DEK, names, places in the maps), and 0.4 KiB
+/// more for each field in use; each further version in use takes about 0.3 KiB and its fields. So the default bounds are
+/// reached at 10,000 keys with some fields each.
 ///
 /// Changes run in a task of their own, so that a caller that goes away cannot leave the cache behind the store. All methods
 /// must be called within a tokio runtime.
