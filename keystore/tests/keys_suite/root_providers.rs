@@ -209,3 +209,19 @@ fn costs_have_a_floor() {
     assert!(Costs::new(46 << 10, 1, 1).is_some());
     assert_eq!(Costs::new((1 << 20) + 1, 1, 1), None);
 }
+
+#[test]
+fn a_key_file_of_another_user_says_the_chown_to_run() {
+    let dir = tempfile::tempdir().unwrap();
+    let root = KeyFile::create(dir.path().join("root.key")).unwrap();
+    // Only the superuser can give a file away; for everybody else there is nothing to try.
+    if std::os::unix::fs::chown(root.path(), Some(65534), None).is_err() {
+        return;
+    }
+    let error = root.open(&params()).unwrap_err();
+    assert!(
+        matches!(error, RootError::Owner { owner: 65534, .. }),
+        "{error}"
+    );
+    assert!(error.to_string().contains("run `chown"), "{error}");
+}
