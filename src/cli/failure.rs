@@ -25,8 +25,10 @@ pub(crate) enum Exit {
     Unavailable = 6,
     /// It exists already, or its state does not allow this.
     Conflict = 7,
-    /// Ended by Ctrl-C.
+    /// Ended by Ctrl-C or SIGTERM.
     Interrupted = 130,
+    /// Whoever read the output went away, as `head` does. Nothing is said about it.
+    PipeClosed = 141,
 }
 
 /// Why a command failed: what, why and what to do about it.
@@ -94,6 +96,9 @@ impl Failure {
 
     /// Writes it to standard error.
     pub(crate) fn print(&self) {
+        if self.exit == Exit::PipeClosed {
+            return;
+        }
         // Nothing is left to tell if standard error is closed.
         let _ = write!(std::io::stderr().lock(), "{self}");
     }

@@ -48,9 +48,15 @@ fn run(cli: Cli) -> Result<(), Failure> {
     let runtime = runtime.map_err(|error| {
         Failure::new(Exit::Failed, "cannot start the runtime").caused_by(&error)
     })?;
+    // A demo that is interrupted while its service starts has to take it down; elsewhere a thread may still wait for
+    // input that never comes.
+    let patience = Duration::from_millis(if matches!(cli.command, Command::Demo(_)) {
+        15_000
+    } else {
+        100
+    });
     let outcome = runtime.block_on(signals::unless_stopped(run_verb(cli)));
-    // A thread may still wait for input that never comes.
-    runtime.shutdown_timeout(Duration::from_millis(100));
+    runtime.shutdown_timeout(patience);
     outcome
 }
 

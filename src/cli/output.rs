@@ -182,7 +182,11 @@ pub(crate) fn shell_word(text: &str) -> String {
 }
 
 fn output_failure(error: &std::io::Error) -> Failure {
-    Failure::new(Exit::Failed, "cannot write to standard output").caused_by(error)
+    let exit = match error.kind() {
+        std::io::ErrorKind::BrokenPipe => Exit::PipeClosed,
+        _ => Exit::Failed,
+    };
+    Failure::new(exit, "cannot write to standard output").caused_by(error)
 }
 
 #[cfg(test)]

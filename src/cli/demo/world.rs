@@ -36,13 +36,14 @@ impl World {
         let directory = directory
             .map_err(|error| file_failure("make a directory in", &std::env::temp_dir(), &error))?;
         let mut options = InitOptions::new(directory.path().join("fk"), unix_now());
-        options.listen = free_ports(&options.listen);
+        options.listen = free_ports(options.listen);
         let made = init(options)
             .await
             .map_err(|error| Failure::new(Exit::Failed, &error).caused_by(&error))?;
         let config = Config::load(&made.config)
             .map_err(|error| Failure::new(Exit::Failed, &error).caused_by(&error))?;
-        let running = blocking(move || Server::start(config)).await?;
+        // The directory goes along: whoever interrupts the start, it is removed after the service has ended.
+        let (running, directory) = blocking(move || (Server::start(config), directory)).await?;
         let running =
             running.map_err(|error| Failure::new(Exit::Failed, &error).caused_by(&error))?;
         let ca_pem = read(&made.ca)?;
@@ -123,8 +124,7 @@ impl World {
     }
 }
 
-fn free_ports(listen: &Listen) -> Listen {
-    let mut free = listen.clone();
+fn free_ports(mut free: Listen) -> Listen {
     for address in [&mut free.data, &mut free.admin, &mut free.metrics] {
         address.set_port(0);
     }

@@ -216,7 +216,7 @@ impl Server {
 
     fn client(&self, address: SocketAddr, identity: &Identity) -> Client {
         Client::builder()
-            .address(&address.to_string())
+            .address(address.to_string())
             .ca_file(&self.ca)
             .identity_files(&identity.certificate, &identity.key)
             .build()
