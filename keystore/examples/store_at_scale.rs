@@ -115,7 +115,11 @@ fn make_transaction(batch: u64) -> Transaction {
             // Two records a key, as the keystore has them: metadata, and one version.
             let n = batch * BATCH + i;
             let spread = (n / 2).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-            let kind = if n.is_multiple_of(2) { "key" } else { "version" };
+            let kind = if n.is_multiple_of(2) {
+                "key"
+            } else {
+                "version"
+            };
             (
                 Bytes::from(format!("{kind}/default/{spread:016x}")),
                 Bytes::from(vec![n as u8; VALUE_BYTES]),

@@ -158,7 +158,8 @@ async fn run(steps: Vec<Step>) {
                     continue;
                 }
                 let index = which.index(model.operations.len());
-                let again = make_transaction(*model.operations.get(index).unwrap(), &[("never", "")], &[]);
+                let again =
+                    make_transaction(*model.operations.get(index).unwrap(), &[("never", "")], &[]);
                 let done = store.commit(again).await.unwrap();
                 assert!(done.repeated);
                 assert_eq!(done.revision, index as u64 + 1);

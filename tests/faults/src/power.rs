@@ -63,7 +63,7 @@ struct Tally {
 fn losses(kind: &str, points: u64, random: &mut Random) -> Tally {
     let work = TempDir::new().expect("a temporary directory");
     // The root key is not part of what the power takes.
-    KeyFile::create(&root_key(work.path())).expect("a key file");
+    KeyFile::create(root_key(work.path())).expect("a key file");
     let trace = record(kind, work.path());
     let mut tally = Tally::default();
     for _ in 0..points {
