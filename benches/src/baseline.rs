@@ -1,15 +1,20 @@
 //! The baselines: a plain multi-threaded tonic server with the same mutual TLS. `Encrypt` echoes; `BatchEncrypt` runs suite 01 and
 //! nothing else: no authorization, no key look-up, no audit.
 
-use std::{fs, path::Path, sync::Arc};
+use std::{
+    fs, io,
+    path::Path,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+};
 
 use bytes::Bytes;
 use fieldkeep_crypto::{
     ciphertext::{Handle, Suite},
     context::EncodedContext,
-    keys::{Dek, FieldKey},
+    keys::{Dek, FieldKey, Nonces},
     names::Field,
-    random::Nonces,
 };
 use fieldkeep_proto::v1::{
     self,
@@ -17,9 +22,15 @@ use fieldkeep_proto::v1::{
 };
 use rustls::{RootCertStore, ServerConfig, server::WebPkiClientVerifier, version::TLS13};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject as _};
-use tokio::net::TcpListener;
-use tokio_rustls::TlsAcceptor;
-use tonic::{Request, Response, Status, transport::Server};
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    net::{TcpListener, TcpStream},
+};
+use tokio_rustls::{TlsAcceptor, server::TlsStream};
+use tonic::{
+    Request, Response, Status,
+    transport::{Server, server::Connected},
+};
 
 /// Serves with the certificates of a directory made by `fieldkeep init`, until killed. Prints the ready line of the service.
 pub(crate) fn serve(home: &Path) {
@@ -38,7 +49,7 @@ pub(crate) fn serve(home: &Path) {
                 stream.set_nodelay(true).expect("a socket option");
                 tokio::spawn(async move {
                     if let Ok(stream) = acceptor.accept(stream).await {
-                        let _ = sender.send(Ok::<_, std::io::Error>(stream)).await;
+                        let _ = sender.send(Ok::<_, io::Error>(Connection(stream))).await;
                     }
                 });
             }
@@ -79,6 +90,55 @@ fn tls(folder: &Path) -> ServerConfig {
         .expect("a certificate and its key");
     config.alpn_protocols = vec![b"h2".to_vec()];
     config
+}
+
+/// tonic's own impl of [`Connected`] for this type would bring TLS 1.2 into the build.
+struct Connection(TlsStream<TcpStream>);
+
+impl Connected for Connection {
+    type ConnectInfo = ();
+
+    fn connect_info(&self) {}
+}
+
+impl AsyncRead for Connection {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_read(cx, buf)
+    }
+}
+
+impl AsyncWrite for Connection {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.0).poll_write(cx, buf)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_shutdown(cx)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.0).poll_write_vectored(cx, bufs)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.0.is_write_vectored()
+    }
 }
 
 struct Bare {

@@ -119,7 +119,7 @@ async fn encrypt_batch(client: Client, number: u64) {
 fn clients(home: &Home, address: SocketAddr, identity: &Identity) -> Vec<Client> {
     let client = || {
         Client::builder()
-            .address(&address.to_string())
+            .address(address.to_string())
             .ca_file(home.ca())
             .identity_files(&identity.certificate, &identity.key)
             .build()
