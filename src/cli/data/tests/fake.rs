@@ -1,4 +1,8 @@
-//! A cipher of the tests' own: it binds field and context, and is no secret.
+//! A cipher of the tests' own: it binds field and context, and is no secret. And an input that counts.
+
+use std::io::Read;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use bytes::Bytes;
 use fieldkeep_crypto::ciphertext::Ciphertext;
@@ -54,4 +58,18 @@ pub(super) fn answer(operation: Operation, items: &[Item]) -> Outcome {
         }
     };
     Ok(items.iter().map(one).collect())
+}
+
+/// Counts what the reader has given out.
+pub(super) struct Counted {
+    pub(super) input: std::io::Cursor<Vec<u8>>,
+    pub(super) taken: Arc<AtomicUsize>,
+}
+
+impl Read for Counted {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        let taken = self.input.read(buffer)?;
+        self.taken.fetch_add(taken, Ordering::SeqCst);
+        Ok(taken)
+    }
 }

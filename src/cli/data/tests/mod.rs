@@ -3,15 +3,14 @@
 mod fake;
 
 use std::collections::HashSet;
-use std::io::Read;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use fieldkeep_crypto::ciphertext::decode_text;
 use proptest::prelude::*;
 
-use self::fake::{answer, refused};
-use super::cipher::Item;
+use self::fake::{Counted, answer, refused};
+use super::cipher::{Item, Operation};
 use super::pipeline::run;
 use super::*;
 
@@ -213,8 +212,15 @@ fn a_state_that_hides_whether_a_value_is_encrypted_is_an_error() {
         .unwrap();
     let (sealed, _) = process(Direction::Encrypt, &["email=k:f"], b"id,email\n1,a\n").unwrap();
     let error = runtime.block_on(async {
-        let cipher = |_, items: Vec<Item>| async move {
-            Ok(items.iter().map(|_| Err(refused("KEY_DISABLED"))).collect())
+        // A version is disabled, so what it sealed does not open; the primary still encrypts.
+        let cipher = |operation, items: Vec<Item>| async move {
+            match operation {
+                Operation::Encrypt => answer(operation, &items),
+                _ => Ok(items
+                    .iter()
+                    .map(|_| Err(refused("VERSION_DISABLED")))
+                    .collect()),
+            }
         };
         let input = std::io::Cursor::new(sealed);
         run(
@@ -230,24 +236,10 @@ fn a_state_that_hides_whether_a_value_is_encrypted_is_an_error() {
     assert_eq!(
         (error.what(), error.exit()),
         (
-            "row 1 (line 2), column `email`: key_disabled",
+            "row 1 (line 2), column `email`: version_disabled",
             Exit::Conflict
         )
     );
-}
-
-/// Counts what the reader has given out.
-struct Counted {
-    input: std::io::Cursor<Vec<u8>>,
-    taken: Arc<AtomicUsize>,
-}
-
-impl Read for Counted {
-    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
-        let taken = self.input.read(buffer)?;
-        self.taken.fetch_add(taken, Ordering::SeqCst);
-        Ok(taken)
-    }
 }
 
 #[test]
