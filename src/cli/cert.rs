@@ -17,7 +17,7 @@ use zeroize::Zeroizing;
 
 use super::connection::ConnectionArgs;
 use super::failure::{Exit, Failure, file_failure};
-use super::init::unix_now;
+use super::init::{reachable, unix_now};
 use super::output::{Format, print_json, print_line, rfc3339, shell_word};
 use super::role::Role;
 use crate::access::principal::Identity;
@@ -190,7 +190,7 @@ async fn issue_offline(
         certificate: issued.certificate,
         ca: config.tls.ca,
         ends: Some(issued.not_after),
-        address: format!("https://{}", config.listen.admin),
+        address: format!("https://{}", reachable(config.listen.admin)),
         role_known: true,
     })
 }

@@ -1,6 +1,6 @@
 //! `fieldkeep init`: everything that a service needs, in one directory.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -99,20 +99,15 @@ pub(crate) fn unix_now() -> u64 {
         .as_secs()
 }
 
-/// An address that a client on this machine can use.
-fn reachable(listen: SocketAddr) -> String {
-    let host = if listen.ip().is_unspecified() {
-        String::from("localhost")
-    } else {
-        listen.ip().to_string()
-    };
-    let host = if host.contains(':') {
-        format!("[{host}]")
-    } else {
-        host
+/// An address that a client on this machine can use. A port that is chosen at the start is `PORT`.
+pub(crate) fn reachable(listen: SocketAddr) -> String {
+    let host = match listen.ip() {
+        ip if ip.is_unspecified() => String::from("localhost"),
+        IpAddr::V4(ip) => ip.to_string(),
+        IpAddr::V6(ip) => format!("[{ip}]"),
     };
     match listen.port() {
-        0 => format!("{host}:PORT   # the admin port that `serve` prints"),
+        0 => format!("{host}:PORT"),
         port => format!("{host}:{port}"),
     }
 }
@@ -180,4 +175,17 @@ Then, in another terminal, as the admin:
         certificate = word(&report.admin_certificate),
         key = word(&report.admin_key),
     ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn listening_addresses_become_ones_to_connect_to() {
+        let address = |text: &str| reachable(text.parse().unwrap());
+        assert_eq!(address("0.0.0.0:7421"), "localhost:7421");
+        assert_eq!(address("[::1]:7421"), "[::1]:7421");
+        assert_eq!(address("10.0.0.1:0"), "10.0.0.1:PORT");
+    }
 }
