@@ -262,9 +262,7 @@ async fn a_change_goes_on_when_its_caller_is_gone() {
     // Other calls give it the time that it needs, and more.
     for _ in 0..1000 {
         f.encrypt("acme/app", b"x").await.unwrap();
-        let done = |record: &fieldkeep_proto::v1::AuditRecord| {
-            record.action == "tenant-create" && record.code == 0
-        };
+        let done = |record: &AuditRecord| record.action == "tenant-create" && record.code == 0;
         if f.keystore.tenant(&name("late")).await.is_ok() && f.records().iter().any(done) {
             return;
         }
