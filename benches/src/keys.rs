@@ -48,6 +48,7 @@ pub(crate) fn run(count: u64) -> String {
             .enable_all()
             .build()
             .expect("a runtime");
+        let _inside = runtime.enter();
         let client = server.data_client(&app);
         runtime.block_on(async {
             for number in 0..count.min(1_000) {
@@ -90,6 +91,7 @@ fn create(home: &Home, server: &Server, count: u64) -> f64 {
         .enable_all()
         .build()
         .expect("a runtime");
+    let _inside = runtime.enter();
     let client = server.admin_client(&home.admin());
     let next = Arc::new(AtomicU64::new(0));
     let started = Instant::now();

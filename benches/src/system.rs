@@ -52,6 +52,8 @@ pub(crate) fn run(rounds: usize, length: Duration) -> String {
     server.run(&admin, &["key", "create", "pii"]);
     let bare = Bare::start(&home);
 
+    // A client belongs to the runtime that it is made in.
+    let _inside = runtime.enter();
     let ours = (clients(&home, server.data, &app), server.pid());
     let theirs = (clients(&home, bare.address, &app), bare.child.id());
     let mut rows: Vec<(Shape, Vec<(Measured, Measured)>)> =
