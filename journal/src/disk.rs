@@ -44,18 +44,7 @@ pub struct SystemDisk;
 
 impl Disk for SystemDisk {
     fn make_dir(&self, dir: &Path) -> io::Result<()> {
-        if dir.is_dir() {
-            return Ok(());
-        }
-        let parent = dir
-            .parent()
-            .filter(|parent| !parent.as_os_str().is_empty())
-            .unwrap_or(Path::new("."));
-        self.make_dir(parent)?;
-        match DirBuilder::new().mode(0o700).create(dir) {
-            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(error),
-            _ => self.sync_dir(parent),
-        }
+        make_dir(dir, &mut |parent| self.sync_dir(parent))
     }
 
     fn lock(&self, path: &Path) -> io::Result<Option<Box<dyn Send + Sync>>> {
@@ -129,6 +118,27 @@ impl DiskFile for File {
     }
 }
 
+/// Makes a directory and its parents. One that exists is synced into its parent all the same: whoever made it
+/// may have died, or lost power, before that.
+fn make_dir(dir: &Path, sync: &mut dyn FnMut(&Path) -> io::Result<()>) -> io::Result<()> {
+    let parent = dir
+        .parent()
+        .filter(|parent| !parent.as_os_str().is_empty())
+        .unwrap_or(Path::new("."));
+    if dir.is_dir() {
+        return match sync(parent) {
+            // We did not make a directory in one that we may not even read.
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Ok(()),
+            synced => synced,
+        };
+    }
+    make_dir(parent, sync)?;
+    match DirBuilder::new().mode(0o700).create(dir) {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(error),
+        _ => sync(parent),
+    }
+}
+
 /// Writes all of `bytes`; a short write is continued, an interrupted one repeated.
 pub(crate) fn write_all(file: &dyn DiskFile, mut offset: u64, mut bytes: &[u8]) -> io::Result<()> {
     while !bytes.is_empty() {
@@ -165,4 +175,31 @@ pub(crate) fn is_no_space(error: &io::Error) -> bool {
         error.kind(),
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_directory_is_synced_into_its_parent_whether_it_existed_or_not() {
+        let root = tempfile::tempdir().unwrap();
+        let (outer, inner) = (root.path().join("a"), root.path().join("a/b"));
+        for _ in 0..2 {
+            let mut synced = Vec::new();
+            make_dir(&inner, &mut |dir| {
+                synced.push(dir.to_owned());
+                Ok(())
+            })
+            .unwrap();
+            assert!(
+                inner.is_dir() && synced.last() == Some(&outer),
+                "{synced:?}"
+            );
+        }
+        let refuse = |_: &Path| Err(io::ErrorKind::PermissionDenied.into());
+        make_dir(&inner, &mut { refuse }).unwrap();
+        let broken = |_: &Path| Err(io::Error::other("broken"));
+        assert!(make_dir(&inner, &mut { broken }).is_err());
+    }
 }
