@@ -9,8 +9,9 @@ use std::{
     time::Duration,
 };
 
-use fieldkeep_client::Client;
+use fieldkeep_client::{Client, reason::KEY_DISABLED};
 use fieldkeep_harness::{Home, Identity, Server};
+use fieldkeep_proto::v1::KeyState;
 use tokio::{runtime::Builder, task::JoinSet};
 
 use crate::random::Random;
@@ -20,10 +21,11 @@ const WORKERS: u64 = 8;
 /// Older keys that are looked at after each restart; the last restart looks at all.
 const OLDER: usize = 20;
 
-/// What was acknowledged of one key: its newest version, and a ciphertext of each version that sealed one.
+/// What was acknowledged of one key: its newest version, that it was disabled, and a ciphertext of each version that sealed one.
 #[derive(Default)]
 struct Acknowledged {
     version: u32,
+    disabled: bool,
     sealed: Vec<Vec<u8>>,
 }
 
@@ -144,12 +146,20 @@ async fn work(
 ) -> bool {
     let create = *number == 0 || random.below(3) == 0;
     let name = if create {
-        format!("{prefix}-{number}")
+        *number += 1;
+        format!("{prefix}-{}", *number - 1)
     } else {
         format!("{prefix}-{}", random.below(*number))
     };
+    let is_disabled = ledger
+        .lock()
+        .expect("not poisoned")
+        .get(&name)
+        .is_some_and(|entry| entry.disabled);
+    if is_disabled {
+        return true;
+    }
     let version = if create {
-        *number += 1;
         admin
             .keys()
             .create(&name)
@@ -173,6 +183,12 @@ async fn work(
         .await;
     let Ok(sealed) = sealed else { return false };
     note(ledger, &name, |entry| entry.sealed.push(sealed));
+    if random.below(8) == 0 {
+        if admin.keys().disable(&name).await.is_err() {
+            return false;
+        }
+        note(ledger, &name, |entry| entry.disabled = true);
+    }
     true
 }
 
@@ -210,30 +226,34 @@ async fn missing<'a>(
     let data = server.data_client(data);
     let mut lost = 0;
     for (name, acknowledged) in ledger {
-        let found = admin
-            .keys()
-            .show(name)
-            .await
-            .map_or(0, |key| key.primary_version);
-        if found < acknowledged.version {
+        let key = admin.keys().show(name).await.unwrap_or_default();
+        if key.primary_version < acknowledged.version {
             eprintln!(
-                "`{name}`: version {} was acknowledged, {found} is there",
-                acknowledged.version
+                "`{name}`: version {} was acknowledged, {} is there",
+                acknowledged.version, key.primary_version
             );
             lost += 1;
         }
+        if acknowledged.disabled && key.state() != KeyState::Disabled {
+            eprintln!("`{name}` was disabled, and is not any more");
+            lost += 1;
+        }
         for sealed in &acknowledged.sealed {
-            match data
+            let opened = data
                 .field(name, "f")
                 .context("id", name)
                 .decrypt(sealed)
-                .await
-            {
-                Ok(plaintext) if plaintext == name.as_bytes() => {}
-                other => {
-                    eprintln!("`{name}`: a ciphertext does not open: {other:?}");
-                    lost += 1;
+                .await;
+            let right = match &opened {
+                Ok(plaintext) => !acknowledged.disabled && plaintext == name.as_bytes(),
+                // A call may have disabled it whose acknowledgement the kill cut off.
+                Err(error) => {
+                    error.reason() == Some(KEY_DISABLED) && key.state() == KeyState::Disabled
                 }
+            };
+            if !right {
+                eprintln!("`{name}`: a ciphertext does not open: {opened:?}");
+                lost += 1;
             }
         }
     }

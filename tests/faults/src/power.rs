@@ -26,8 +26,11 @@ use crate::{
     trace::{CALLS, Trace},
 };
 
-/// Keys that a recorded run makes; each is rotated once, and every acknowledgement is a line.
+/// Keys that a recorded run makes; each is rotated once, some are disabled, and every acknowledgement is a line.
 const KEYS: u32 = 60;
+/// Other records between two keys, large enough together that journal segments fill and snapshots are made.
+const OTHERS: u32 = 25;
+const OTHER_BYTES: usize = 3_500;
 const NOW: u64 = 1_700_000_000;
 
 /// Records one run of each store, then restores it at `points` points.
@@ -42,15 +45,17 @@ pub(crate) fn run(points: u64, seed: u64) {
         control.lost > 0,
         "the control must lose data, or this test proves nothing"
     );
-    let ours = losses("keystore", points, &mut random);
-    println!(
-        "power loss, keystore: {points} points, {} acknowledgements checked, {} lost, {} failed opens",
-        ours.checked, ours.lost, ours.failed
-    );
-    assert!(
-        ours.lost == 0 && ours.failed == 0,
-        "acknowledged keys were lost"
-    );
+    for kind in ["keystore", "mirrored"] {
+        let ours = losses(kind, points, &mut random);
+        println!(
+            "power loss, {kind}: {points} points, {} acknowledgements checked, {} lost, {} failed opens",
+            ours.checked, ours.lost, ours.failed
+        );
+        assert!(
+            ours.lost == 0 && ours.failed == 0,
+            "acknowledged keys were lost"
+        );
+    }
 }
 
 #[derive(Default)]
@@ -78,7 +83,7 @@ fn losses(kind: &str, points: u64, random: &mut Random) -> Tally {
         match check(kind, work.path(), &restored, &acknowledged) {
             Ok(missing) => {
                 tally.lost += u64::from(missing > 0);
-                if missing > 0 && kind == "keystore" {
+                if missing > 0 && kind != "sled" {
                     eprintln!(
                         "point {point}: {missing} of {} acknowledgements lost",
                         acknowledged.len()
@@ -88,7 +93,7 @@ fn losses(kind: &str, points: u64, random: &mut Random) -> Tally {
             Err(_) if acknowledged.is_empty() => {} // nothing was promised yet
             Err(error) => {
                 tally.failed += 1;
-                if kind == "keystore" {
+                if kind != "sled" {
                     eprintln!("point {point}: does not open: {error}");
                 }
             }
@@ -142,32 +147,64 @@ pub(crate) fn child(kind: &str, directory: &Path) {
     ));
     runtime().block_on(async {
         let (store, _) =
-            SledStore::open(&directory.join("store"), SledOptions::default()).expect("opens");
+            SledStore::open(&directory.join("store"), options(kind, directory)).expect("opens");
         let store = Arc::new(store);
         let keystore = Keystore::init(store.clone(), &root, NOW)
             .await
             .expect("an empty store");
-        acknowledge("made");
+        acknowledge("made -");
         let tenant = Name::parse("default").expect("a name");
+        let mut operations = 0_u128..;
+        let mut operation = || Operation {
+            id: operations.next().expect("endless").to_be_bytes(),
+            fingerprint: [0; 32],
+        };
         for number in 0..KEYS {
             let name = Name::parse(&format!("key-{number}")).expect("a name");
-            let operation = |step: u32| Operation {
-                id: u128::from(number * 2 + step).to_be_bytes(),
-                fingerprint: [0; 32],
-            };
             keystore
-                .create_key(&tenant, &name, Suite::KcXaes256Gcm, operation(0), NOW)
+                .create_key(&tenant, &name, Suite::KcXaes256Gcm, operation(), NOW)
                 .await
                 .expect("made");
             acknowledge(&format!("{name} 1"));
             keystore
-                .rotate_key(&tenant, &name, operation(1), NOW)
+                .rotate_key(&tenant, &name, operation(), NOW)
                 .await
                 .expect("rotated");
             acknowledge(&format!("{name} 2"));
+            if number % 3 == 0 {
+                keystore
+                    .set_key_enabled(&tenant, &name, false, operation(), NOW)
+                    .await
+                    .expect("disabled");
+                acknowledge(&format!("{name} disabled"));
+            }
+            for other in 0..OTHERS {
+                let key = format!("sys/other/{other}");
+                let held = keystore
+                    .system_record(&key)
+                    .await
+                    .expect("read")
+                    .map(|record| record.generation);
+                let payload = vec![number as u8; OTHER_BYTES];
+                keystore
+                    .change_system_record(&key, held, Some(&payload), operation(), NOW)
+                    .await
+                    .expect("written");
+            }
         }
         store.close().await.expect("closes");
     });
+}
+
+/// Small figures, so that a short run marks, rolls, snapshots and prunes many times.
+fn options(kind: &str, directory: &Path) -> SledOptions {
+    SledOptions {
+        segment_bytes: 4 << 20,
+        mark_commits: 7,
+        compact_bytes: 256 << 10,
+        mirror: (kind == "mirrored").then(|| directory.join("mirror")),
+        ..SledOptions::default()
+    }
 }
 
 fn bare_sled(directory: &Path) {
@@ -191,10 +228,9 @@ fn acknowledge(line: &str) {
 
 /// Opens the restored state; the number of acknowledgements that it does not hold.
 fn check(kind: &str, work: &Path, restored: &Path, acknowledged: &[&str]) -> Result<usize, String> {
-    let wanted: Vec<(&str, u32)> = acknowledged
+    let wanted: Vec<(&str, &str)> = acknowledged
         .iter()
         .filter_map(|line| line.split_once(' '))
-        .map(|(key, v)| (key, v.parse().expect("a version")))
         .collect();
     if kind == "sled" {
         let db = sled::open(restored.join("store")).map_err(|e| e.to_string())?;
@@ -205,19 +241,22 @@ fn check(kind: &str, work: &Path, restored: &Path, acknowledged: &[&str]) -> Res
     }
     let root = KeyFile::new(root_key(work));
     runtime().block_on(async {
-        let (store, _) = SledStore::open(&restored.join("store"), SledOptions::default())
+        let (store, _) = SledStore::open(&restored.join("store"), options(kind, restored))
             .map_err(|e| e.to_string())?;
         let store = Arc::new(store);
         let keystore = Keystore::open(store.clone(), &root, CacheOptions::default())
             .await
             .map_err(|e| e.to_string())?;
+        let tenant = Name::parse("default").expect("a name");
         let mut missing = 0;
-        for (key, version) in &wanted {
-            let found = match keystore.key("default", key).await {
-                Ok(key) => key.version(*version).await.is_ok(),
-                Err(_) => false,
+        for (key, what) in wanted.into_iter().filter(|(key, _)| *key != "made") {
+            let name = Name::parse(key).expect("a name");
+            let found = keystore.describe_key(&tenant, &name).await;
+            let there = match what.parse::<u32>() {
+                Ok(version) => found.is_ok_and(|key| key.primary >= version),
+                Err(_) => found.is_ok_and(|key| !key.enabled),
             };
-            missing += usize::from(!found);
+            missing += usize::from(!there);
         }
         store.close().await.map_err(|e| e.to_string())?;
         Ok(missing)
