@@ -282,6 +282,55 @@ async fn a_large_index_is_checked_after_open_with_commits_waiting() {
 }
 
 #[tokio::test]
+async fn without_a_clean_stop_a_large_index_is_checked_before_it_serves() {
+    let dir = tempfile::tempdir().unwrap();
+    let large = || SledOptions {
+        background_check_records: 1,
+        ..options()
+    };
+    let (store, _) = open(dir.path());
+    let held = fill(&store, 0..50).await;
+    store.close().await.unwrap();
+    assert!(dir.path().join("clean").exists());
+    let (store, report) = SledStore::open(dir.path(), large()).unwrap();
+    assert!(report.check_pending);
+    assert!(!dir.path().join("clean").exists());
+    drop(store);
+    plant(&dir.path().join("sled"), b"k003", None);
+    let (store, report) = SledStore::open(dir.path(), large()).unwrap();
+    assert!(report.rebuilt.is_some() && !report.check_pending);
+    assert_eq!(contents(&store).await, held);
+    store.close().await.unwrap();
+    // A marker of another moment proves nothing.
+    fs::write(dir.path().join("clean"), "1\n").unwrap();
+    let (_store, report) = SledStore::open(dir.path(), large()).unwrap();
+    assert!(!report.check_pending);
+}
+
+#[tokio::test]
+async fn a_close_during_the_check_after_open_keeps_what_it_finds() {
+    let dir = tempfile::tempdir().unwrap();
+    let fatal = Fatal::default();
+    let large = SledOptions {
+        background_check_records: 1,
+        on_fatal: fatal.hook(),
+        ..options()
+    };
+    let (store, _) = open(dir.path());
+    let held = fill(&store, 0..1000).await;
+    store.close().await.unwrap();
+    plant(&dir.path().join("sled"), b"k003", None);
+    let (store, report) = SledStore::open(dir.path(), large.clone()).unwrap();
+    assert!(report.check_pending);
+    store.close().await.unwrap_err();
+    assert_eq!(fatal.causes().len(), 1);
+    assert!(!dir.path().join("clean").exists());
+    let (store, report) = SledStore::open(dir.path(), large).unwrap();
+    assert!(report.rebuilt.is_some());
+    assert_eq!(contents(&store).await, held);
+}
+
+#[tokio::test]
 async fn closing_during_the_check_after_open_is_fine() {
     let dir = tempfile::tempdir().unwrap();
     let large = || SledOptions {

@@ -13,11 +13,13 @@
 //! - When the journal has grown, all records go into a snapshot, which is read back and checked before anything older is
 //!   removed. Two generations stay.
 //!
-//! **How thorough the check at open is.** Always: what sled says it holds (revision, count, set hash) must equal the last
-//! frame. Below [`SledOptions::background_check_records`] every record is read, counted and hashed before `open` returns. From there
-//! on the same is done right after `open` has returned: reads are answered meanwhile, **commits wait for it**, so that no
-//! decision is ever made durable on an index that is missing something. If it fails, a marker is left and the process ends;
-//! the next open rebuilds. Reading two million records takes longer than a start may.
+//! **How thorough the check at open is.** Every record is read, counted and hashed before `open` returns, whatever the
+//! size, unless the last stop is *proven* to have been clean: the last step of [`Store::close`] is a file `clean`, which is
+//! removed before sled is opened again. Only after such a stop, and only from
+//! [`SledOptions::background_check_records`] on, is the same done right after `open` has returned, since reading two million
+//! records takes longer than a start may: reads are answered meanwhile from an index that was whole when it was closed,
+//! **commits wait for it**, so that no decision is ever made durable on an index that is missing something, and so does a
+//! close. If it fails, a marker is left and the process ends; the next open rebuilds.
 
 mod error;
 pub mod frame;
@@ -83,7 +85,8 @@ pub struct SledOptions {
     /// Commits are refused with [`CommitError::NoSpace`] while the disk of the index has less than this free, in bytes: sled
     /// cannot live through a full disk, and opening again needs some room. Default 32 MiB.
     pub min_free_bytes: u64,
-    /// From so many records on, the full check runs after `open` has returned. Default 200,000.
+    /// From so many records on, the full check runs after `open` has returned, if the last stop was clean. Default
+    /// 200,000.
     pub background_check_records: u64,
     /// What ends the process when its disk fails.
     pub on_fatal: FatalHook,
@@ -157,7 +160,7 @@ pub struct OpenReport {
     pub torn_frames_dropped: u64,
     /// Why the index was rebuilt, if it was.
     pub rebuilt: Option<String>,
-    /// The full check goes on after `open`; commits wait for it.
+    /// The full check goes on after `open`; commits and a close wait for it.
     pub check_pending: bool,
 }
 
@@ -165,7 +168,7 @@ pub struct OpenReport {
 struct Shared {
     revision: AtomicU64,
     watchers: Mutex<Watchers>,
-    /// Ends the check that runs after open.
+    /// Ends the check that runs after open, when the store is dropped without a close.
     stop: AtomicBool,
     /// Ends a snapshot that is being written.
     stop_snapshot: AtomicBool,
@@ -396,7 +399,6 @@ impl Store for SledStore {
     }
 
     async fn close(&self) -> Result<(), StoreError> {
-        self.shared.stop.store(true, Ordering::Relaxed);
         let (reply, stopped) = oneshot::channel();
         if self.reads.send(Read::Stop(reply)).await.is_ok() {
             // If the thread is gone it has stopped, too.

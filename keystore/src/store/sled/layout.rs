@@ -7,6 +7,7 @@
 //! snapshots/  the two newest snapshots of all records, where the journal's older part is gone
 //! sled/       the index, which can always be rebuilt; sled.damaged-N is the last one that had to be
 //! rebuild     present when the next open must rebuild the index; says why
+//! clean       present from the end of a close until the next open; has the sequence of the journal's last frame
 //! ```
 //!
 //! Upgrade rule: a program opens exactly the formats that it knows. A newer one is refused, and nothing is touched;
@@ -143,6 +144,32 @@ impl Layout {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(source) => Err(StoreOpenError::io("read", &path, source)),
         }
+    }
+
+    fn clean_marker(&self) -> PathBuf {
+        self.dir.join("clean")
+    }
+
+    /// Says that the store was closed with everything durable; the last step of a close. `sequence` is that of the
+    /// journal's last frame.
+    pub(super) fn mark_clean(&self, sequence: u64) -> io::Result<()> {
+        write_durably(&self.clean_marker(), format!("{sequence}\n").as_bytes())
+    }
+
+    /// Reads what [`Layout::mark_clean`] wrote, and removes it durably, so that it holds for this open alone.
+    pub(super) fn take_clean(&self) -> Result<Option<u64>, StoreOpenError> {
+        let path = self.clean_marker();
+        let text = match fs::read(&path) {
+            Ok(text) => text,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(source) => return Err(StoreOpenError::io("read", &path, source)),
+        };
+        fs::remove_file(&path)
+            .and_then(|()| sync_dir(&self.dir))
+            .map_err(|source| StoreOpenError::io("remove", &path, source))?;
+        // Whatever else it says is no proof.
+        let text = String::from_utf8_lossy(&text);
+        Ok(text.trim().parse().ok())
     }
 
     /// Moves the index aside to `sled.damaged-N`, and removes what was there before.

@@ -63,9 +63,11 @@ pub(super) fn recover(layout: Layout, options: &SledOptions) -> Result<Recovered
         rebuilt: None,
         check_pending: false,
     };
+    // Before sled is opened: from here on, only another whole close is a clean stop.
+    let clean = layout.take_clean()? == Some(tip.sequence);
     let reason = match layout.rebuild_reason()? {
         Some(reason) => Err(reason),
-        None => match open_index(&layout, options, &journal, &tip, fresh) {
+        None => match open_index(&layout, options, &journal, &tip, fresh, clean) {
             Ok(opened) => Ok(opened),
             Err(Unusable::Refused(error)) => return Err(error),
             Err(Unusable::Index(reason)) => Err(reason),
@@ -295,13 +297,15 @@ impl From<ReplayError> for Unusable {
 }
 
 /// Opens the index, replays what it may not have durably, and checks it. Returns the number of frames replayed and
-/// whether the full check is still to be done.
+/// whether the full check is still to be done. It may be put off only after a clean stop: what was compared until then is
+/// a state that may have been replayed a moment ago, and says nothing about the records below it.
 fn open_index(
     layout: &Layout,
     options: &SledOptions,
     journal: &Journal,
     tip: &Tip,
     fresh: bool,
+    clean: bool,
 ) -> Result<(Index, u64, bool), Unusable> {
     let index = Index::open(&layout.sled(), options.cache_bytes)?;
     if fresh {
@@ -347,7 +351,7 @@ fn open_index(
             "count or set hash of the index are not the journal's".to_owned(),
         ));
     }
-    if tip.state.records >= options.background_check_records {
+    if clean && replayed == 0 && tip.state.records >= options.background_check_records {
         return Ok((index, replayed, true));
     }
     check(&index, &tip.state)?;

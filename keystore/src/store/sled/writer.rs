@@ -174,11 +174,20 @@ impl Writer {
                 None
             }
         };
+        let last = journal.next() - 1;
         drop(index);
-        if closing.is_some() && since_opened_bytes >= SLED_SNAPSHOT_BYTES {
-            write_sled_snapshot(&shared, options.cache_bytes);
+        let mut clean = closing.is_some();
+        if clean && since_opened_bytes >= SLED_SNAPSHOT_BYTES {
+            clean = write_sled_snapshot(&shared, options.cache_bytes);
         }
         drop(journal);
+        // The very last step: whatever ended before it was no clean stop.
+        if clean
+            && !shared.has_failed()
+            && let Err(error) = shared.layout.mark_clean(last)
+        {
+            tracing::warn!(%error, "the next start checks everything first, since this close could not be marked");
+        }
         drop(_lock);
         if let Some(reply) = closing {
             // Nobody waits any more: nothing to do.
@@ -187,9 +196,9 @@ impl Writer {
     }
 
     fn serve(&mut self) -> Result<Option<Reply<(), StoreError>>, Fatal> {
+        // A close waits for the check, so that what it finds is not forgotten; only a drop ends it early.
         if self.check_pending && !self.check_in_background()? {
-            // Closed before the check was through: no mark, and the next open begins again.
-            return Ok(self.wait_for_close());
+            return Ok(None);
         }
         while let Some(request) = self.requests.blocking_recv() {
             let mut request = Some(request);
@@ -220,16 +229,6 @@ impl Writer {
             }
             Some(_) => Err(IndexError::Mismatch.into()),
         }
-    }
-
-    fn wait_for_close(&mut self) -> Option<Reply<(), StoreError>> {
-        // Every other request is dropped, which its sender sees as closed.
-        while let Some(request) = self.requests.blocking_recv() {
-            if let Request::Close(reply) = request {
-                return Some(reply);
-            }
-        }
-        None
     }
 
     /// Commits one transaction and all that are queued behind it. Returns the first request of another kind.
@@ -402,19 +401,24 @@ impl Writer {
     fn close(&mut self) -> Result<(), Fatal> {
         if self.position.sled_through + 1 < self.journal.next() - 1 || self.since_mark.commits > 0 {
             self.mark(true)?;
+        } else {
+            // sled may have written when it was opened.
+            caught(|| self.index.make_durable())?;
         }
         Ok(())
     }
 }
 
 /// sled writes its own snapshot only while it is opened, and reads its whole log since the last one then. After much
-/// was written, that is better done by the one who stops than by the next one who starts.
-fn write_sled_snapshot(shared: &Shared, cache_bytes: u64) {
+/// was written, that is better done by the one who stops than by the next one who starts. Whether it went well.
+fn write_sled_snapshot(shared: &Shared, cache_bytes: u64) -> bool {
     let opened = Index::open(&shared.layout.sled(), cache_bytes);
     // Everything is marked already; whatever is wrong, the next open finds it and rebuilds.
-    if let Err(error) = opened.and_then(|index| caught(|| index.make_durable())) {
+    let done = opened.and_then(|index| caught(|| index.make_durable()));
+    if let Err(error) = &done {
         tracing::warn!(%error, "the index could not be opened again to shorten the next start");
     }
+    done.is_ok()
 }
 
 impl Shared {
