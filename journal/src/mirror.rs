@@ -3,11 +3,11 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-use crate::disk::{Disk, DiskFile, read_full, write_all};
+use crate::disk::{Disk, write_all};
 use crate::durable::MarkFile;
-use crate::error::OpenError;
-use crate::frame::SegmentHeader;
-use crate::scan::{Damage, Outcome, Scan};
+use crate::error::{DamageCause, OpenError};
+use crate::frame::{SegmentHeader, parse_header};
+use crate::scan::{Damage, Outcome, Scan, read_bytes, read_segment, walk};
 use crate::segment::{Failed, on, segment_id, segment_path, temporary_path};
 
 /// The directory that is intact and longest, and the others.
@@ -85,13 +85,69 @@ impl Outcome {
         !matches!(self, Outcome::Intact(scan) if scan.next > best.claimed)
     }
 
-    /// Segments below this id are whole here.
-    fn whole_below(&self) -> u64 {
+    /// Segments below this id were not read, here no more than where they are copied from; they are taken as whole.
+    fn unread_below(&self) -> u64 {
         match self {
             Outcome::Intact(scan) => scan.headers.last().map_or(0, |header| header.id),
             Outcome::Empty | Outcome::Damaged(_) => 0,
         }
     }
+}
+
+/// A sealed segment that is to be copied.
+pub(crate) struct Copy {
+    header: SegmentHeader,
+    /// The first sequence of the segment after it.
+    until: u64,
+}
+
+/// The sealed segments of `from` that are missing in `to`, or not whole there. Changes nothing.
+///
+/// # Errors
+/// [`OpenError::Damaged`] if one of them is not whole in `from` either.
+pub(crate) fn plan(
+    disk: &dyn Disk,
+    from: &Path,
+    scan: &Scan,
+    to: &Path,
+    other: &Outcome,
+) -> Result<Vec<Copy>, OpenError> {
+    let mut copies = Vec::new();
+    for (header, after) in scan.headers.iter().zip(scan.headers.iter().skip(1)) {
+        let until = after.first;
+        let is_kept = other.headers().contains(header)
+            && (header.id < other.unread_below()
+                || read_segment(disk, to, header)
+                    .is_ok_and(|bytes| is_whole(header, &bytes, until)));
+        if is_kept {
+            continue;
+        }
+        let bytes = read_segment(disk, from, header)?;
+        if !is_whole(header, &bytes, until) {
+            let walk = walk(header, &bytes);
+            let damage = Damage {
+                headers: Vec::new(),
+                segment: header.id,
+                offset: walk.end as u64,
+                sequence: walk.next,
+                cause: DamageCause::Frame,
+                claimed: until - 1,
+            };
+            return Err(damage.into_error(from));
+        }
+        copies.push(Copy {
+            header: *header,
+            until,
+        });
+    }
+    Ok(copies)
+}
+
+/// Whether a sealed segment's bytes hold every frame before `until`.
+fn is_whole(header: &SegmentHeader, bytes: &[u8], until: u64) -> bool {
+    bytes.len() as u64 == header.size
+        && parse_header(bytes).as_ref() == Ok(header)
+        && walk(header, bytes).next == until
 }
 
 /// Makes `to` hold the same segments as `from`. The last one is rewritten in both afterwards.
@@ -100,18 +156,9 @@ pub(crate) fn repair(
     from: &Path,
     scan: &Scan,
     to: &Path,
-    other: &Outcome,
+    copies: &[Copy],
 ) -> Result<(), Failed> {
-    let whole_below = other.whole_below();
-    let missing = |header: &&SegmentHeader| {
-        header.id >= whole_below || !other.headers().iter().any(|theirs| theirs.id == header.id)
-    };
-    let sealed = || {
-        scan.headers
-            .iter()
-            .filter(|header| header.id != scan.last.id)
-    };
-    if sealed().any(|header| missing(&header)) {
+    if !copies.is_empty() {
         // Until all are there, the mark says that something is missing. It says only what was durable.
         on(
             "write the mark in",
@@ -119,20 +166,8 @@ pub(crate) fn repair(
             MarkFile::replace(disk, to, scan.claimed),
         )?;
     }
-    for header in sealed().filter(missing) {
-        let source = segment_path(from, header.id);
-        let temporary = temporary_path(to, header.id);
-        let path = segment_path(to, header.id);
-        let original = on("open", &source, disk.open(&source))?;
-        let copy = on("make", &temporary, disk.create(&temporary))?;
-        on(
-            "copy the segment to",
-            &temporary,
-            copy_bytes(original.as_ref(), copy.as_ref(), header.size),
-        )?;
-        on("sync", &temporary, copy.sync())?;
-        on("name the segment", &path, disk.rename(&temporary, &path))?;
-        on("sync the directory", to, disk.sync_dir(to))?;
+    for copy in copies {
+        copy_segment(disk, from, to, copy)?;
     }
     for name in on("list", to, disk.list(to))? {
         if segment_id(&name).is_some_and(|id| !scan.headers.iter().any(|header| header.id == id)) {
@@ -144,21 +179,26 @@ pub(crate) fn repair(
     Ok(())
 }
 
-/// Copies the first `size` bytes of a file.
-fn copy_bytes(from: &dyn DiskFile, to: &dyn DiskFile, size: u64) -> io::Result<()> {
-    let mut buffer = vec![0; 256 << 10];
-    let mut offset = 0;
-    while offset < size {
-        let length = buffer
-            .len()
-            .min(usize::try_from(size - offset).unwrap_or(usize::MAX));
-        let part = buffer.get_mut(..length).unwrap_or_default();
-        let filled = read_full(from, offset, part)?;
-        if filled < length {
-            return Err(io::ErrorKind::UnexpectedEof.into());
-        }
-        write_all(to, offset, part)?;
-        offset += length as u64;
-    }
-    Ok(())
+/// Writes the bytes that were checked, so that what gets the name is whole.
+fn copy_segment(disk: &dyn Disk, from: &Path, to: &Path, copy: &Copy) -> Result<(), Failed> {
+    let Copy { header, until } = copy;
+    let source = segment_path(from, header.id);
+    let temporary = temporary_path(to, header.id);
+    let path = segment_path(to, header.id);
+    let read = read_bytes(disk, from, header).and_then(|bytes| {
+        let changed = || io::Error::other("it is no longer whole");
+        is_whole(header, &bytes, *until)
+            .then_some(bytes)
+            .ok_or_else(changed)
+    });
+    let bytes = on("read", &source, read)?;
+    let file = on("make", &temporary, disk.create(&temporary))?;
+    on(
+        "copy the segment to",
+        &temporary,
+        write_all(file.as_ref(), 0, &bytes),
+    )?;
+    on("sync", &temporary, file.sync())?;
+    on("name the segment", &path, disk.rename(&temporary, &path))?;
+    on("sync the directory", to, disk.sync_dir(to))
 }

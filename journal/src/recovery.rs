@@ -55,19 +55,23 @@ pub(crate) fn recover(
     }
     let (scan, repaired) = match mirror::choose(outcomes)? {
         Some(chosen) => {
+            let mirror::Choice { dir, scan, behind } = chosen;
+            let mut plans = Vec::with_capacity(behind.len());
+            for (to, other) in &behind {
+                plans.push((to, other, mirror::plan(disk, &dir, &scan, to, other)?));
+            }
             for dir in dirs {
                 remove_temporaries(disk, dir)?;
             }
-            for (dir, other) in &chosen.behind {
-                mirror::repair(disk, &chosen.dir, &chosen.scan, dir, other)
+            for (to, _, copies) in &plans {
+                mirror::repair(disk, &dir, &scan, to, copies)
                     .map_err(|failed| failed.at_open(options))?;
             }
-            let told = chosen
-                .behind
-                .into_iter()
-                .find(|(_, other)| other.is_told(&chosen.scan))
-                .map(|(dir, _)| dir);
-            (Some(chosen.scan), told)
+            let told = plans
+                .iter()
+                .find(|(_, other, copies)| !copies.is_empty() || other.is_told(&scan))
+                .map(|(to, ..)| PathBuf::from(to));
+            (Some(scan), told)
         }
         None => (None, None),
     };

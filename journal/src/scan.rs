@@ -248,15 +248,21 @@ pub(crate) fn read_segment(
     header: &SegmentHeader,
 ) -> Result<Vec<u8>, OpenError> {
     let path = segment_path(dir, header.id);
-    let read = || -> io::Result<Vec<u8>> {
-        let file = disk.open(&path)?;
-        let length = file.size()?.min(header.size);
-        let mut bytes = vec![0; usize::try_from(length).map_err(io::Error::other)?];
-        let filled = read_full(file.as_ref(), 0, &mut bytes)?;
-        bytes.truncate(filled);
-        Ok(bytes)
-    };
-    Ok(on("read", &path, read())?)
+    Ok(on("read", &path, read_bytes(disk, dir, header))?)
+}
+
+/// As [`read_segment`], with the system's own error.
+pub(crate) fn read_bytes(
+    disk: &dyn Disk,
+    dir: &Path,
+    header: &SegmentHeader,
+) -> io::Result<Vec<u8>> {
+    let file = disk.open(&segment_path(dir, header.id))?;
+    let length = file.size()?.min(header.size);
+    let mut bytes = vec![0; usize::try_from(length).map_err(io::Error::other)?];
+    let filled = read_full(file.as_ref(), 0, &mut bytes)?;
+    bytes.truncate(filled);
+    Ok(bytes)
 }
 
 /// The frames at the start of a segment.

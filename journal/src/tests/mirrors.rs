@@ -177,3 +177,60 @@ fn damage_in_a_sealed_segment_is_read_from_the_mirror_and_counted() {
     disk.remove(&segment(DIR, 2)).unwrap();
     expect_repaired(&disk, last, Some(DIR));
 }
+
+/// Flips a bit in a frame of a sealed segment, which open does not read.
+fn rot(disk: &SimulatedDisk, dir: &str, id: u64) {
+    disk.tamper(&segment(dir, id), |bytes| bytes[80] ^= 1);
+}
+
+#[test]
+fn a_repair_leaves_whole_segments_alone_however_the_other_directory_is() {
+    for (dir, other) in [(DIR, MIRROR), (MIRROR, DIR)] {
+        let (disk, _) = make_log();
+        // One directory has lost segment 2, the other has bit rot in segment 3.
+        disk.remove(&segment(dir, 2)).unwrap();
+        rot(&disk, other, 3);
+        let before = disk.bytes(&segment(dir, 3));
+        let (journal, recovered) = open(&disk, mirrored()).unwrap();
+        assert_eq!(recovered.repaired, Some(PathBuf::from(dir)));
+        assert_eq!(disk.bytes(&segment(dir, 3)), before);
+        check_content(&journal, 0);
+    }
+}
+
+#[test]
+fn a_segment_that_is_whole_in_neither_directory_is_named_and_nothing_changed() {
+    for damaged in [2, 3] {
+        let (disk, _) = make_log();
+        disk.remove(&segment(DIR, 2)).unwrap();
+        rot(&disk, DIR, 3);
+        rot(&disk, MIRROR, damaged);
+        let before = disk.fork();
+        let refused = open(&disk, mirrored()).err().unwrap();
+        assert!(
+            matches!(&refused, OpenError::Damaged { path, segment, offset: 64, .. }
+                if path == Path::new(MIRROR) && *segment == damaged),
+            "{refused}"
+        );
+        assert_eq!(disk.paths(), before.paths());
+        for path in disk.paths() {
+            assert_eq!(disk.bytes(&path), before.bytes(&path), "{path:?}");
+        }
+    }
+    // A log that has no mirror yet is not copied with its damage.
+    let (disk, _) = make_log();
+    remove_all(&disk, MIRROR);
+    rot(&disk, DIR, 2);
+    assert!(matches!(
+        open(&disk, mirrored()),
+        Err(OpenError::Damaged { segment: 2, .. })
+    ));
+}
+
+#[test]
+fn what_is_present_and_not_whole_is_replaced_while_a_directory_is_repaired() {
+    let (disk, last) = make_log();
+    disk.remove(&segment(DIR, 2)).unwrap();
+    rot(&disk, DIR, 3);
+    expect_repaired(&disk, last, Some(DIR));
+}
