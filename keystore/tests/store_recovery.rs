@@ -675,3 +675,90 @@ async fn a_mirror_alone_brings_everything_back() {
         store.close().await.unwrap();
     }
 }
+
+#[tokio::test]
+async fn what_the_data_directory_lost_comes_back_from_the_mirror() {
+    let root = tempfile::tempdir().unwrap();
+    let (dir, mirror) = (root.path().join("data"), root.path().join("mirror"));
+    let mirrored = || SledOptions {
+        mirror: Some(mirror.clone()),
+        create: false,
+        ..options()
+    };
+    let error = SledStore::open(&dir, mirrored()).unwrap_err();
+    assert!(matches!(error, StoreOpenError::NotAStore { .. }), "{error}");
+    assert!(
+        error.to_string().contains(mirror.to_str().unwrap()),
+        "{error}"
+    );
+    let made = SledOptions {
+        create: true,
+        ..mirrored()
+    };
+    let (store, _) = SledStore::open(&dir, made).unwrap();
+    fill(&store, 0..30).await;
+    store.compact().await.unwrap();
+    let held = fill(&store, 30..40).await;
+    store.close().await.unwrap();
+    let journal_lost = || fs::remove_dir_all(dir.join("journal")).unwrap();
+    let journal_emptied = || {
+        journal_lost();
+        fs::create_dir(dir.join("journal")).unwrap();
+    };
+    let format_lost = || fs::remove_file(dir.join("FORMAT")).unwrap();
+    let all_lost = || fs::remove_dir_all(&dir).unwrap();
+    let losses: [&dyn Fn(); 4] = [&journal_lost, &journal_emptied, &format_lost, &all_lost];
+    for lose in losses {
+        lose();
+        let (store, report) = SledStore::open(&dir, mirrored()).unwrap();
+        assert!(!report.created);
+        assert_eq!(contents(&store).await, held);
+        store.close().await.unwrap();
+        assert!(dir.join("FORMAT").exists());
+    }
+    // An empty mirror, as of a disk that is not mounted, brings nothing back and is not begun anew.
+    fs::remove_dir_all(&mirror).unwrap();
+    journal_lost();
+    let error = SledStore::open(&dir, mirrored()).unwrap_err();
+    assert!(
+        matches!(error, StoreOpenError::JournalMissing { .. }),
+        "{error}"
+    );
+}
+
+#[tokio::test]
+async fn no_store_is_begun_over_a_mirror_that_holds_one() {
+    let root = tempfile::tempdir().unwrap();
+    let mirror = root.path().join("mirror");
+    let mirrored = || SledOptions {
+        mirror: Some(mirror.clone()),
+        ..options()
+    };
+    let (store, _) = SledStore::open(&root.path().join("data"), mirrored()).unwrap();
+    fill(&store, 0..30).await;
+    store.compact().await.unwrap();
+    let held = fill(&store, 30..40).await;
+    store.close().await.unwrap();
+    let other = root.path().join("other");
+    let refused = || {
+        let _ = fs::remove_dir_all(&other);
+        fs::create_dir(&other).unwrap();
+        let format = "fieldkeep store\nformat = 1\nkind = sled\nstage = creating\n";
+        fs::write(other.join("FORMAT"), format).unwrap();
+        let error = SledStore::open(&other, mirrored()).unwrap_err();
+        assert!(
+            matches!(error, StoreOpenError::MirrorInUse { .. }),
+            "{error}"
+        );
+    };
+    refused();
+    assert_eq!(snapshots(&mirror).len(), 1);
+    // Its journal alone is reason enough.
+    let aside = root.path().join("aside");
+    fs::rename(mirror.join("snapshots"), &aside).unwrap();
+    refused();
+    fs::rename(&aside, mirror.join("snapshots")).unwrap();
+    fs::remove_dir_all(&other).unwrap();
+    let (store, _) = SledStore::open(&other, mirrored()).unwrap();
+    assert_eq!(contents(&store).await, held);
+}

@@ -22,10 +22,25 @@ pub enum StoreOpenError {
         owner: String,
     },
     /// There is no store here and none was to be made.
-    #[error("there is no store in `{}`; check the path, or make one with `fieldkeep init`", path.display())]
+    #[error(
+        "there is no store in `{}`{}; check the path, or make one with `fieldkeep init`", path.display(),
+        mirror.as_ref().map(|mirror| format!(" or in its mirror `{}`", mirror.display())).unwrap_or_default()
+    )]
     NotAStore {
         /// The directory.
         path: PathBuf,
+        /// The mirror's directory, if one was named.
+        mirror: Option<PathBuf>,
+    },
+    /// A new store was to be made over the mirror of another.
+    #[error(
+        "`{}` has the data of a store, and no new store is begun over it; to go on with that store, remove FORMAT from \
+         the data directory, which is not finished, and name the mirror again; to make a new one, name an empty directory \
+         as its mirror", mirror.display()
+    )]
+    MirrorInUse {
+        /// The mirror's directory.
+        mirror: PathBuf,
     },
     /// Parts of a store without FORMAT.
     #[error(

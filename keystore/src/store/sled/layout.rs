@@ -10,6 +10,9 @@
 //! clean       present from the end of a close until the next open; has the sequence of the journal's last frame
 //! ```
 //!
+//! A mirror has FORMAT, journal/ and snapshots/ of its own. FORMAT is written there once the two hold the same, so a data
+//! directory that was lost wholly or in part is brought back from its mirror by an open that names both.
+//!
 //! Upgrade rule: a program opens exactly the formats that it knows. A newer one is refused, and nothing is touched;
 //! an older one is read by the code of its time and written anew under the new number, FORMAT last.
 
@@ -274,6 +277,21 @@ pub(super) fn remove_dir(dir: &Path) -> io::Result<()> {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
         _ => Ok(()),
     }
+}
+
+/// Whether a directory has files whose names end so; an absent one has none.
+pub(super) fn has_files(dir: &Path, ending: &str) -> io::Result<bool> {
+    let entries = match fs::read_dir(dir) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+        Err(error) => return Err(error),
+    };
+    for entry in entries {
+        if entry?.file_name().to_string_lossy().ends_with(ending) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 /// Whether a directory is absent or has nothing in it.
