@@ -12,13 +12,14 @@ use fieldkeep_keystore::key::Key;
 
 use crate::access::Action;
 use crate::access::principal::Principal;
+use crate::service::Core;
 use crate::service::distinct::{Destinations, Opener, Openers, at, opened_by};
 use crate::service::failure::Failure;
 use crate::service::field::{self, Sealed};
+use crate::service::offload::{Turns, Weight, offload};
 use crate::service::perform::{Operation, Permit};
 use crate::service::record::Account;
 use crate::service::resource::{FieldName, KeyName};
-use crate::service::{Core, offload};
 
 /// The results of a batch, in the order of its items.
 pub type Results<T> = Vec<Result<T, Failure>>;
@@ -76,7 +77,9 @@ impl Operation for BatchEncrypt {
             self.items.iter().flatten().map(|item| item.target),
         )
         .into_iter();
+        let mut turns = Turns::default();
         for (key, field) in &self.targets {
+            turns.next().await;
             let sealer = sealer(keys.resolve(core, permit, key).await, field);
             let version = sealer.as_ref().map_or(0, |sealer| sealer.version);
             account.used(
@@ -87,13 +90,16 @@ impl Operation for BatchEncrypt {
             );
             sealers.push(sealer);
         }
-        let bytes = self
+        let sizes = self
             .items
             .iter()
             .flatten()
-            .map(|item| item.plaintext.len())
-            .sum();
-        let results = offload(core, bytes, move || {
+            .map(|item| size(&item.plaintext, item.context.as_ref()));
+        let weight = Weight {
+            bytes: sizes.sum(),
+            items: self.items.len(),
+        };
+        let results = offload(core, weight, move || {
             seal_all(self.items, &self.shared, &sealers)
         })
         .await??;
@@ -169,6 +175,17 @@ pub struct DecryptItem {
     pub ciphertext: Bytes,
 }
 
+impl DecryptItem {
+    /// What it weighs, bytes.
+    pub(super) fn size(&self) -> usize {
+        size(&self.ciphertext, self.context.as_ref())
+    }
+}
+
+fn size(value: &Bytes, context: Option<&EncodedContext>) -> usize {
+    value.len() + context.map_or(0, |context| context.as_bytes().len())
+}
+
 impl Operation for BatchDecrypt {
     const ACTION: Action = Action::Decrypt;
     type Output = Results<Bytes>;
@@ -187,7 +204,9 @@ impl Operation for BatchDecrypt {
     ) -> Result<Results<Bytes>, Failure> {
         let mut openers = Openers::default();
         let mut items = Vec::with_capacity(self.items.len());
+        let mut turns = Turns::default();
         for item in self.items {
+            turns.next().await;
             items.push(match item {
                 Ok(item) => openers
                     .resolve(core, permit, &self.fields, &item)
@@ -197,12 +216,12 @@ impl Operation for BatchDecrypt {
             });
         }
         openers.report(account, &self.fields);
-        let bytes = items
-            .iter()
-            .flatten()
-            .map(|(item, _)| item.ciphertext.len())
-            .sum();
-        let results = offload(core, bytes, move || {
+        let sizes = items.iter().flatten().map(|(item, _)| item.size());
+        let weight = Weight {
+            bytes: sizes.sum(),
+            items: items.len(),
+        };
+        let results = offload(core, weight, move || {
             open_all(items, &self.shared, &openers.list)
         })
         .await?;

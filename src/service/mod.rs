@@ -9,13 +9,14 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use fieldkeep_journal::Waiters;
-use tokio::sync::{Notify, Semaphore};
+use tokio::sync::Notify;
 
 use crate::access::Access;
 use crate::access::ca::Ca;
 use crate::audit::AuditLog;
 use crate::service::call::RequestIds;
 use crate::service::failure::Failure;
+use crate::service::offload::Places;
 use crate::service::vault::Vault;
 
 pub mod access;
@@ -26,6 +27,7 @@ mod errors;
 pub mod failure;
 pub mod field;
 pub mod keys;
+pub mod offload;
 pub mod operation;
 pub mod perform;
 pub mod record;
@@ -35,11 +37,6 @@ pub mod system;
 #[cfg(test)]
 pub(crate) mod tests;
 pub mod vault;
-
-/// Bytes of a batch above which its work leaves the runtime's thread.
-pub const OFFLOAD_BYTES: usize = 64 * 1024;
-/// Batches that may be at work off the runtime threads, or wait for that, at once. More wait before they take memory.
-const OFFLOADED_BATCHES: usize = 64;
 
 /// Where the time comes from; a parameter, so that tests can set it.
 pub trait Clock: Send + Sync + 'static {
@@ -109,7 +106,7 @@ pub struct Core {
     clock: Arc<dyn Clock>,
     about: system::About,
     request_ids: RequestIds,
-    offloaded: Semaphore,
+    places: Places,
     audit_down: AtomicBool,
     draining: AtomicBool,
     state_changed: Notify,
@@ -152,7 +149,7 @@ impl Core {
             clock,
             about,
             request_ids: RequestIds::make()?,
-            offloaded: Semaphore::new(OFFLOADED_BATCHES),
+            places: Places::new(),
             audit_down: AtomicBool::new(false),
             draining: AtomicBool::new(false),
             state_changed: Notify::new(),
@@ -224,31 +221,4 @@ impl Service {
     pub fn core(&self) -> &Arc<Core> {
         &self.core
     }
-
-    /// Runs `work`, which handles `bytes` bytes: here if they are few, otherwise on this runtime's pool of blocking
-    /// threads, so that other calls of this runtime go on meanwhile.
-    ///
-    /// # Errors
-    /// [`Failure::Internal`] if the work did not end.
-    pub async fn offload<T: Send + 'static>(
-        &self,
-        bytes: usize,
-        work: impl FnOnce() -> T + Send + 'static,
-    ) -> Result<T, Failure> {
-        offload(&self.core, bytes, work).await
-    }
-}
-
-async fn offload<T: Send + 'static>(
-    core: &Core,
-    bytes: usize,
-    work: impl FnOnce() -> T + Send + 'static,
-) -> Result<T, Failure> {
-    if bytes <= OFFLOAD_BYTES {
-        return Ok(work());
-    }
-    let _place = core.offloaded.acquire().await.map_err(Failure::internal)?;
-    tokio::task::spawn_blocking(work)
-        .await
-        .map_err(Failure::internal)
 }

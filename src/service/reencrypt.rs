@@ -15,14 +15,15 @@ use zeroize::Zeroize;
 
 use crate::access::Action;
 use crate::access::principal::Principal;
+use crate::service::Core;
 use crate::service::batch::{DecryptItem, Results};
 use crate::service::distinct::{Destinations, Openers, at, opened_by};
 use crate::service::failure::Failure;
 use crate::service::field;
+use crate::service::offload::{Turns, Weight, offload};
 use crate::service::perform::{Operation, Permit};
 use crate::service::record::Account;
 use crate::service::resource::{FieldName, KeyName};
-use crate::service::{Core, offload};
 
 /// Re-encrypt one field.
 pub struct ReEncrypt {
@@ -74,6 +75,15 @@ impl Operation for ReEncrypt {
         field::hash_context(core, account, &self.context);
         let ciphertext = field::parse(&self.ciphertext)?;
         let source = field::open_source(core, permit, account, &ciphertext, &self.field).await?;
+        // Opened before anything is said about the destination: a ciphertext that does not open tells nothing, whatever
+        // key it names.
+        let mut plaintext = field::scratch(field::opened_capacity(&ciphertext));
+        field::open(
+            &source.field_key,
+            &ciphertext,
+            &self.context,
+            &mut plaintext,
+        )?;
         let destination = match &self.destination {
             None => Arc::clone(&source.key),
             Some(name) => {
@@ -92,13 +102,6 @@ impl Operation for ReEncrypt {
                 0,
             );
         }
-        let mut plaintext = field::scratch(field::opened_capacity(&ciphertext));
-        field::open(
-            &source.field_key,
-            &ciphertext,
-            &self.context,
-            &mut plaintext,
-        )?;
         let Some(field_key) = resealer.field_key else {
             return Ok(ReEncrypted {
                 ciphertext: self.ciphertext,
@@ -161,13 +164,16 @@ impl Operation for BatchReEncrypt {
         } = self;
         let mut keys = Vec::with_capacity(destinations.len());
         let mut known = Destinations::default();
+        let mut turns = Turns::default();
         for name in &destinations {
+            turns.next().await;
             keys.push(known.resolve(core, permit, name).await);
         }
         let mut openers = Openers::default();
         let mut resealers = Resealers::default();
         let mut planned = Vec::with_capacity(items.len());
         for item in items {
+            turns.next().await;
             planned.push(match item {
                 Err(failure) => Err(failure),
                 Ok((item, destination)) => {
@@ -194,13 +200,13 @@ impl Operation for BatchReEncrypt {
         }
         openers.report(account, &fields);
         resealers.report(account);
-        let bytes = planned
-            .iter()
-            .flatten()
-            .map(|planned| planned.item.ciphertext.len())
-            .sum();
+        let sizes = planned.iter().flatten().map(|planned| planned.item.size());
+        let weight = Weight {
+            bytes: sizes.sum(),
+            items: planned.len(),
+        };
         let work = move || reseal_all(planned, &shared, &openers, &resealers.list);
-        let results = offload(core, bytes, work).await??;
+        let results = offload(core, weight, work).await??;
         account.items(&results);
         Ok(results)
     }

@@ -15,6 +15,7 @@ use crate::grpc::status::respond;
 use crate::service::Limits;
 use crate::service::call::Call;
 use crate::service::failure::Failure;
+use crate::service::offload::Weight;
 
 #[tonic::async_trait]
 impl FieldService for Handlers {
@@ -50,7 +51,8 @@ impl FieldService for Handlers {
         request: Request<BatchEncryptRequest>,
     ) -> Result<Response<BatchEncryptResponse>, Status> {
         let (call, message) = split(request)?;
-        let parsed = self.parse(&call, message, batch::encrypt).await;
+        let items = message.items.len();
+        let parsed = self.parse(&call, message, items, batch::encrypt).await;
         respond(self.service.perform(call, parsed).await, batch::encrypted)
     }
 
@@ -59,7 +61,8 @@ impl FieldService for Handlers {
         request: Request<BatchDecryptRequest>,
     ) -> Result<Response<BatchDecryptResponse>, Status> {
         let (call, message) = split(request)?;
-        let parsed = self.parse(&call, message, batch::decrypt).await;
+        let items = message.items.len();
+        let parsed = self.parse(&call, message, items, batch::decrypt).await;
         respond(self.service.perform(call, parsed).await, batch::decrypted)
     }
 
@@ -68,7 +71,8 @@ impl FieldService for Handlers {
         request: Request<BatchReEncryptRequest>,
     ) -> Result<Response<BatchReEncryptResponse>, Status> {
         let (call, message) = split(request)?;
-        let parsed = self.parse(&call, message, batch::reencrypt).await;
+        let items = message.items.len();
+        let parsed = self.parse(&call, message, items, batch::reencrypt).await;
         respond(self.service.perform(call, parsed).await, batch::reencrypted)
     }
 }
@@ -79,12 +83,13 @@ impl Handlers {
         &self,
         call: &Call,
         message: M,
+        items: usize,
         convert: fn(M, &Limits) -> Result<O, Failure>,
     ) -> Result<O, Failure> {
         let limits = *self.service.core().limits();
         let bytes = request_size(&message, call.request_bytes)?;
         self.service
-            .offload(bytes, move || convert(message, &limits))
+            .offload(Weight { bytes, items }, move || convert(message, &limits))
             .await?
     }
 }

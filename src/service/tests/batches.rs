@@ -255,3 +255,19 @@ async fn a_reencrypted_batch_keeps_what_is_current_and_moves_the_rest() {
         );
     }
 }
+
+#[tokio::test]
+async fn other_calls_have_their_turn_while_a_batch_is_looked_up() {
+    let f = Fixture::make().await;
+    let names: Vec<String> = (0..2_000).map(|n| format!("f{n}")).collect();
+    let targets: Vec<(&str, &str)> = names.iter().map(|name| ("pii", name.as_str())).collect();
+    let batch = batch(&targets, vec![item(0, "one")]);
+    let mut performed = Box::pin(f.perform("acme/app", batch));
+    let mut polls = 0;
+    let results = std::future::poll_fn(|context| {
+        polls += 1;
+        performed.as_mut().poll(context)
+    });
+    assert!(results.await.unwrap()[0].is_ok());
+    assert!(polls > 10, "all was looked up in {polls} turns");
+}
