@@ -14,10 +14,23 @@ pub(super) fn named_key(error: KeyError, name: &str) -> Failure {
     }
 }
 
-/// A key or version that a ciphertext named: that there is none is the opaque failure.
+/// A key that a ciphertext named, as long as its tenant has not been checked: that there is none, or that its record is
+/// damaged, is the opaque failure.
 pub(super) fn key_of_ciphertext(error: KeyError) -> Failure {
     match error {
         KeyError::NotFound => Failure::DecryptionFailed(Opaque::UnknownHandle),
+        KeyError::Damaged(damaged) => {
+            // For the log; the caller may be of any tenant.
+            let _internal = logged(damaged);
+            Failure::DecryptionFailed(Opaque::Damaged)
+        }
+        other => of_key(other),
+    }
+}
+
+/// A version, of a key of the caller's own tenant, that a ciphertext named.
+pub(super) fn version_of_ciphertext(error: KeyError) -> Failure {
+    match error {
         KeyError::NoSuchVersion => Failure::DecryptionFailed(Opaque::NoSuchVersion),
         other => of_key(other),
     }

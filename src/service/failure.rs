@@ -129,6 +129,8 @@ pub enum Opaque {
     SuiteMismatch,
     /// The key never had this version.
     NoSuchVersion,
+    /// The record of the key does not verify, so that nobody can say whose key it is. The log names the record.
+    Damaged,
     /// The commitment or the tag does not verify: another field, another context, or changed bytes.
     DecryptionFailed,
 }
@@ -143,6 +145,7 @@ impl Opaque {
             Self::ForeignTenant => "foreign-tenant",
             Self::SuiteMismatch => "suite-mismatch",
             Self::NoSuchVersion => "no-such-version",
+            Self::Damaged => "damaged",
             Self::DecryptionFailed => "decryption-failed",
         }
     }
@@ -248,6 +251,7 @@ mod tests {
             Opaque::ForeignTenant,
             Opaque::SuiteMismatch,
             Opaque::NoSuchVersion,
+            Opaque::Damaged,
             Opaque::DecryptionFailed,
         ];
         for cause in causes {

@@ -51,7 +51,7 @@ impl Vault {
     /// then whether it is enabled. Everything that a foreign caller could learn from is one opaque failure.
     ///
     /// # Errors
-    /// [`Failure::DecryptionFailed`] for an unknown handle, another suite and a foreign tenant's key;
+    /// [`Failure::DecryptionFailed`] for an unknown handle, a key whose record is damaged, another suite and a foreign tenant's key;
     /// [`Failure::KeyDisabled`] to the key's own tenant; or the store fails.
     pub async fn opening_key(
         &self,
@@ -88,7 +88,7 @@ impl Vault {
     ) -> Result<Arc<Version>, Failure> {
         key.version(version)
             .await
-            .map_err(errors::key_of_ciphertext)
+            .map_err(errors::version_of_ciphertext)
     }
 
     /// The keystore, to manage what `tenant` has.
