@@ -215,3 +215,73 @@ async fn another_key_of_the_own_tenant_may_be_the_destination() {
         }
     );
 }
+
+/// Overwrites a stored record with bytes that do not verify.
+async fn damage(f: &Fixture, store_key: &'static str) {
+    let store = f.keystore.store();
+    let present = store.get(store_key.as_bytes()).await.unwrap().unwrap();
+    let transaction = fieldkeep_keystore::store::Transaction {
+        operation: operation(),
+        expect: vec![(
+            Bytes::from_static(store_key.as_bytes()),
+            Some(present.revision),
+        )],
+        puts: vec![(
+            Bytes::from_static(store_key.as_bytes()),
+            Bytes::from_static(&[7; 80]),
+        )],
+        deletes: Vec::new(),
+        now: NOW,
+    };
+    store.commit(transaction).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_damaged_key_is_opaque_until_the_tenant_is_checked() {
+    let f = Fixture::make().await;
+    let sealed = f.encrypt("acme/app", b"x").await.unwrap().ciphertext;
+    // A new key is not in the cache, so that its record is read.
+    let suite = Suite::KcXaes256Gcm;
+    let cold = f
+        .keystore
+        .create_key(&name("other"), &name("cold"), suite, operation(), NOW)
+        .await
+        .unwrap()
+        .value;
+    damage(&f, "k/other/cold").await;
+    let mut forged = sealed.to_vec();
+    forged[2..10].copy_from_slice(cold.handle.as_bytes());
+    let failure = f
+        .perform("acme/app", decrypt(&Bytes::from(forged)))
+        .await
+        .unwrap_err();
+    assert_eq!(failure, Failure::DecryptionFailed(Opaque::Damaged));
+    assert_eq!(f.last_record().reason, "damaged");
+}
+
+#[tokio::test]
+async fn a_ciphertext_that_does_not_open_says_so_before_its_destination_is_looked_up() {
+    let f = Fixture::make().await;
+    let own = f.encrypt("acme/app", b"x").await.unwrap().ciphertext;
+    let mut broken = own.to_vec();
+    broken[60] ^= 1;
+    let mut unknown = own.to_vec();
+    unknown[3] ^= 1;
+    for ciphertext in [broken, unknown] {
+        for destination in ["missing", "tenants/other/keys/pii"] {
+            let failure = f
+                .perform(
+                    "acme/app",
+                    reencrypt(&Bytes::from(ciphertext.clone()), Some(destination)),
+                )
+                .await
+                .unwrap_err();
+            assert_eq!(failure.to_string(), "decryption failed");
+        }
+    }
+    let failure = f
+        .perform("acme/app", reencrypt(&own, Some("missing")))
+        .await
+        .unwrap_err();
+    assert_eq!(failure, Failure::KeyNotFound("missing".into()));
+}
