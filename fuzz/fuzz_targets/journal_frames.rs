@@ -42,6 +42,8 @@ fuzz_target!(|data: &[u8]| {
         first: 1,
         size: data.len() as u64,
         salt: 0,
+        log: [0; 16],
+        copies: 1,
     };
     find_frames(&any, data).for_each(drop);
 

@@ -44,7 +44,7 @@ pub enum OpenError {
         needed_bytes: u64,
     },
     /// The mirror holds another journal.
-    #[error("`{}` holds another journal than its mirror; point the mirror at an empty directory", path.display())]
+    #[error("`{}` holds another journal than the directory that it shall mirror; nothing was changed; point the mirror at an empty directory", path.display())]
     ForeignMirror {
         /// The second directory.
         path: PathBuf,

@@ -36,8 +36,12 @@ pub struct SegmentHeader {
     pub first: u64,
     /// Size of its file in bytes.
     pub size: u64,
-    /// Random; goes into the CRC of each of its frames.
+    /// Random; goes into the CRC of each of its frames. Drawn anew when the segment is rewritten.
     pub salt: u64,
+    /// Random; the same in every segment of a log.
+    pub log: [u8; 16],
+    /// In how many directories a frame had to be durable before it was acknowledged.
+    pub copies: u32,
 }
 
 /// Why a header is not one.
@@ -49,7 +53,7 @@ pub enum HeaderError {
     /// Not a segment of a journal.
     #[error("its first bytes are wrong")]
     Magic,
-    /// The CRC does not fit, or unused bytes are not zero.
+    /// The CRC does not fit.
     #[error("its checksum is wrong")]
     Checksum,
     /// Intact, but of another format version.
@@ -66,7 +70,8 @@ impl SegmentHeader {
         for number in [self.id, self.first, self.size, self.salt] {
             out.extend_from_slice(&number.to_be_bytes());
         }
-        out.resize(HEADER_BYTES - CRC_BYTES, 0);
+        out.extend_from_slice(&self.log);
+        out.extend_from_slice(&self.copies.to_be_bytes());
         let crc = crc32fast::hash(&out);
         out.extend_from_slice(&crc.to_be_bytes());
         out
@@ -87,18 +92,17 @@ impl SegmentHeader {
             Some(VERSION) => {}
             other => return Err(HeaderError::Version(other.unwrap_or_default())),
         }
-        if body
-            .get(40..)
-            .is_none_or(|unused| unused.iter().any(|byte| *byte != 0))
-        {
-            return Err(HeaderError::Checksum);
-        }
         let number = |at| u64_at(body, at).ok_or(HeaderError::Short);
         Ok(SegmentHeader {
             id: number(8)?,
             first: number(16)?,
             size: number(24)?,
             salt: number(32)?,
+            log: *body
+                .get(40..)
+                .and_then(|rest| rest.first_chunk())
+                .ok_or(HeaderError::Short)?,
+            copies: u32_at(body, 56).ok_or(HeaderError::Short)?,
         })
     }
 }

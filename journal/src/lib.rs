@@ -16,7 +16,8 @@
 //!
 //! ```text
 //! segment header, 64 bytes
-//!   "FKJS" | version u32 = 1 | segment id u64 | first sequence u64 | size in bytes u64 | salt u64 | 20 zero bytes | CRC-32
+//!   "FKJS" | version u32 = 1 | segment id u64 | first sequence u64 | size in bytes u64 | salt u64
+//!   | log id, 16 bytes | copies u32 | CRC-32
 //! frame, a multiple of 8 bytes
 //!   "FKJF" | payload length u32 | segment id u64 | sequence u64 | durable-through u64 | payload | zero padding | CRC-32
 //! ```
@@ -25,6 +26,9 @@
 //! random, so that no payload can contain bytes that pass for a frame. *Durable-through* is the last
 //! sequence that had been synced when the frame was written, so that a frame testifies for all that
 //! came before its own write.
+//!
+//! The log id is random and the same in all segments of a log, so that a mirror of another journal is
+//! never taken for this one's. *Copies* says how many directories an acknowledgement meant.
 //!
 //! Sequences begin at 1 and have no gaps; 0 stands for "nothing yet".
 

@@ -20,6 +20,7 @@ pub(crate) struct Choice {
 /// Chooses. `None` if all are empty: the journal is new. A directory is never taken that lacks what another
 /// one says was durable.
 pub(crate) fn choose(outcomes: Vec<(PathBuf, Outcome)>) -> Result<Option<Choice>, OpenError> {
+    check_same_log(&outcomes)?;
     let mut chosen: Option<(PathBuf, Scan)> = None;
     let mut behind = Vec::new();
     for (dir, outcome) in outcomes {
@@ -48,26 +49,28 @@ pub(crate) fn choose(outcomes: Vec<(PathBuf, Outcome)>) -> Result<Option<Choice>
     {
         return Err(damage.into_error(&dir));
     }
-    let Some((dir, scan)) = chosen else {
-        return Ok(None);
-    };
-    for (other, outcome) in &behind {
-        if outcome.headers().iter().any(|theirs| {
-            scan.headers
-                .iter()
-                .any(|ours| ours.id == theirs.id && !same(ours, theirs))
-        }) {
-            return Err(OpenError::ForeignMirror {
-                path: other.clone(),
-            });
-        }
-    }
-    Ok(Some(Choice { dir, scan, behind }))
+    Ok(chosen.map(|(dir, scan)| Choice { dir, scan, behind }))
 }
 
-/// The size may differ: the last segment is rewritten with the size of the options.
-fn same(one: &SegmentHeader, other: &SegmentHeader) -> bool {
-    one.first == other.first && one.salt == other.salt
+/// Refuses directories that hold different logs, or segments of which no header says to which log they belong.
+fn check_same_log(outcomes: &[(PathBuf, Outcome)]) -> Result<(), OpenError> {
+    for (at, (dir, outcome)) in outcomes.iter().enumerate() {
+        let mut before = outcomes.iter().take(at);
+        let is_ours = |ours: &SegmentHeader| {
+            let mut theirs = outcome.headers().iter();
+            theirs.all(|theirs| theirs.log == ours.log)
+        };
+        if !before.all(|(_, before)| before.headers().iter().all(is_ours)) {
+            return Err(OpenError::ForeignMirror { path: dir.clone() });
+        }
+        if let Outcome::Damaged(damage) = outcome
+            && damage.headers.is_empty()
+            && damage.cause != DamageCause::Missing
+        {
+            return Err(damage.clone().into_error(dir));
+        }
+    }
+    Ok(())
 }
 
 impl Outcome {

@@ -89,6 +89,7 @@ fn serve(
     repaired: Option<PathBuf>,
     locks: Vec<Box<dyn Send + Sync>>,
 ) -> Result<Recovery, Failed> {
+    let copies = dirs.len() as u32;
     let mut marks = Vec::with_capacity(dirs.len());
     let Some(scan) = scan else {
         // The mark comes first, so that a segment without one is a sign of damage.
@@ -99,12 +100,13 @@ fn serve(
                 MarkFile::replace(disk, dir, 0),
             )?);
         }
-        let salt = Segment::make_salt();
         let header = SegmentHeader {
             id: 1,
             first: 1,
             size: options.segment_bytes,
-            salt,
+            salt: Segment::make_salt(),
+            log: Segment::make_log_id(),
+            copies,
         };
         let segment = Segment::create(disk, dirs, &header, &[], 0)?;
         let recovered = Recovered {
@@ -133,7 +135,12 @@ fn serve(
         })
         .collect();
     let end = (HEADER_BYTES + scan.tail.len()) as u64;
-    let mut header = scan.last;
+    // The salt is new with each rewrite: segments with the same one have the same frames.
+    let mut header = SegmentHeader {
+        salt: Segment::make_salt(),
+        copies,
+        ..scan.last
+    };
     header.size = if end <= options.segment_bytes {
         options.segment_bytes
     } else {

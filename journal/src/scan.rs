@@ -37,6 +37,7 @@ pub(crate) struct Scan {
 }
 
 /// A directory in which something is missing that was durable.
+#[derive(Clone)]
 pub(crate) struct Damage {
     /// The headers that could be read.
     pub(crate) headers: Vec<SegmentHeader>,
@@ -193,7 +194,7 @@ fn read_headers(
             Ok(header) => {
                 let follows = headers
                     .last()
-                    .is_none_or(|before| before.first < header.first);
+                    .is_none_or(|before| before.first < header.first && before.log == header.log);
                 headers.push(header);
                 match (
                     header.id == *id && follows && header.first > 0,

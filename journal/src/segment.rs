@@ -40,6 +40,7 @@ pub(crate) struct Segment {
     pub(crate) id: u64,
     pub(crate) size: u64,
     pub(crate) salt: u64,
+    pub(crate) log: [u8; 16],
     /// One a directory, in the journal's order.
     files: Vec<(PathBuf, Arc<dyn DiskFile>)>,
 }
@@ -67,6 +68,7 @@ impl Segment {
         dirs: &[PathBuf],
         id: u64,
         size: u64,
+        log: [u8; 16],
     ) -> Result<Segment, Failed> {
         let salt = Segment::make_salt();
         let mut files = Vec::with_capacity(dirs.len());
@@ -87,6 +89,7 @@ impl Segment {
             id,
             size,
             salt,
+            log,
             files,
         })
     }
@@ -100,7 +103,7 @@ impl Segment {
         frames: &[u8],
         durable_through: u64,
     ) -> Result<Segment, Failed> {
-        let mut segment = Segment::prepare(disk, dirs, header.id, header.size)?;
+        let mut segment = Segment::prepare(disk, dirs, header.id, header.size, header.log)?;
         segment.salt = header.salt;
         let mut bytes = header.encode(Kind::Segment);
         bytes.extend_from_slice(frames);
@@ -118,12 +121,24 @@ impl Segment {
         RandomState::new().hash_one(0)
     }
 
+    /// The id of a new log; random, by two independent seeds.
+    pub(crate) fn make_log_id() -> [u8; 16] {
+        let halves = [Segment::make_salt(), Segment::make_salt()];
+        let mut log = [0; 16];
+        for (to, half) in log.chunks_exact_mut(8).zip(halves) {
+            to.copy_from_slice(&half.to_be_bytes());
+        }
+        log
+    }
+
     pub(crate) fn header(&self, first: u64) -> SegmentHeader {
         SegmentHeader {
             id: self.id,
             first,
             size: self.size,
             salt: self.salt,
+            log: self.log,
+            copies: self.files.len() as u32,
         }
     }
 

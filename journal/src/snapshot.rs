@@ -77,6 +77,8 @@ fn write_temporary<P: AsRef<[u8]>>(
         first: 1,
         size: 0,
         salt: Segment::make_salt(),
+        log: [0; 16],
+        copies: 0,
     };
     let mut buffer = header.encode(Kind::Snapshot);
     let mut offset = 0;

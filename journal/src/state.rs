@@ -19,6 +19,8 @@ pub(crate) struct Shared {
     /// The directory, and the mirror if there is one.
     pub(crate) dirs: Vec<PathBuf>,
     pub(crate) options: Options,
+    /// The log's id, for the headers of its segments.
+    pub(crate) log: [u8; 16],
     fill: Mutex<Fill>,
     /// The writer waits for frames.
     pub(crate) work: Condvar,
@@ -100,6 +102,7 @@ impl Shared {
         next: u64,
         index: Vec<Entry>,
     ) -> Self {
+        let log = segment.log;
         let fill = Fill {
             chunks: Vec::new(),
             appends: 0,
@@ -115,6 +118,7 @@ impl Shared {
             disk,
             dirs,
             options,
+            log,
             fill: Mutex::new(fill),
             work: Condvar::new(),
             room: Condvar::new(),

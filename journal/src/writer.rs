@@ -130,6 +130,7 @@ pub(crate) fn run_preparer(shared: &Shared, mut id: u64) {
             &shared.dirs,
             id,
             shared.options.segment_bytes,
+            shared.log,
         ) {
             Ok(segment) => {
                 id += 1;

@@ -8,6 +8,8 @@ const HEADER: SegmentHeader = SegmentHeader {
     first: 0x0304,
     size: 0x1000,
     salt: 0x1122_3344_5566_7788,
+    log: *b"the log's own id",
+    copies: 2,
 };
 
 fn hex(bytes: &[u8]) -> String {
@@ -26,7 +28,7 @@ fn a_header_and_a_frame_have_these_bytes() {
     assert_eq!(
         hex(&HEADER.encode(Kind::Segment)),
         "464b4a53000000010000000000000102000000000000030400000000000010001122334455667788\
-         0000000000000000000000000000000000000000d9c601b1"
+         746865206c6f672773206f776e206964000000027e635545"
     );
     assert_eq!(
         hex(&frame(b"payload")),

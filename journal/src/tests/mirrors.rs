@@ -140,20 +140,107 @@ fn a_mirror_is_made_for_a_log_that_had_none_and_pruned_with_it() {
     check_content(&journal, 0);
 }
 
+/// Puts what `other` has in `from` in place of what `disk` has in `to`.
+fn transplant(other: &SimulatedDisk, from: &str, disk: &SimulatedDisk, to: &str) {
+    remove_all(disk, to);
+    for path in other.paths().iter().filter(|path| path.starts_with(from)) {
+        let target = Path::new(to).join(path.file_name().unwrap());
+        disk.tamper(&target, |bytes| *bytes = other.bytes(path));
+    }
+}
+
+/// Opens, expects a refusal, and that no byte has changed.
+fn expect_refused_untouched(disk: &SimulatedDisk) -> OpenError {
+    let before = disk.fork();
+    let refused = open(disk, mirrored()).err().unwrap();
+    assert_eq!(disk.paths(), before.paths());
+    for path in disk.paths() {
+        assert_eq!(disk.bytes(&path), before.bytes(&path), "{path:?}");
+    }
+    refused
+}
+
 #[test]
 fn the_log_of_another_journal_is_not_overwritten() {
     let (disk, _) = make_log();
     let (other, _) = make_log();
-    remove_all(&disk, MIRROR);
-    for path in other.paths().iter().filter(|path| path.starts_with(MIRROR)) {
-        disk.tamper(path, |bytes| *bytes = other.bytes(path));
+    transplant(&other, MIRROR, &disk, MIRROR);
+    let refused = expect_refused_untouched(&disk);
+    assert!(
+        matches!(refused, OpenError::ForeignMirror { .. }),
+        "{refused}"
+    );
+}
+
+#[test]
+fn the_log_of_another_journal_is_recognised_without_a_segment_in_common() {
+    // The other journal is longer, and has pruned every segment with an id that this one has.
+    let (other, _) = make_log();
+    let (journal, _) = open(&other, mirrored()).unwrap();
+    while journal.stats().segments < 9 {
+        commit(&journal, 2, 0);
     }
-    let before = disk.bytes(&segment(MIRROR, 4));
+    journal.prune_before(u64::MAX).unwrap();
+    drop(journal);
+    for mirror in [DIR, MIRROR] {
+        let (disk, last) = make_log();
+        transplant(&other, mirror, &disk, mirror);
+        let refused = expect_refused_untouched(&disk);
+        assert!(
+            matches!(refused, OpenError::ForeignMirror { .. }),
+            "{refused}"
+        );
+        // Without the foreign one, all is there.
+        remove_all(&disk, mirror);
+        expect_repaired(&disk, last, Some(mirror));
+    }
+}
+
+#[test]
+fn an_older_part_of_the_same_log_is_brought_up_without_a_segment_in_common() {
+    for dir in [DIR, MIRROR] {
+        let (disk, _) = make_log();
+        let stale = disk.fork();
+        let (journal, _) = open(&disk, mirrored()).unwrap();
+        while journal.stats().segments < 9 {
+            commit(&journal, 2, 0);
+        }
+        journal.prune_before(u64::MAX).unwrap();
+        let (first, last) = (journal.first(), journal.durable());
+        drop(journal);
+        transplant(&stale, dir, &disk, dir);
+        let (journal, recovered) = open(&disk, mirrored()).unwrap();
+        assert_eq!((recovered.first, recovered.next), (first, last + 1));
+        assert_eq!(recovered.repaired, Some(PathBuf::from(dir)));
+        journal.verify().unwrap();
+    }
+}
+
+#[test]
+fn segments_that_do_not_say_to_which_log_they_belong_are_not_replaced() {
+    let (disk, _) = make_log();
+    for id in 1..=4 {
+        disk.tamper(&segment(MIRROR, id), |bytes| bytes[20] ^= 1);
+    }
+    let refused = expect_refused_untouched(&disk);
+    assert!(
+        matches!(&refused, OpenError::Damaged { path, .. } if path == Path::new(MIRROR)),
+        "{refused}"
+    );
+}
+
+#[test]
+fn a_segment_of_another_log_between_those_of_this_one_is_damage() {
+    let (disk, _) = make_log();
+    let (other, _) = make_log();
+    remove_all(&disk, MIRROR);
+    disk.tamper(&segment(DIR, 3), |bytes| {
+        *bytes = other.bytes(&segment(DIR, 3))
+    });
     assert!(matches!(
-        open(&disk, mirrored()),
-        Err(OpenError::ForeignMirror { .. })
+        open(&disk, small()),
+        Err(OpenError::Damaged { segment: 3, .. })
     ));
-    assert_eq!(disk.bytes(&segment(MIRROR, 4)), before);
 }
 
 #[test]
@@ -205,17 +292,12 @@ fn a_segment_that_is_whole_in_neither_directory_is_named_and_nothing_changed() {
         disk.remove(&segment(DIR, 2)).unwrap();
         rot(&disk, DIR, 3);
         rot(&disk, MIRROR, damaged);
-        let before = disk.fork();
-        let refused = open(&disk, mirrored()).err().unwrap();
+        let refused = expect_refused_untouched(&disk);
         assert!(
             matches!(&refused, OpenError::Damaged { path, segment, offset: 64, .. }
                 if path == Path::new(MIRROR) && *segment == damaged),
             "{refused}"
         );
-        assert_eq!(disk.paths(), before.paths());
-        for path in disk.paths() {
-            assert_eq!(disk.bytes(&path), before.bytes(&path), "{path:?}");
-        }
     }
     // A log that has no mirror yet is not copied with its damage.
     let (disk, _) = make_log();
