@@ -121,15 +121,22 @@ async fn run(
         data.closed().await;
         admin.closed().await;
     };
-    if tokio::time::timeout(setup.drain_timeout, drained)
-        .await
-        .is_err()
-    {
+    if !wind_down(&setup.core, drained, setup.drain_timeout).await {
         tracing::warn!(
             worker = setup.number,
             "some calls did not end in time and were cut off"
         );
     }
+}
+
+/// Lets calls end within `bound`, and then changes whose callers went away: those would be lost with this runtime, or
+/// would find the store closed. Tells whether all ended.
+async fn wind_down(core: &Core, drained: impl Future<Output = ()>, bound: Duration) -> bool {
+    let calls = tokio::time::timeout(bound, drained).await.is_ok();
+    let changes = tokio::time::timeout(bound.max(LEAVE), core.changes_ended())
+        .await
+        .is_ok();
+    calls && changes
 }
 
 /// The HTTP/2 server of one listener on this worker.
@@ -235,5 +242,37 @@ impl Place {
 impl Drop for Place {
     fn drop(&mut self) {
         self.metrics.connections.dec();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::poll;
+
+    use super::*;
+    use crate::service::tests::{Fixture, UntilReleased};
+
+    #[tokio::test]
+    async fn a_worker_stays_until_changes_without_callers_have_ended() {
+        let f = Fixture::make().await;
+        let release = UntilReleased::start_and_give_up(&f).await;
+        let before = f.last_record_index();
+        f.service.core().start_draining();
+        let bound = Duration::from_secs(3600);
+        let mut down = Box::pin(wind_down(f.service.core(), async {}, bound));
+        for _ in 0..100 {
+            assert!(poll!(&mut down).is_pending());
+            tokio::task::yield_now().await;
+        }
+        assert_eq!(f.last_record_index(), before);
+        release.notify_one();
+        assert!(down.await);
+        assert_eq!(f.last_record_index(), before + 1);
+    }
+
+    #[tokio::test]
+    async fn a_worker_does_not_wait_for_ever() {
+        let f = Fixture::make().await;
+        assert!(!wind_down(f.service.core(), std::future::pending(), Duration::ZERO).await);
     }
 }

@@ -9,7 +9,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use fieldkeep_journal::Waiters;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, Semaphore};
+use tokio_util::task::TaskTracker;
 
 use crate::access::Access;
 use crate::access::ca::Ca;
@@ -20,6 +21,7 @@ use crate::service::offload::Places;
 use crate::service::vault::Vault;
 
 pub mod access;
+pub mod arrival;
 pub mod batch;
 pub mod call;
 mod distinct;
@@ -107,6 +109,8 @@ pub struct Core {
     about: system::About,
     request_ids: RequestIds,
     places: Places,
+    messages: Semaphore,
+    changes: TaskTracker,
     audit_down: AtomicBool,
     draining: AtomicBool,
     state_changed: Notify,
@@ -150,6 +154,8 @@ impl Core {
             about,
             request_ids: RequestIds::make()?,
             places: Places::new(),
+            messages: Semaphore::new(arrival::MESSAGES_BYTES),
+            changes: TaskTracker::new(),
             audit_down: AtomicBool::new(false),
             draining: AtomicBool::new(false),
             state_changed: Notify::new(),
@@ -188,6 +194,13 @@ impl Core {
     pub fn start_draining(&self) {
         self.draining.store(true, Ordering::Release);
         self.state_changed.notify_one();
+    }
+
+    /// Resolves when no change is under way any more, also of those whose callers went away. Their tasks need their
+    /// runtimes until then. New ones are refused once [`Core::start_draining`] was called.
+    pub async fn changes_ended(&self) {
+        self.changes.close();
+        self.changes.wait().await;
     }
 
     fn set_audit_down(&self, down: bool) {

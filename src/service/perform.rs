@@ -20,6 +20,9 @@ pub const RULE_UNAUTHENTICATED: &str = "unauthenticated";
 /// The rule of a call that came while the service was not serving.
 pub const RULE_NOT_SERVING: &str = "not-serving";
 
+/// What a caller without a name is told.
+pub(super) const NO_IDENTITY: &str = "the certificate names no identity";
+
 /// What a call asks for, parsed into a form that cannot be wrong.
 pub trait Operation: Send + Sized + 'static {
     /// The action that the caller needs the right to.
@@ -111,6 +114,15 @@ pub struct Refusal {
     pub request_id: RequestId,
 }
 
+impl Refusal {
+    pub(super) fn new(failure: Failure, request_id: RequestId) -> Self {
+        Self {
+            failure,
+            request_id,
+        }
+    }
+}
+
 impl Service {
     /// Performs one call. `parsed` is what its message asks for, or why it is not valid.
     ///
@@ -124,7 +136,8 @@ impl Service {
         let request_id = call.request_id;
         let outcome = if O::CHANGES {
             let service = self.clone();
-            match tokio::spawn(async move { service.attempt(call, parsed).await }).await {
+            let change = async move { service.attempt(call, parsed).await };
+            match self.core.changes.spawn(change).await {
                 Ok(outcome) => outcome,
                 Err(stopped) => Err(Failure::internal(stopped)),
             }
@@ -143,8 +156,7 @@ impl Service {
     /// Records a call that the transport refused before there was a message to parse, and gives back the refusal.
     pub async fn refuse(&self, call: Call, failure: Failure) -> Refusal {
         let request_id = call.request_id;
-        let mut attempt = Attempt::new(&self.core, call);
-        attempt.rule = RULE_INVALID;
+        let mut attempt = Attempt::with_rule(&self.core, call, rule_for(&failure));
         let failure = match self.record(&mut attempt, Err(&failure)).await {
             Ok(()) => failure,
             Err(unavailable) => unavailable,
@@ -178,7 +190,16 @@ impl Service {
         attempt: &mut Attempt,
         outcome: Result<(), &Failure>,
     ) -> Result<(), Failure> {
-        let committed = match attempt.append(outcome) {
+        let appended = attempt.append(outcome);
+        self.committed(appended).await
+    }
+
+    /// Waits until a record is durable.
+    pub(super) async fn committed(
+        &self,
+        appended: Result<fieldkeep_journal::Ticket, crate::audit::AuditError>,
+    ) -> Result<(), Failure> {
+        let committed = match appended {
             Ok(ticket) => self
                 .waiters
                 .committed(ticket)
@@ -244,7 +265,7 @@ struct Granted {
 
 /// One call on its way. If it is dropped before its record was written, because the caller went away or ran out of time,
 /// it leaves a record that says so.
-struct Attempt {
+pub(super) struct Attempt {
     core: Arc<Core>,
     call: Call,
     account: Account,
@@ -265,6 +286,13 @@ impl Attempt {
         }
     }
 
+    /// An attempt that ended by `rule` before it began.
+    pub(super) fn with_rule(core: &Arc<Core>, call: Call, rule: &'static str) -> Self {
+        let mut attempt = Self::new(core, call);
+        attempt.rule = rule;
+        attempt
+    }
+
     async fn authorize_and_run<O: Operation>(
         &mut self,
         parsed: Result<O, Failure>,
@@ -277,11 +305,9 @@ impl Attempt {
         }
         let Some(principal) = self.call.peer.principal.as_ref() else {
             self.rule = RULE_UNAUTHENTICATED;
-            return Err(Failure::Unauthenticated(
-                "the certificate names no identity",
-            ));
+            return Err(Failure::Unauthenticated(NO_IDENTITY));
         };
-        self.rule = RULE_INVALID;
+        self.rule = parsed.as_ref().err().map_or(RULE_INVALID, rule_for);
         let operation = parsed?;
         if self.call.action != O::ACTION {
             return Err(Failure::internal(
@@ -322,6 +348,15 @@ impl Attempt {
         self.append_ending(code, outcome.err())
     }
 
+    /// Writes the record of a call that ended with a code alone.
+    pub(super) fn append_code(
+        &mut self,
+        code: Code,
+    ) -> Result<fieldkeep_journal::Ticket, crate::audit::AuditError> {
+        self.recorded = true;
+        self.append_ending(code, None)
+    }
+
     fn append_ending(
         &mut self,
         code: Code,
@@ -348,7 +383,7 @@ impl Drop for Attempt {
 }
 
 /// The rule that allows `action`, or the refusal.
-fn authorize(
+pub(super) fn authorize(
     snapshot: &AccessSnapshot,
     principal: &Principal,
     action: Action,
@@ -373,5 +408,15 @@ fn rule_of(refused: &Failure) -> &'static str {
     match refused {
         Failure::PermissionDenied { rule } => rule,
         _ => CERTIFICATE_EXPIRED,
+    }
+}
+
+/// The rule that refused a call before there was an operation to authorize.
+fn rule_for(refused: &Failure) -> &'static str {
+    match refused {
+        Failure::Unauthenticated(NO_IDENTITY) => RULE_UNAUTHENTICATED,
+        Failure::Unauthenticated(_) | Failure::PermissionDenied { .. } => rule_of(refused),
+        Failure::ShuttingDown | Failure::AuditUnavailable => RULE_NOT_SERVING,
+        _ => RULE_INVALID,
     }
 }

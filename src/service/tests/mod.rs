@@ -20,6 +20,7 @@ use fieldkeep_keystore::store::memory::MemoryStore;
 use fieldkeep_proto::v1::AuditRecord;
 use tempfile::TempDir;
 
+pub(crate) use self::one_way::UntilReleased;
 use crate::access::ca::Ca;
 use crate::access::principal::{Identity, Principal};
 use crate::access::{Access, Role};

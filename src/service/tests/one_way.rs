@@ -215,6 +215,39 @@ async fn a_call_that_is_given_up_leaves_its_record() {
     );
 }
 
+/// A change that ends when it is told to.
+pub(crate) struct UntilReleased(Arc<tokio::sync::Notify>);
+
+impl UntilReleased {
+    /// Begins one, gives up waiting for it, and gives back what lets it end.
+    pub(crate) async fn start_and_give_up(f: &Fixture) -> Arc<tokio::sync::Notify> {
+        let release = Arc::new(tokio::sync::Notify::new());
+        let call = f.call::<Self>("acme/boss");
+        let operation = Self(Arc::clone(&release));
+        let mut given_up = Box::pin(f.service.perform(call, Ok(operation)));
+        assert!(futures_util::poll!(&mut given_up).is_pending());
+        tokio::task::yield_now().await;
+        release
+    }
+}
+
+impl Operation for UntilReleased {
+    const ACTION: Action = Action::KeyCreate;
+    const CHANGES: bool = true;
+    type Output = ();
+
+    fn tenant<'a>(&'a self, caller: &'a Principal) -> &'a str {
+        caller.tenant.as_str()
+    }
+
+    fn about(&self, _: &Principal, _: &mut Account) {}
+
+    async fn run(self, _: &Core, _: &Permit, _: &mut Account) -> Result<(), Failure> {
+        self.0.notified().await;
+        Ok(())
+    }
+}
+
 #[tokio::test]
 async fn a_route_with_another_action_reaches_nothing() {
     let f = Fixture::make().await;

@@ -1,0 +1,128 @@
+//! A call before its message is whole: whether it may be received at all, and its record if it never gets to
+//! [`Service::perform`].
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use tokio::sync::SemaphorePermit;
+use tonic::Code;
+
+use crate::service::call::Call;
+use crate::service::failure::Failure;
+use crate::service::perform::{Attempt, NO_IDENTITY, Refusal, authorize};
+use crate::service::{Core, Service};
+
+/// The rule of a call whose caller went away before its message was whole.
+pub const RULE_INCOMPLETE: &str = "incomplete";
+/// The rule of a call that took longer than its caller or its RPC allows.
+pub const RULE_DEADLINE: &str = "deadline";
+/// Bytes of messages that all connections together may have under way. Short ones are not counted.
+pub(super) const MESSAGES_BYTES: usize = 64 * 1024 * 1024;
+
+/// A call whose message is on its way. If it is dropped before [`Arrival::end`], it leaves a record that says so.
+pub struct Arrival {
+    core: Arc<Core>,
+    call: Option<Call>,
+}
+
+impl Arrival {
+    /// The call, whose record is somebody else's matter from now on.
+    pub fn end(mut self) -> Option<Call> {
+        self.call.take()
+    }
+}
+
+impl Drop for Arrival {
+    fn drop(&mut self) {
+        if let Some(call) = self.call.take() {
+            // An attempt that is dropped writes its record.
+            drop(Attempt::with_rule(&self.core, call, RULE_INCOMPLETE));
+        }
+    }
+}
+
+impl Service {
+    /// Takes responsibility for the record of `call` while its message arrives or is parsed.
+    #[must_use]
+    pub fn arrive(&self, call: Call) -> Arrival {
+        Arrival {
+            core: Arc::clone(&self.core),
+            call: Some(call),
+        }
+    }
+
+    /// Whether the caller may do what the RPC is for, at least in its own tenant. [`Service::perform`] decides; this comes
+    /// before any memory or work is spent on a message that is long.
+    ///
+    /// # Errors
+    /// The refusal, which has to go on record.
+    pub fn admit(&self, call: &Call) -> Result<(), Failure> {
+        let core = &self.core;
+        if core.is_draining() {
+            return Err(Failure::ShuttingDown);
+        }
+        if core.audit_down.load(Ordering::Acquire) {
+            return Err(Failure::AuditUnavailable);
+        }
+        let Some(principal) = call.peer.principal.as_ref() else {
+            return Err(Failure::Unauthenticated(NO_IDENTITY));
+        };
+        let (snapshot, now_us) = (core.access.snapshot(), core.clock.now_us());
+        let tenant = principal.tenant.as_str();
+        authorize(&snapshot, principal, call.action, tenant, now_us).map(drop)
+    }
+
+    /// Room for a message of `bytes` bytes among those of all connections; waits for it. The room is free when the permit
+    /// is dropped.
+    ///
+    /// # Errors
+    /// [`Failure::RequestTooLarge`] if there can never be so much.
+    pub async fn room(&self, bytes: usize) -> Result<SemaphorePermit<'_>, Failure> {
+        let too_large = |_| Failure::RequestTooLarge {
+            limit: MESSAGES_BYTES,
+        };
+        let count = u32::try_from(bytes.min(MESSAGES_BYTES + 1)).map_err(too_large)?;
+        if bytes > MESSAGES_BYTES {
+            return Err(Failure::RequestTooLarge {
+                limit: MESSAGES_BYTES,
+            });
+        }
+        self.core
+            .messages
+            .acquire_many(count)
+            .await
+            .map_err(Failure::internal)
+    }
+
+    /// Records that a call ran out of time, durably. What it had done by then has its own record with the same request id.
+    ///
+    /// # Errors
+    /// The refusal to reply with instead if the trail cannot be written.
+    pub async fn expire(&self, call: Call) -> Result<(), Refusal> {
+        let request_id = call.request_id;
+        let mut attempt = Attempt::with_rule(&self.core, call, RULE_DEADLINE);
+        let appended = attempt.append_code(Code::DeadlineExceeded);
+        self.committed(appended)
+            .await
+            .map_err(|failure| Refusal::new(failure, request_id))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::poll;
+
+    use super::*;
+    use crate::service::tests::Fixture;
+
+    #[tokio::test]
+    async fn messages_wait_for_room_and_give_it_back() {
+        let f = Fixture::make().await;
+        let most = f.service.room(MESSAGES_BYTES).await.unwrap();
+        let mut waiting = Box::pin(f.service.room(1));
+        assert!(poll!(&mut waiting).is_pending());
+        drop(most);
+        drop(waiting.await.unwrap());
+        assert!(f.service.room(MESSAGES_BYTES + 1).await.is_err());
+    }
+}
