@@ -14,7 +14,7 @@ use std::{fs, path::Path, process::Command};
 use fieldkeep_keystore::store::{
     CommitError, Store,
     conformance::make_transaction,
-    sled::{SledOptions, SledStore},
+    sled::{SledOptions, SledStore, StoreOpenError},
 };
 use store_support::{contents, fill, options};
 
@@ -90,6 +90,52 @@ async fn a_nearly_full_disk_refuses_commits_until_there_is_room() {
             .revision,
         21
     );
+    store.close().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_rebuild_without_room_loses_nothing_and_begins_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let Some(disk) = Disk::mount(dir.path(), 128) else {
+        return;
+    };
+    let store_dir = dir.path().join("store");
+    let chosen = || SledOptions {
+        min_free_bytes: 1 << 20,
+        ..options()
+    };
+    let (store, _) = SledStore::open(&store_dir, chosen()).unwrap();
+    let value = "v".repeat(4096);
+    for part in 0..6 {
+        let keys: Vec<String> = (0..200).map(|key| format!("{part}{key:03}")).collect();
+        let puts: Vec<_> = keys
+            .iter()
+            .map(|key| (key.as_str(), value.as_str()))
+            .collect();
+        store
+            .commit(make_transaction(part, &puts, &[]))
+            .await
+            .unwrap();
+    }
+    let held = contents(&store).await;
+    store.close().await.unwrap();
+    // An index that cannot be opened and takes much room, so that moving it aside alone leaves too little.
+    fs::write(
+        store_dir.join("sled/conf"),
+        b"this is not sled's configuration",
+    )
+    .unwrap();
+    fs::write(store_dir.join("sled/large"), vec![7; 30 << 20]).unwrap();
+    disk.fill(12 << 10);
+    let error = SledStore::open(&store_dir, chosen()).unwrap_err();
+    assert!(matches!(error, StoreOpenError::NoSpace { .. }), "{error}");
+    assert!(error.to_string().contains("nothing is lost"), "{error}");
+    assert!(store_dir.join("sled.damaged-1").exists());
+    // The second attempt makes room itself.
+    let (store, report) = SledStore::open(&store_dir, chosen()).unwrap();
+    assert!(report.rebuilt.is_some());
+    assert_eq!(contents(&store).await, held);
+    assert!(!store_dir.join("sled.damaged-1").exists());
     store.close().await.unwrap();
 }
 

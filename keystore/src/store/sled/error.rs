@@ -133,6 +133,17 @@ pub enum StoreOpenError {
         /// What it said.
         why: String,
     },
+    /// The disk has no room for the index.
+    #[error(
+        "there is no space in `{}` to open or rebuild the index; nothing is lost: free some space, so that \
+         {needed_bytes} bytes are free there, and start again", path.display()
+    )]
+    NoSpace {
+        /// The data directory.
+        path: PathBuf,
+        /// How much should be free there.
+        needed_bytes: u64,
+    },
     /// The system refused an operation on a file.
     #[error("cannot {action} `{}`; check that the directory exists, its permissions and the disk", path.display())]
     Io {
@@ -151,6 +162,16 @@ impl StoreOpenError {
             action,
             path: path.to_path_buf(),
             source,
+        }
+    }
+
+    /// Whether the cause is a full disk.
+    pub(super) fn is_no_space(&self) -> bool {
+        match self {
+            StoreOpenError::NoSpace { .. }
+            | StoreOpenError::JournalAppend(journal::AppendError::NoSpace) => true,
+            StoreOpenError::Io { source, .. } => super::index::is_storage_full(source),
+            _ => false,
         }
     }
 

@@ -340,6 +340,29 @@ fn read_record(key: &[u8], stored: &[u8]) -> Result<Record, IndexError> {
     })
 }
 
+impl IndexError {
+    /// Whether the cause is a full disk. sled panics where it did not expect one.
+    pub(super) fn is_no_space(&self) -> bool {
+        match self {
+            IndexError::Sled(::sled::Error::Io(error)) | IndexError::Io(error) => {
+                is_storage_full(error)
+            }
+            IndexError::Panicked(text) => {
+                text.contains("StorageFull") || text.contains("No space left")
+            }
+            _ => false,
+        }
+    }
+}
+
+/// Whether the system refused for want of space; sled copies its errors, and keeps the kind or only the text.
+pub(super) fn is_storage_full(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded
+    ) || error.to_string().contains("No space left")
+}
+
 fn is_lock_error(error: &io::Error) -> bool {
     error.kind() == io::ErrorKind::Other && error.to_string().contains("could not acquire lock")
 }

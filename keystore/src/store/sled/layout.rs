@@ -175,8 +175,8 @@ impl Layout {
         Ok(text.trim().parse().ok())
     }
 
-    /// Moves the index aside to `sled.damaged-N`, and removes what was there before.
-    pub(super) fn move_index_aside(&self) -> io::Result<()> {
+    /// Removes every index that was moved aside. Returns the highest number of one.
+    pub(super) fn remove_asides(&self) -> io::Result<u64> {
         let mut newest = 0;
         for entry in fs::read_dir(&self.dir)? {
             let entry = entry?;
@@ -190,6 +190,12 @@ impl Layout {
                 fs::remove_dir_all(entry.path())?;
             }
         }
+        Ok(newest)
+    }
+
+    /// Moves the index aside to `sled.damaged-N`, and removes what was there before.
+    pub(super) fn move_index_aside(&self) -> io::Result<()> {
+        let newest = self.remove_asides()?;
         match fs::rename(
             self.sled(),
             self.dir.join(format!("sled.damaged-{}", newest + 1)),

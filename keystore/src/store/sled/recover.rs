@@ -70,6 +70,8 @@ pub(super) fn recover(layout: Layout, options: &SledOptions) -> Result<Recovered
         None => match open_index(&layout, options, &journal, &tip, fresh, clean) {
             Ok(opened) => Ok(opened),
             Err(Unusable::Refused(error)) => return Err(error),
+            // The index may be good; it is not given up because the disk is full.
+            Err(Unusable::NoSpace) => return Err(rebuild::no_space(&layout, &tip.state)),
             Err(Unusable::Index(reason)) => Err(reason),
         },
     };
@@ -335,11 +337,15 @@ fn read_generations(journal: &Journal, position: Position) -> Result<Vec<Start>,
 /// Why the index was not taken.
 enum Unusable {
     Refused(StoreOpenError),
+    NoSpace,
     Index(String),
 }
 
 impl From<IndexError> for Unusable {
     fn from(error: IndexError) -> Self {
+        if error.is_no_space() {
+            return Unusable::NoSpace;
+        }
         Unusable::Index(error.to_string())
     }
 }
