@@ -21,6 +21,7 @@ use fieldkeep_journal::{AppendError, Journal, OpenError, Options, ReadError, Rea
 use fieldkeep_proto::v1::AuditRecord;
 use prost::{DecodeError, Message as _};
 
+use self::record::Fitted;
 use crate::config::AuditConfig;
 
 /// The largest record, bytes.
@@ -120,22 +121,26 @@ impl AuditLog {
 
     /// Appends a record. It is durable once the ticket is committed; wait for that before the reply leaves.
     ///
-    /// A record that is too large loses resources beyond 64 and the ends of long texts, never its changes.
+    /// A record that is too large loses the ends of long texts, and goes into several parts in one commit if its
+    /// resources are too many: none is left out.
     ///
     /// # Errors
-    /// There is no space, or the trail is closed: no reply may leave. The record is too large still.
+    /// There is no space, or the trail is closed or busy: no reply may leave. The record is too large still.
     pub fn append(&self, record: &AuditRecord) -> Result<Ticket, AuditError> {
-        let fitted = record::fit(record);
-        let ticket = ENCODED.with_borrow_mut(|buffer| {
-            buffer.clear();
-            if fitted.encoded_len() > MAX_RECORD_BYTES {
-                return Err(AuditError::TooLarge);
+        let ticket = match record::fit(record).ok_or(AuditError::TooLarge)? {
+            Fitted::Whole(record) => ENCODED.with_borrow_mut(|buffer| {
+                buffer.clear();
+                // A vector grows as needed, so that encoding cannot run out of room.
+                record.encode_raw(buffer);
+                self.journal.append(buffer)
+            })?,
+            Fitted::Parts(parts) => {
+                let encoded: Vec<Vec<u8>> = parts.iter().map(AuditRecord::encode_to_vec).collect();
+                let payloads: Vec<&[u8]> = encoded.iter().map(Vec::as_slice).collect();
+                self.journal.append_all(&payloads)?
             }
-            // A vector grows as needed, so that encoding cannot run out of room.
-            fitted.encode_raw(buffer);
-            Ok(self.journal.append(buffer)?)
-        })?;
-        if !fitted.changes.is_empty() {
+        };
+        if !record.changes.is_empty() {
             self.progress
                 .unsettled_changes
                 .fetch_add(1, Ordering::Relaxed);

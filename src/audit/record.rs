@@ -9,28 +9,66 @@ use prost::Message as _;
 
 use super::MAX_RECORD_BYTES;
 
-/// The most resources that a record lists; the rest are counted in `more_resources`.
-pub const MAX_RESOURCES: usize = 64;
 /// Where the texts of a record that is too large are cut, bytes.
 const MAX_TEXT_BYTES: usize = 256;
 /// Where the reason of a record that is too large is cut, bytes.
 const MAX_REASON_BYTES: usize = 1024;
+/// Room for the numbers `part` and `parts`: two tags of two bytes, two numbers of at most five.
+const PART_BYTES: usize = 14;
 
-/// The record within its bounds: as it is in nearly every case, else a copy with resources and texts cut.
-pub(super) fn fit(record: &AuditRecord) -> Cow<'_, AuditRecord> {
-    if record.resources.len() <= MAX_RESOURCES && record.encoded_len() <= MAX_RECORD_BYTES {
-        return Cow::Borrowed(record);
-    }
-    let mut fitted = record.clone();
-    let more = fitted.resources.len().saturating_sub(MAX_RESOURCES);
-    fitted.resources.truncate(MAX_RESOURCES);
-    let more = u32::try_from(more).unwrap_or(u32::MAX);
-    fitted.more_resources = fitted.more_resources.saturating_add(more);
-    if fitted.encoded_len() > MAX_RECORD_BYTES {
-        cut_texts(&mut fitted);
-    }
-    Cow::Owned(fitted)
+/// A record as the trail stores it.
+pub(super) enum Fitted<'r> {
+    /// In one frame, as in nearly every case.
+    Whole(Cow<'r, AuditRecord>),
+    /// In several, each within [`MAX_RECORD_BYTES`].
+    Parts(Vec<AuditRecord>),
 }
+
+/// The record within its bounds: texts that are too long are cut, resources never; more than fit go into further parts.
+/// `None` if what may not be cut is too large.
+pub(super) fn fit(record: &AuditRecord) -> Option<Fitted<'_>> {
+    if record.encoded_len() <= MAX_RECORD_BYTES {
+        return Some(Fitted::Whole(Cow::Borrowed(record)));
+    }
+    let mut head = record.clone();
+    cut_texts(&mut head);
+    if head.encoded_len() <= MAX_RECORD_BYTES {
+        return Some(Fitted::Whole(Cow::Owned(head)));
+    }
+    let resources = std::mem::take(&mut head.resources);
+    let following = AuditRecord {
+        time_us: head.time_us,
+        request_id: head.request_id.clone(),
+        principal: head.principal.clone(),
+        rpc: head.rpc.clone(),
+        action: head.action.clone(),
+        decision: head.decision,
+        ..AuditRecord::default()
+    };
+    let room = |part: &AuditRecord| MAX_RECORD_BYTES.checked_sub(part.encoded_len() + PART_BYTES);
+    let mut left = room(&head)?;
+    let mut parts = Vec::new();
+    let mut part = head;
+    for resource in resources {
+        let bytes = prost::encoding::message::encoded_len(RESOURCES_TAG, &resource);
+        if bytes > left {
+            parts.push(std::mem::replace(&mut part, following.clone()));
+            left = room(&part)?;
+        }
+        left = left.checked_sub(bytes)?;
+        part.resources.push(resource);
+    }
+    parts.push(part);
+    let count = u32::try_from(parts.len()).ok()?;
+    for (number, part) in (1..).zip(&mut parts) {
+        part.part = number;
+        part.parts = count;
+    }
+    Some(Fitted::Parts(parts))
+}
+
+/// The tag of `AuditRecord.resources`.
+const RESOURCES_TAG: u32 = 13;
 
 fn cut_texts(record: &mut AuditRecord) {
     cut(&mut record.reason, MAX_REASON_BYTES);

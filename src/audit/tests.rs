@@ -4,7 +4,7 @@ use fieldkeep_proto::v1::{AuditResource, Decision};
 use tempfile::TempDir;
 
 use super::{
-    record::{MAX_RESOURCES, audit_change, change_of},
+    record::{audit_change, change_of},
     *,
 };
 
@@ -124,16 +124,48 @@ fn records_go_over_into_the_next_segment() {
 }
 
 #[test]
-fn resources_beyond_64_are_counted() {
+fn every_resource_of_a_large_call_is_named_in_parts_of_one_commit() {
     let dir = TempDir::new().unwrap();
     let log = open(&dir);
+    log.append_blocking(&numbered(0)).unwrap();
     let mut record = numbered(1);
-    record.resources = vec![record.resources[0].clone(); MAX_RESOURCES + 9];
-    record.more_resources = 3;
-    log.append_blocking(&record).unwrap();
-    let (_, stored) = log.list(None, 1).unwrap().remove(0);
-    assert_eq!(stored.resources.len(), 64);
-    assert_eq!(stored.more_resources, 12);
+    record.rule = "role:data".to_owned();
+    record.items_ok = 4_000;
+    record.resources = (0..4_000)
+        .map(|n| AuditResource {
+            name: format!("tenants/acme/keys/key-{n:063}"),
+            version: n,
+            field: format!("field-{n}"),
+            items: 1,
+        })
+        .collect();
+    let ticket = log.append(&record).unwrap();
+    log.journal().wait_blocking(ticket).unwrap();
+    let mut parts: Vec<AuditRecord> = log
+        .list(None, 1000)
+        .unwrap()
+        .into_iter()
+        .map(|(_, part)| part)
+        .filter(|part| part.time_us == 1)
+        .collect();
+    parts.reverse();
+    let count = u32::try_from(parts.len()).unwrap();
+    assert!(count > 1);
+    assert_eq!(ticket.sequence, log.len());
+    let mut resources = Vec::new();
+    for (number, part) in (1..).zip(&parts) {
+        assert!(part.encoded_len() <= MAX_RECORD_BYTES);
+        assert_eq!((part.part, part.parts), (number, count));
+        assert_eq!(part.request_id, record.request_id);
+        assert_eq!(part.principal, record.principal);
+        resources.extend(part.resources.clone());
+    }
+    assert_eq!(resources, record.resources);
+    let mut head = parts[0].clone();
+    (head.part, head.parts) = (0, 0);
+    head.resources.clone_from(&record.resources);
+    assert_eq!(head, record, "the first part is the whole head");
+    assert_eq!((parts[1].items_ok, parts[1].rule.as_str()), (0, ""));
 }
 
 #[test]

@@ -65,13 +65,21 @@ pub(crate) fn records_table(entries: &[v1::AuditEntry]) -> String {
             entry.index.to_string(),
             time_text(record.time_us),
             short(&record.principal, "nobody"),
-            short(&record.action, &record.rpc),
+            format!(
+                "{}{}",
+                short(&record.action, &record.rpc),
+                part_text(&record)
+            ),
             resources_text(&record),
             items,
             format!("{} {}", decision(&record), record.rule)
                 .trim()
                 .to_owned(),
-            result_text(&record),
+            if is_head(&record) {
+                result_text(&record)
+            } else {
+                String::from("see part 1")
+            },
         ]
     });
     table(Some(&header), rows.collect())
@@ -100,10 +108,23 @@ fn resources_text(record: &v1::AuditRecord) -> String {
     if !first.field.is_empty() {
         text.push_str(&format!(" {}", first.field));
     }
-    match record.resources.len() - 1 + record.more_resources as usize {
+    match record.resources.len() - 1 {
         0 => text,
         more => format!("{text} and {more} more"),
     }
+}
+
+/// ` (2 of 3)` for a part of a record.
+fn part_text(record: &v1::AuditRecord) -> String {
+    match record.parts {
+        0 | 1 => String::new(),
+        parts => format!(" ({} of {parts})", record.part),
+    }
+}
+
+/// Whether this is the first or only part of a call's record, the one that says how it ended.
+pub(crate) fn is_head(record: &v1::AuditRecord) -> bool {
+    record.part <= 1
 }
 
 /// What came of the call.
@@ -162,11 +183,12 @@ fn object(entry: &v1::AuditEntry) -> Value {
         "reason": record.reason,
         "duration_us": record.duration_us,
         "resources": resources.collect::<Vec<_>>(),
-        "more_resources": record.more_resources,
         "context_hash": HEXLOWER.encode(&record.context_hash),
         "items_ok": record.items_ok,
         "items_failed": record.items_failed,
         "changes": changes.collect::<Vec<_>>(),
         "store_revision": record.store_revision,
+        "part": record.part,
+        "parts": record.parts,
     })
 }

@@ -184,12 +184,12 @@ fn wrong_types_and_missing_settings_are_refused() {
 #[test]
 fn out_of_range_values_are_refused_with_the_range() {
     for (section, setting, value, range) in [
-        ("audit", "segment_bytes", "1048575", "1048576 to 1073741824"),
+        ("audit", "segment_bytes", "8388607", "8388608 to 1073741824"),
         (
             "audit",
             "segment_bytes",
             "1073741825",
-            "1048576 to 1073741824",
+            "8388608 to 1073741824",
         ),
         ("cache", "keys", "0", "1 to 10000000"),
         ("cache", "bytes", "1", "1048576 to 68719476736"),

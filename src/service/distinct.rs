@@ -10,7 +10,7 @@ use fieldkeep_keystore::key::Key;
 
 use crate::service::Core;
 use crate::service::batch::DecryptItem;
-use crate::service::failure::Failure;
+use crate::service::failure::{Failure, Opaque};
 use crate::service::field;
 use crate::service::perform::Permit;
 use crate::service::record::Account;
@@ -136,12 +136,17 @@ impl Openers {
     /// Tells the record what was opened.
     pub(super) fn report(&self, account: &mut Account, fields: &[FieldName]) {
         for opener in &self.list {
-            let name = match &opener.ready {
-                Ok((key, _)) => field::resource_of(key),
-                Err(_) => format!("handle:{}", opener.handle),
-            };
             let field = fields.get(opener.field).map_or("", FieldName::as_str);
-            account.used(name, opener.version, field, opener.items);
+            let (version, items) = (opener.version, opener.items);
+            let handle = || format!("handle:{}", opener.handle);
+            match &opener.ready {
+                Ok((key, _)) => account.used(field::resource_of(key), version, field, items),
+                Err(Failure::DecryptionFailed(Opaque::UnknownHandle)) => {
+                    account.not_found(handle(), version, field, items);
+                }
+                // There is such a key, so that it is named whatever else the batch names.
+                Err(_) => account.used(handle(), version, field, items),
+            }
         }
     }
 }

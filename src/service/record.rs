@@ -6,18 +6,21 @@ use bytes::Bytes;
 use fieldkeep_keystore::info::Changed;
 use fieldkeep_proto::v1::{AuditChange, AuditRecord, AuditResource, Decision};
 
-use crate::audit::record::{MAX_RESOURCES, audit_change};
+use crate::audit::record::audit_change;
 use crate::service::call::Call;
 use crate::service::failure::Failure;
 
 /// The most bytes of a text that came from a caller.
 const MAX_TEXT_BYTES: usize = 512;
+/// The most resources that were not found and are named all the same; further ones are counted.
+const MAX_NOT_FOUND: usize = 64;
 
 /// What a running operation reports for its record. It never holds plaintext, key material or context values.
 #[derive(Debug, Default)]
 pub struct Account {
     resources: Vec<AuditResource>,
-    more_resources: u32,
+    not_found: usize,
+    more_not_found: u32,
     context_hash: Bytes,
     items_ok: u32,
     items_failed: u32,
@@ -27,17 +30,25 @@ pub struct Account {
 }
 
 impl Account {
-    /// A resource that the call used; `version` 0 and an empty `field` if it has none, `items` 0 on unary calls.
+    /// A resource that the call used; `version` 0 and an empty `field` if it has none, `items` 0 on unary calls. Each one is
+    /// named in the record, so that nobody hides one behind others; a batch has at most two an item.
     pub fn used(&mut self, name: String, version: u32, field: &str, items: u32) {
-        if self.resources.len() < MAX_RESOURCES {
-            self.resources.push(AuditResource {
-                name: bounded(name),
-                version,
-                field: field.to_owned(),
-                items,
-            });
+        self.resources.push(AuditResource {
+            name: bounded(name),
+            version,
+            field: field.to_owned(),
+            items,
+        });
+    }
+
+    /// What a call named and nothing was done with, because it was not found or not looked for: named as [`Account::used`]
+    /// does up to a bound, and counted beyond it.
+    pub fn not_found(&mut self, name: String, version: u32, field: &str, items: u32) {
+        if self.not_found < MAX_NOT_FOUND {
+            self.not_found += 1;
+            self.used(name, version, field, items);
         } else {
-            self.more_resources = self.more_resources.saturating_add(1);
+            self.more_not_found = self.more_not_found.saturating_add(items.max(1));
         }
     }
 
@@ -105,7 +116,11 @@ pub struct Ending<'a> {
 
 /// The record of one call. `account` is used up.
 pub fn compose(call: &Call, ending: Ending<'_>, account: &mut Account) -> AuditRecord {
-    let account = std::mem::take(account);
+    let mut account = std::mem::take(account);
+    if account.more_not_found > 0 {
+        let items = account.more_not_found;
+        account.used(String::from("handle:*"), 0, "", items);
+    }
     let reason = match ending.failure {
         Some(failure) => bounded(failure.detail().into_owned()),
         None => account.failed_items(),
@@ -127,12 +142,12 @@ pub fn compose(call: &Call, ending: Ending<'_>, account: &mut Account) -> AuditR
         reason,
         duration_us: u64::try_from(call.started.elapsed().as_micros()).unwrap_or(u64::MAX),
         resources: account.resources,
-        more_resources: account.more_resources,
         context_hash: account.context_hash,
         items_ok: account.items_ok,
         items_failed: account.items_failed,
         changes: account.changes,
         store_revision: account.store_revision,
+        ..AuditRecord::default()
     }
 }
 
@@ -164,12 +179,14 @@ mod tests {
     }
 
     #[test]
-    fn resources_beyond_the_bound_are_counted() {
+    fn what_was_used_is_named_and_what_was_not_found_is_counted_beyond_64() {
         let mut account = Account::default();
         for n in 0..70 {
             account.used(format!("k{n}"), 1, "f", 1);
+            account.not_found(format!("handle:{n}"), 1, "f", 2);
         }
-        assert_eq!((account.resources.len(), account.more_resources), (64, 6));
+        assert_eq!(account.resources.len(), 70 + 64);
+        assert_eq!(account.more_not_found, 12);
     }
 
     #[test]

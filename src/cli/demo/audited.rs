@@ -2,7 +2,7 @@
 
 use fieldkeep_proto::v1;
 
-use super::super::audit::{decision, result_text, short};
+use super::super::audit::{decision, is_head, result_text, short};
 
 /// One line of the summary: a record, or several like it in a row.
 #[derive(Debug, PartialEq, Eq)]
@@ -79,7 +79,9 @@ pub(super) const HEADER: [&str; 6] = [
 /// Oldest first; records that differ in nothing that is shown become one line.
 pub(super) fn summary(newest_first: &[v1::AuditEntry]) -> Vec<Line> {
     let mut lines: Vec<Line> = Vec::new();
-    for line in newest_first.iter().rev().map(Line::of) {
+    // Further parts of a record only name more resources.
+    let head = |entry: &&v1::AuditEntry| entry.record.as_ref().is_none_or(is_head);
+    for line in newest_first.iter().rev().filter(head).map(Line::of) {
         match lines.last_mut() {
             Some(last) if last.is_like(&line) => {
                 last.last = line.last;

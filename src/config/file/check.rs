@@ -229,7 +229,8 @@ impl Source<'_> {
             segment_bytes: self.number(
                 "audit.segment_bytes",
                 section.segment_bytes.as_ref(),
-                1024 * 1024..=1024 * 1024 * 1024,
+                // The parts of the largest batch's record, about 4.5 MiB, go into one segment.
+                8 * 1024 * 1024..=1024 * 1024 * 1024,
                 default.segment_bytes,
             )?,
         })

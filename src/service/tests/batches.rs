@@ -271,3 +271,57 @@ async fn other_calls_have_their_turn_while_a_batch_is_looked_up() {
     assert!(results.await.unwrap()[0].is_ok());
     assert!(polls > 10, "all was looked up in {polls} turns");
 }
+
+#[tokio::test]
+async fn the_key_that_a_batch_used_is_named_behind_any_number_of_unknown_ones() {
+    let f = Fixture::make().await;
+    let good = f.encrypt("acme/app", b"good").await.unwrap().ciphertext;
+    let foreign = f.encrypt("other/app", b"x").await.unwrap().ciphertext;
+    let mut items: Vec<_> = (0..200u8)
+        .map(|n| {
+            let mut unknown = good.to_vec();
+            unknown[2] ^= 0xFF;
+            unknown[3] = n;
+            opening(0, &Bytes::from(unknown))
+        })
+        .collect();
+    items.push(opening(0, &foreign));
+    items.push(opening(0, &good));
+    let operation = BatchDecrypt {
+        fields: vec![field("email")],
+        shared: context("42"),
+        items,
+    };
+    f.perform("acme/app", operation).await.unwrap();
+    let record = f.last_record();
+    let named = |name: &str| {
+        let found = record.resources.iter().filter(|r| r.name == name);
+        found
+            .map(|r| (r.version, r.field.clone(), r.items))
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(named("tenants/acme/keys/pii"), [(1, "email".into(), 1)]);
+    let handle = data_encoding::HEXLOWER.encode(&foreign[2..10]);
+    assert_eq!(named(&format!("handle:{handle}")), [(1, "email".into(), 1)]);
+    assert_eq!(named("handle:*"), [(0, String::new(), 136)]);
+    assert_eq!(record.resources.len(), 64 + 3);
+}
+
+#[tokio::test]
+async fn every_field_of_a_large_batch_is_named_in_parts() {
+    let f = Fixture::make().await;
+    let names: Vec<String> = (0..3_000).map(|n| format!("{n:060}")).collect();
+    let targets: Vec<(&str, &str)> = names.iter().map(|name| ("pii", name.as_str())).collect();
+    let items = (0..names.len()).map(|n| item(n, "x")).collect();
+    let before = f.records().len();
+    f.perform("acme/app", batch(&targets, items)).await.unwrap();
+    let parts = &f.records()[before..];
+    assert!(parts.len() > 1);
+    assert_eq!(parts[0].items_ok, 3_000);
+    let fields: Vec<&str> = parts
+        .iter()
+        .flat_map(|part| &part.resources)
+        .map(|resource| resource.field.as_str())
+        .collect();
+    assert_eq!(fields, names);
+}
