@@ -45,6 +45,7 @@ rules!(
     scans_are_ordered_paged_and_bounded_by_their_prefix,
     a_repeated_operation_gets_its_first_outcome,
     operation_ids_are_kept_a_day_and_not_for_ever,
+    a_clock_that_was_ahead_forgets_no_operation_ids,
     concurrent_increments_lose_nothing,
     concurrent_repeats_happen_once,
     limits_are_enforced,

@@ -36,6 +36,7 @@ pub async fn run<F: Future<Output = Subject>>(make: impl Fn() -> F) {
     scans_are_ordered_paged_and_bounded_by_their_prefix(make().await).await;
     a_repeated_operation_gets_its_first_outcome(make().await).await;
     operation_ids_are_kept_a_day_and_not_for_ever(make().await).await;
+    a_clock_that_was_ahead_forgets_no_operation_ids(make().await).await;
     concurrent_increments_lose_nothing(make().await).await;
     concurrent_repeats_happen_once(make().await).await;
     limits_are_enforced(make().await).await;
@@ -344,15 +345,33 @@ pub async fn operation_ids_are_kept_a_day_and_not_for_ever(store: Subject) {
     later.now = NOW + OPERATION_KEPT_SECONDS;
     store.commit(later).await.unwrap();
     assert!(store.commit(first.clone()).await.unwrap().repeated);
-    for operation in 3..40 {
+    // As many as it takes for the later time to be believed, and some more for the ids to be looked at.
+    for operation in 3..110 {
         let mut later = make_transaction(operation, &[("b", "1")], &[]);
         later.now = NOW + OPERATION_KEPT_SECONDS + 1;
         store.commit(later).await.unwrap();
     }
     assert!(
         !store.commit(first).await.unwrap().repeated,
-        "a few commits later, the expired id is forgotten"
+        "some commits later, the expired id is forgotten"
     );
+}
+
+/// Some commits with a clock that is years ahead do not make the ids of the others expire.
+pub async fn a_clock_that_was_ahead_forgets_no_operation_ids(store: Subject) {
+    for operation in 0..70 {
+        let first = make_transaction(operation, &[("a", "1")], &[]);
+        store.commit(first).await.unwrap();
+    }
+    for operation in 70..100 {
+        let mut ahead = make_transaction(operation, &[("b", "1")], &[]);
+        ahead.now = NOW + 1000 * OPERATION_KEPT_SECONDS;
+        store.commit(ahead).await.unwrap();
+    }
+    for operation in 0..100 {
+        let again = make_transaction(operation, &[("c", "1")], &[]);
+        assert!(store.commit(again).await.unwrap().repeated, "{operation}");
+    }
 }
 
 /// Many tasks increment one counter by compare-and-commit; every increment counts.

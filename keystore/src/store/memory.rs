@@ -11,8 +11,8 @@ use async_trait::async_trait;
 use bytes::Bytes;
 
 use super::{
-    CommitError, Committed, Event, OPERATION_KEPT_SECONDS, Record, Store, StoreError, Transaction,
-    limits,
+    CommitError, Committed, Event, Record, Store, StoreError, Transaction, limits,
+    operation_age::OperationClock,
     watch::{Watch, Watchers},
 };
 
@@ -26,6 +26,7 @@ struct Inner {
     operations: HashMap<[u8; 16], Outcome>,
     /// (time, id) of every entry in `operations`, so that the oldest are found.
     ages: BTreeSet<(u64, [u8; 16])>,
+    clock: OperationClock,
     revision: u64,
     watchers: Watchers,
     closed: bool,
@@ -45,6 +46,7 @@ impl MemoryStore {
                 records: BTreeMap::new(),
                 operations: HashMap::new(),
                 ages: BTreeSet::new(),
+                clock: OperationClock::default(),
                 revision: 0,
                 watchers: Watchers::new(0),
                 closed: false,
@@ -192,7 +194,8 @@ impl Inner {
             },
         );
         self.ages.insert((now, operation.id));
-        self.forget_operations(now);
+        self.clock.note(now);
+        self.forget_operations();
         self.watchers.publish(events);
         Ok(Committed {
             revision,
@@ -202,10 +205,11 @@ impl Inner {
 
     /// Forgets operation ids older than the time they are kept; at most a few each commit, which is more than a
     /// commit adds.
-    fn forget_operations(&mut self, now: u64) {
+    fn forget_operations(&mut self) {
+        let oldest_kept = self.clock.oldest_kept();
         for _ in 0..8 {
             match self.ages.first() {
-                Some((time, id)) if time.saturating_add(OPERATION_KEPT_SECONDS) < now => {
+                Some((time, id)) if *time < oldest_kept => {
                     self.operations.remove(id);
                     self.ages.pop_first();
                 }

@@ -7,13 +7,15 @@
 //! - All concurrency is compare-and-commit: a transaction names the revisions that it was computed from.
 //! - A commit that was answered with success is never lost, and every later read on any task sees it.
 //! - The operation id makes a retry after an unknown outcome safe: repeated, it gets the first outcome.
-//!   Ids are kept for at least [`OPERATION_KEPT_SECONDS`] of the time that commits pass in.
+//!   Ids are kept for at least [`OPERATION_KEPT_SECONDS`], by the lowest time that the last 64 commits passed in, so that one
+//!   commit with a clock that is ahead forgets nothing.
 //! - Everything is bounded ([`limits`]).
 
 #[cfg(any(test, feature = "conformance"))]
 pub mod conformance;
 pub mod limits;
 pub mod memory;
+mod operation_age;
 pub mod sled;
 pub mod watch;
 

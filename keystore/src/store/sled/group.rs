@@ -47,6 +47,8 @@ pub(super) struct Group {
     /// The stored value of every changed key after the group; `None` if it was deleted.
     changed: HashMap<Bytes, Option<Vec<u8>>>,
     outcomes: HashMap<[u8; 16], Outcome>,
+    /// The time of each commit, in Unix seconds.
+    pub(super) times: Vec<u64>,
 }
 
 impl Group {
@@ -58,6 +60,7 @@ impl Group {
             events: Vec::new(),
             changed: HashMap::new(),
             outcomes: HashMap::new(),
+            times: Vec::new(),
         }
     }
 
@@ -168,6 +171,7 @@ impl Group {
         let frame = frame.encode();
         self.position.since_snapshot_bytes += frame.len() as u64;
         self.frames.push(frame);
+        self.times.push(now);
         self.state = state;
         self.outcomes.insert(
             operation.id,

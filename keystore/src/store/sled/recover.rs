@@ -16,6 +16,7 @@ use super::{
     rebuild,
     snapshot::{self, Start},
 };
+use crate::store::operation_age::{CLOCK_COMMITS, OperationClock};
 
 /// How many changes are applied to the index at once while replaying and rebuilding.
 const REPLAY_CHANGES: usize = 2048;
@@ -32,6 +33,8 @@ pub(super) struct Recovered {
     pub(super) generations: Vec<Start>,
     /// The index has not been compared with the set hash yet; do that before the first commit.
     pub(super) check_pending: bool,
+    /// What operation ids age by, as of the last commits.
+    pub(super) clock: OperationClock,
     pub(super) report: OpenReport,
 }
 
@@ -54,6 +57,7 @@ pub(super) fn recover(layout: Layout, options: &SledOptions) -> Result<Recovered
             .map_err(|source| StoreOpenError::io("tidy", dir, source))?;
     }
     snapshot::complete(&dirs, &generations);
+    let clock = read_clock(&journal, &tip)?;
     let mut report = OpenReport {
         created: fresh,
         revision: tip.state.revision,
@@ -111,6 +115,7 @@ pub(super) fn recover(layout: Layout, options: &SledOptions) -> Result<Recovered
         position,
         generations,
         check_pending,
+        clock,
         report,
     })
 }
@@ -284,6 +289,19 @@ impl Tip {
             state: frame.state,
         })
     }
+}
+
+/// The times of the last commits: enough frames, since marks and snapshots are far between.
+fn read_clock(journal: &Journal, tip: &Tip) -> Result<OperationClock, StoreOpenError> {
+    let mut clock = OperationClock::default();
+    let from = tip.sequence.saturating_sub(4 * CLOCK_COMMITS as u64);
+    for frame in journal.read(from.max(journal.first()))? {
+        let (sequence, payload) = frame?;
+        if let Body::Transaction { time, .. } = decode(sequence, &payload)?.body {
+            clock.note(time);
+        }
+    }
+    Ok(clock)
 }
 
 /// The first frame of a new journal: a mark of the empty store.

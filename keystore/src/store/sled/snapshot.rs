@@ -28,7 +28,7 @@ use super::{
     index::{Index, IndexError},
     layout::make_dir,
 };
-use crate::store::{OPERATION_KEPT_SECONDS, limits::MAX_VALUE_BYTES};
+use crate::store::limits::MAX_VALUE_BYTES;
 
 const HEAD: u8 = 0x10;
 const RECORDS: u8 = 0x11;
@@ -130,7 +130,7 @@ pub(super) fn make(
     index: &Index,
     journal: &Journal,
     start: Start,
-    now: u64,
+    oldest_kept: u64,
     stop: &AtomicBool,
 ) -> Result<(), Failure> {
     let [dir, mirrors @ ..] = dirs else {
@@ -141,7 +141,7 @@ pub(super) fn make(
     journal::write_snapshot(
         &path,
         start.revision,
-        unless(stop, payloads(index, start, now)),
+        unless(stop, payloads(index, start, oldest_kept)),
     )?;
     // Whatever the pass over the index saw had been applied, so it had been durable in the journal before.
     let end = journal.durable();
@@ -252,7 +252,7 @@ fn unless<T>(
 fn payloads(
     index: &Index,
     start: Start,
-    now: u64,
+    oldest_kept: u64,
 ) -> impl Iterator<Item = io::Result<Vec<u8>>> + use<> {
     let mut head = vec![HEAD, VERSION];
     head.extend_from_slice(&start.sequence.to_be_bytes());
@@ -261,8 +261,9 @@ fn payloads(
     let mut operations = index
         .outcomes(&[])
         .filter(move |entry| match entry {
-            Ok((_, outcome)) => Outcome::decode(outcome)
-                .is_ok_and(|outcome| outcome.time.saturating_add(OPERATION_KEPT_SECONDS) >= now),
+            Ok((_, outcome)) => {
+                Outcome::decode(outcome).is_ok_and(|outcome| outcome.time >= oldest_kept)
+            }
             Err(_) => true,
         })
         .fuse();

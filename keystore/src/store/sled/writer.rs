@@ -23,7 +23,9 @@ use super::{
     recover::{Recovered, snapshot_dirs},
     snapshot::{Failure, Start},
 };
-use crate::store::{CommitError, Committed, OPERATION_KEPT_SECONDS, StoreError, Transaction};
+use crate::store::{
+    CommitError, Committed, StoreError, Transaction, operation_age::OperationClock,
+};
 
 /// The most commits of one group.
 const GROUP_COMMITS: usize = 256;
@@ -87,6 +89,8 @@ pub(super) struct Writer {
     generations: Vec<Start>,
     check_pending: bool,
     since_mark: SinceMark,
+    /// What operation ids age by.
+    clock: OperationClock,
     /// Up to where operation ids were looked at for expired ones.
     expiry_cursor: Vec<u8>,
     compaction: Option<Compaction>,
@@ -123,6 +127,7 @@ impl Writer {
             position,
             generations,
             check_pending,
+            clock,
             ..
         } = recovered;
         Writer {
@@ -138,6 +143,7 @@ impl Writer {
             generations,
             check_pending,
             since_mark: SinceMark::default(),
+            clock,
             expiry_cursor: Vec::new(),
             compaction: None,
             retry_at_bytes: 0,
@@ -286,6 +292,7 @@ impl Writer {
             Err(AppendError::NoSpace) => return Ok(false),
             Err(error) => return Err(Fatal::Append(error)),
         }
+        group.times.drain(..).for_each(|time| self.clock.note(time));
         let mut update = group.update();
         self.forget_operations(&mut update, group.frames.len())?;
         caught(|| self.index.apply(update))?;
@@ -320,10 +327,10 @@ impl Writer {
                 .collect::<Result<Vec<_>, _>>()
         })?;
         let round = entries.len() < look;
+        let oldest_kept = self.clock.oldest_kept();
         for (id, outcome) in &entries {
-            let expired = Outcome::decode(outcome).map_or(true, |outcome| {
-                outcome.time.saturating_add(OPERATION_KEPT_SECONDS) < self.now
-            });
+            let expired =
+                Outcome::decode(outcome).map_or(true, |outcome| outcome.time < oldest_kept);
             if expired {
                 update.forget(id);
             }

@@ -53,9 +53,17 @@ impl Writer {
             self.journal.clone(),
             self.snapshot_dirs.clone(),
         );
-        let (sender, now, shared) = (self.sender.clone(), self.now, Arc::clone(&self.shared));
+        let (sender, shared) = (self.sender.clone(), Arc::clone(&self.shared));
+        let oldest_kept = self.clock.oldest_kept();
         let work = move || {
-            let made = snapshot::make(&dirs, &index, &journal, start, now, &shared.stop_snapshot);
+            let made = snapshot::make(
+                &dirs,
+                &index,
+                &journal,
+                start,
+                oldest_kept,
+                &shared.stop_snapshot,
+            );
             // The index must not outlive the writer, which waits for this thread.
             drop((index, journal));
             if let Some(sender) = sender.upgrade() {
