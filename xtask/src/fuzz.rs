@@ -41,10 +41,8 @@ pub(crate) fn smoke(seconds: u32) -> Result<(), Failed> {
                 .map_err(|error| Failed::new(format!("fuzz target `{target}`: {error}")))?;
             program_with(&program.to_string_lossy(), &[&corpus])
                 .argument(&format!("-max_total_time={seconds}"))
-                .argument("-print_final_stats=0")
-                .argument("-verbosity=0")
                 .directory("fuzz")
-                .run()
+                .run_quietly()
         })?;
     }
     Ok(())

@@ -70,7 +70,10 @@ fn test(strict: bool) -> Result<(), Failed> {
 }
 
 fn ci() -> Result<(), Failed> {
-    step("fmt", || cargo(&["fmt", "--all", "--check"]).run())?;
+    step("fmt", || {
+        cargo(&["fmt", "--all", "--check"]).run()?;
+        cargo(&["fmt", "--check"]).directory("fuzz").run()
+    })?;
     step("clippy", || {
         cargo(&[
             "clippy",

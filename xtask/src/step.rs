@@ -59,6 +59,22 @@ impl Run {
         self
     }
 
+    /// Runs it without showing what it prints, unless it fails.
+    pub(crate) fn run_quietly(mut self) -> Result<(), Failed> {
+        let output = self
+            .0
+            .output()
+            .map_err(|error| Failed::new(format!("`{:?}` did not start: {error}", self.0)))?;
+        if output.status.success() {
+            return Ok(());
+        }
+        eprintln!("{}", String::from_utf8_lossy(&output.stderr));
+        Err(Failed::new(format!(
+            "`{:?}` ended with {}",
+            self.0, output.status
+        )))
+    }
+
     pub(crate) fn run(mut self) -> Result<(), Failed> {
         let status = self
             .0
