@@ -36,11 +36,13 @@ pub(crate) fn smoke(seconds: u32) -> Result<(), Failed> {
         step(&format!("fuzz: {target}, {seconds} s"), || {
             let corpus = format!("corpus/{target}");
             fs::create_dir_all(format!("fuzz/{corpus}"))
+                .and_then(|()| fs::create_dir_all("fuzz/artifacts"))
                 .map_err(|error| Failed::new(format!("fuzz/{corpus}: {error}")))?;
             let program = fs::canonicalize(format!("fuzz/target/{triple}/release/{target}"))
                 .map_err(|error| Failed::new(format!("fuzz target `{target}`: {error}")))?;
             program_with(&program.to_string_lossy(), &[&corpus])
                 .argument(&format!("-max_total_time={seconds}"))
+                .argument("-artifact_prefix=artifacts/")
                 .directory("fuzz")
                 .run_quietly()
         })?;
