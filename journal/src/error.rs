@@ -49,6 +49,19 @@ pub enum OpenError {
         /// The second directory.
         path: PathBuf,
     },
+    /// Each directory was written without the other, and both may have acknowledged frames that the other lacks.
+    #[error(
+        "`{}` and `{}` are the same journal up to frame {sequence} and were then written apart; nothing was changed; \
+         keep a copy of both, decide which one to go on with, and empty the other", path.display(), other.display()
+    )]
+    Diverged {
+        /// The directory that has more.
+        path: PathBuf,
+        /// The other one.
+        other: PathBuf,
+        /// The first sequence that differs.
+        sequence: u64,
+    },
     /// A segment was written by a newer version of this program.
     #[error("the journal `{}` has format version {version}, which this program is too old to read; use the newer program", path.display())]
     Version {

@@ -1,13 +1,14 @@
 //! Two directories with the same log: which one is taken, and how the other is brought up to it.
 
+use std::cmp::Reverse;
 use std::io;
 use std::path::{Path, PathBuf};
 
 use crate::disk::{Disk, write_all};
 use crate::durable::MarkFile;
 use crate::error::{DamageCause, OpenError};
-use crate::frame::{SegmentHeader, parse_header};
-use crate::scan::{Damage, Outcome, Scan, read_bytes, read_segment, walk};
+use crate::frame::{Frame, SegmentHeader, parse_header};
+use crate::scan::{Damage, Outcome, Scan, frames, read_bytes, read_segment, walk};
 use crate::segment::{Failed, on, segment_id, segment_path, temporary_path};
 
 /// The directory that is intact and longest, and the others.
@@ -17,16 +18,20 @@ pub(crate) struct Choice {
     pub(crate) behind: Vec<(PathBuf, Outcome)>,
 }
 
-/// Chooses. `None` if all are empty: the journal is new. A directory is never taken that lacks what another
-/// one says was durable.
-pub(crate) fn choose(outcomes: Vec<(PathBuf, Outcome)>) -> Result<Option<Choice>, OpenError> {
+/// Chooses: the one with the most that may have been acknowledged, then the one that goes back furthest, then the
+/// longest. `None` if all are empty: the journal is new. A directory is never taken that lacks what another one
+/// says was durable.
+pub(crate) fn choose(
+    disk: &dyn Disk,
+    outcomes: Vec<(PathBuf, Outcome)>,
+) -> Result<Option<Choice>, OpenError> {
     check_same_log(&outcomes)?;
     let mut chosen: Option<(PathBuf, Scan)> = None;
     let mut behind = Vec::new();
     for (dir, outcome) in outcomes {
         match outcome {
             Outcome::Intact(scan) => match &chosen {
-                Some((_, best)) if best.next >= scan.next => {
+                Some((_, best)) if best.rank() >= scan.rank() => {
                     behind.push((dir, Outcome::Intact(scan)))
                 }
                 _ => {
@@ -49,7 +54,60 @@ pub(crate) fn choose(outcomes: Vec<(PathBuf, Outcome)>) -> Result<Option<Choice>
     {
         return Err(damage.into_error(&dir));
     }
-    Ok(chosen.map(|(dir, scan)| Choice { dir, scan, behind }))
+    let Some((dir, scan)) = chosen else {
+        return Ok(None);
+    };
+    for (other, outcome) in &behind {
+        if let Some(sequence) = first_difference(disk, &dir, &scan, other, outcome)? {
+            return Err(OpenError::Diverged {
+                path: dir,
+                other: other.clone(),
+                sequence,
+            });
+        }
+    }
+    Ok(Some(Choice { dir, scan, behind }))
+}
+
+/// The first frame of `other` that may have been acknowledged and that is not the same in the directory chosen.
+/// Only segments that differ in their headers are read: the salt is new whenever a journal is opened, so that one
+/// with the same salt was written by the same process. What the chosen directory has pruned is not compared.
+fn first_difference(
+    disk: &dyn Disk,
+    dir: &Path,
+    scan: &Scan,
+    other: &Path,
+    outcome: &Outcome,
+) -> Result<Option<u64>, OpenError> {
+    for theirs in outcome.headers() {
+        if scan.headers.contains(theirs) {
+            continue;
+        }
+        // What cannot be read is no frame that could be lost.
+        let bytes = read_segment(disk, other, theirs).unwrap_or_default();
+        let claimed: Vec<Frame<'_>> = frames(theirs, &bytes)
+            .take_while(|frame| outcome.may_be_acknowledged(frame.sequence))
+            .collect();
+        for (at, ours) in scan.headers.iter().enumerate() {
+            let until = scan.headers.get(at + 1).map_or(u64::MAX, |next| next.first);
+            let within = |frame: &&Frame<'_>| (ours.first..until).contains(&frame.sequence);
+            let mut wanted = claimed.iter().filter(within).peekable();
+            let Some(start) = wanted.peek().map(|frame| frame.sequence) else {
+                continue;
+            };
+            let bytes = read_segment(disk, dir, ours)?;
+            let mut ours = frames(ours, &bytes).skip_while(|frame| frame.sequence < start);
+            let differs = wanted.find(|frame| match ours.next() {
+                Some(ours) => ours.payload != frame.payload,
+                // A damaged one is no contradiction; the plan of the repair refuses it.
+                None => frame.sequence >= scan.next,
+            });
+            if let Some(frame) = differs {
+                return Ok(Some(frame.sequence));
+            }
+        }
+    }
+    Ok(None)
 }
 
 /// Refuses directories that hold different logs, or segments of which no header says to which log they belong.
@@ -73,6 +131,29 @@ fn check_same_log(outcomes: &[(PathBuf, Outcome)]) -> Result<(), OpenError> {
     Ok(())
 }
 
+impl Scan {
+    /// What makes one directory the better choice than another.
+    fn rank(&self) -> (u64, Reverse<u64>, u64) {
+        let first = self.headers.first().map_or(0, |header| header.first);
+        (self.promised(), Reverse(first), self.next)
+    }
+
+    /// The last sequence that may have been acknowledged. Of two directories, both had to have it and one of them
+    /// says so; a directory that was written alone may have lost the mark of its last commits in a power loss.
+    fn promised(&self) -> u64 {
+        if self.is_alone() {
+            self.next - 1
+        } else {
+            self.claimed
+        }
+    }
+
+    /// Whether it was written without a mirror since it was last opened.
+    fn is_alone(&self) -> bool {
+        self.last.copies < 2
+    }
+}
+
 impl Outcome {
     fn headers(&self) -> &[SegmentHeader] {
         match self {
@@ -83,9 +164,21 @@ impl Outcome {
     }
 
     /// Whether the operator should hear that this directory was not as `best`: a difference of frames that were
-    /// never acknowledged is normal after a crash.
+    /// never acknowledged is normal after a crash, unless `best` was last written alone.
     pub(crate) fn is_told(&self, best: &Scan) -> bool {
-        !matches!(self, Outcome::Intact(scan) if scan.next > best.claimed)
+        best.is_alone() || !matches!(self, Outcome::Intact(scan) if scan.next > best.claimed)
+    }
+
+    /// Whether a caller may have been told that a frame, which is whole here, is durable.
+    fn may_be_acknowledged(&self, sequence: u64) -> bool {
+        match self {
+            Outcome::Empty => false,
+            Outcome::Intact(scan) => sequence <= scan.promised(),
+            Outcome::Damaged(damage) => {
+                sequence <= damage.claimed
+                    || damage.headers.last().is_some_and(|last| last.copies < 2)
+            }
+        }
     }
 
     /// Segments below this id were not read, here no more than where they are copied from; they are taken as whole.

@@ -53,7 +53,7 @@ pub(crate) fn recover(
     for dir in dirs {
         outcomes.push((dir.clone(), scan(disk, dir)?));
     }
-    let (scan, repaired) = match mirror::choose(outcomes)? {
+    let (scan, repaired) = match mirror::choose(disk, outcomes)? {
         Some(chosen) => {
             let mirror::Choice { dir, scan, behind } = chosen;
             let mut plans = Vec::with_capacity(behind.len());

@@ -10,7 +10,7 @@ use crate::disk::{Disk, read_full};
 use crate::durable::{Mark, read_mark};
 use crate::error::{DamageCause, Lost, OpenError};
 use crate::frame::{
-    HEADER_BYTES, HeaderError, SegmentHeader, find_frames, parse_frame, parse_header,
+    Frame, HEADER_BYTES, HeaderError, SegmentHeader, find_frames, parse_frame, parse_header,
 };
 use crate::segment::{on, segment_id, segment_path};
 
@@ -276,6 +276,19 @@ pub(crate) struct Walk {
     pub(crate) claimed: u64,
     /// What follows is a whole frame with another sequence.
     pub(crate) out_of_sequence: bool,
+}
+
+/// The frames at the start of a segment, as far as they are whole and in sequence.
+pub(crate) fn frames<'a>(
+    header: &'a SegmentHeader,
+    bytes: &'a [u8],
+) -> impl Iterator<Item = Frame<'a>> {
+    let mut offset = HEADER_BYTES;
+    (header.first..).map_while(move |sequence| {
+        let frame = parse_frame(header, bytes.get(offset..)?)?;
+        offset += frame.frame_bytes;
+        (frame.sequence == sequence).then_some(frame)
+    })
 }
 
 pub(crate) fn walk(header: &SegmentHeader, bytes: &[u8]) -> Walk {

@@ -1,10 +1,11 @@
 //! Two directories: which is taken, what is repaired, when both are refused.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
-use super::{DIR, MIRROR, check_content, commit, mirrored, open, small};
+use super::{DIR, MIRROR, check_content, commit, mirrored, open, payload, small};
 use crate::simulated::SimulatedDisk;
-use crate::{Disk, OpenError, ReadError};
+use crate::{Disk, Journal, OpenError, ReadError};
 
 fn segment(dir: &str, id: u64) -> PathBuf {
     Path::new(dir).join(format!("{id:016x}.seg"))
@@ -71,10 +72,8 @@ fn a_damaged_directory_is_repaired_from_the_other() {
             expect_repaired(&disk, last, Some(dir));
             let (disk, last) = make_log();
             disk.remove(&segment(dir, id)).unwrap();
-            // A log without its first segment looks pruned; the headers are then copied all the same.
-            if id > 1 {
-                expect_repaired(&disk, last, Some(dir));
-            }
+            // Of the first segment as well, without which a log looks pruned.
+            expect_repaired(&disk, last, Some(dir));
         }
     }
 }
@@ -315,4 +314,108 @@ fn what_is_present_and_not_whole_is_replaced_while_a_directory_is_repaired() {
     disk.remove(&segment(DIR, 2)).unwrap();
     rot(&disk, DIR, 3);
     expect_repaired(&disk, last, Some(DIR));
+}
+
+/// Opens one of the directories without the other.
+fn open_alone(disk: &SimulatedDisk, dir: &str) -> Journal {
+    let opened = Journal::open_on(Arc::new(disk.clone()), Path::new(dir), small());
+    opened.unwrap().0
+}
+
+/// A mirrored log after a crash in the middle of a commit: `dir` has the frames of generation 0 that nobody was
+/// told of, the other directory has not. With the last sequence that was acknowledged.
+fn crash_with_unacknowledged(dir: &str) -> (SimulatedDisk, u64) {
+    let (disk, last) = make_log();
+    let killed = disk.fork();
+    let (journal, _) = open(&disk, mirrored()).unwrap();
+    let before = disk.fork();
+    commit(&journal, 3, 0);
+    let after = disk.fork();
+    drop(journal);
+    for path in killed.paths() {
+        let holds_frames =
+            path.starts_with(dir) && path.extension().is_some_and(|end| end == "seg");
+        let from = if holds_frames { &after } else { &before };
+        killed.tamper(&path, |bytes| *bytes = from.bytes(&path));
+    }
+    (killed, last)
+}
+
+#[test]
+fn what_was_acknowledged_wins_over_what_is_longer() {
+    for (dir, other) in [(DIR, MIRROR), (MIRROR, DIR)] {
+        // The mark may be lost with the power; the directory that ran alone wins all the same.
+        for mark_is_lost in [false, true] {
+            let (disk, last) = crash_with_unacknowledged(dir);
+            let journal = open_alone(&disk, other);
+            let mark = Path::new(other).join("durable");
+            let old = disk.bytes(&mark);
+            assert_eq!(journal.next(), last + 1);
+            let acknowledged = commit(&journal, 2, 1);
+            let left = disk.fork();
+            if mark_is_lost {
+                left.tamper(&mark, |bytes| *bytes = old);
+            }
+            let (journal, recovered) = open(&left, mirrored()).unwrap();
+            assert_eq!(
+                (recovered.next, recovered.repaired),
+                (acknowledged + 1, Some(PathBuf::from(dir)))
+            );
+            for sequence in last + 1..=acknowledged {
+                assert_eq!(
+                    journal.read_one(sequence).unwrap().unwrap(),
+                    payload(sequence, 1)
+                );
+            }
+            journal.verify().unwrap();
+        }
+    }
+}
+
+#[test]
+fn frames_that_were_not_acknowledged_are_kept_if_nothing_contradicts_them() {
+    for dir in [DIR, MIRROR] {
+        let (disk, last) = crash_with_unacknowledged(dir);
+        let (journal, recovered) = open(&disk, mirrored()).unwrap();
+        assert_eq!((recovered.next, recovered.repaired), (last + 4, None));
+        check_content(&journal, 0);
+    }
+}
+
+#[test]
+fn directories_that_were_written_apart_are_refused() {
+    // As many, fewer and more frames than the other; within one segment and across several.
+    for (ours, theirs) in [(2, 2), (2, 3), (3, 2), (60, 2), (2, 60), (60, 61)] {
+        let (disk, last) = make_log();
+        for (dir, count, generation) in [(DIR, ours, 0), (MIRROR, theirs, 1)] {
+            let journal = open_alone(&disk, dir);
+            for _ in 0..count {
+                commit(&journal, 1, generation);
+            }
+        }
+        let refused = expect_refused_untouched(&disk);
+        assert!(
+            matches!(refused, OpenError::Diverged { sequence, .. } if sequence == last + 1),
+            "{refused}"
+        );
+        // The way out that the message names.
+        remove_all(&disk, DIR);
+        let (_, recovered) = open(&disk, mirrored()).unwrap();
+        assert_eq!(recovered.next, last + theirs + 1);
+    }
+}
+
+#[test]
+fn a_directory_that_was_written_alone_is_copied_to_the_one_that_was_not() {
+    for (dir, other) in [(DIR, MIRROR), (MIRROR, DIR)] {
+        for count in [1, 60] {
+            let (disk, mut last) = make_log();
+            let journal = open_alone(&disk, dir);
+            for _ in 0..count {
+                last = commit(&journal, 1, 0);
+            }
+            drop(journal);
+            expect_repaired(&disk, last, Some(other));
+        }
+    }
 }
