@@ -13,7 +13,7 @@ use fieldkeep_keystore::key::Key;
 use crate::access::Action;
 use crate::access::principal::Principal;
 use crate::service::Core;
-use crate::service::distinct::{Destinations, Opener, Openers, at, opened_by};
+use crate::service::distinct::{self, Destinations, Opener, Openers, at, opened_by};
 use crate::service::failure::Failure;
 use crate::service::field::{self, Sealed};
 use crate::service::offload::{Turns, Weight, offload};
@@ -194,7 +194,9 @@ impl Operation for BatchDecrypt {
         caller.tenant.as_str()
     }
 
-    fn about(&self, _caller: &Principal, _account: &mut Account) {}
+    fn about(&self, _caller: &Principal, account: &mut Account) {
+        distinct::about_items(self.items.iter().flatten(), &self.fields, account);
+    }
 
     async fn run(
         self,

@@ -1,7 +1,7 @@
 //! What is distinct in a batch: keys to seal with, and (key, version, field) to open with, each resolved and authorized
 //! once.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use fieldkeep_crypto::ciphertext::{Ciphertext, Handle, Suite};
@@ -47,6 +47,8 @@ impl Destinations {
 pub(super) struct Openers {
     keys: HashMap<(Handle, Suite), Result<Arc<Key>, Failure>>,
     index: HashMap<(Handle, Suite, u32, usize), usize>,
+    /// Items that are no ciphertexts, by field.
+    malformed: BTreeMap<usize, u32>,
     last: Option<((Handle, Suite, u32, usize), usize)>,
     pub(super) list: Vec<Opener>,
 }
@@ -69,7 +71,8 @@ impl Openers {
         fields: &[FieldName],
         item: &DecryptItem,
     ) -> Result<usize, Failure> {
-        let ciphertext = field::parse(&item.ciphertext)?;
+        let ciphertext = field::parse(&item.ciphertext)
+            .inspect_err(|_| *self.malformed.entry(item.field).or_default() += 1)?;
         let name = (
             ciphertext.handle(),
             ciphertext.suite(),
@@ -148,6 +151,27 @@ impl Openers {
                 Err(_) => account.used(handle(), version, field, items),
             }
         }
+        for (field, items) in &self.malformed {
+            let field = fields.get(*field).map_or("", FieldName::as_str);
+            account.not_found(field::MALFORMED.into(), 0, field, *items);
+        }
+    }
+}
+
+/// Names what the items of a refused batch are about: each distinct key, version and field, without a look at the keys.
+pub(super) fn about_items<'a>(
+    items: impl Iterator<Item = &'a DecryptItem>,
+    fields: &[FieldName],
+    account: &mut Account,
+) {
+    let mut named: BTreeMap<(usize, String, u32), u32> = BTreeMap::new();
+    for item in items {
+        let (name, version) = field::named_by(&item.ciphertext);
+        *named.entry((item.field, name, version)).or_default() += 1;
+    }
+    for ((index, name, version), items) in named {
+        let field = fields.get(index).map_or("", FieldName::as_str);
+        account.not_found(name, version, field, items);
     }
 }
 

@@ -100,7 +100,7 @@ impl Operation for Decrypt {
         account: &mut Account,
     ) -> Result<Bytes, Failure> {
         hash_context(core, account, &self.context);
-        let ciphertext = parse(&self.ciphertext)?;
+        let ciphertext = parse_reported(&self.ciphertext, &self.field, account)?;
         let source = open_source(core, permit, account, &ciphertext, &self.field).await?;
         let mut out = Vec::with_capacity(opened_capacity(&ciphertext));
         open(&source.field_key, &ciphertext, &self.context, &mut out)?;
@@ -148,16 +148,35 @@ pub(super) async fn open_source(
     Ok(Source { key, field_key })
 }
 
-/// Names the key of a ciphertext that was not looked at because the call was refused.
+/// Names the key and the field of a ciphertext that was not looked at because the call was refused.
 pub(super) fn about_ciphertext(bytes: &[u8], field: &FieldName, account: &mut Account) {
-    if let Ok(ciphertext) = Ciphertext::parse(bytes) {
-        account.used(
-            format!("handle:{}", ciphertext.handle()),
-            ciphertext.version(),
-            field.as_str(),
-            0,
-        );
-    }
+    let (name, version) = named_by(bytes);
+    account.not_found(name, version, field.as_str(), 0);
+}
+
+/// What the record calls the key and version of a ciphertext that is not looked up: its handle, or that it has none.
+pub(super) fn named_by(bytes: &[u8]) -> (String, u32) {
+    Ciphertext::parse(bytes).map_or_else(
+        |_| (String::from(MALFORMED), 0),
+        |ciphertext| {
+            (
+                format!("handle:{}", ciphertext.handle()),
+                ciphertext.version(),
+            )
+        },
+    )
+}
+
+/// What the record calls the key of what is no ciphertext.
+pub(super) const MALFORMED: &str = "malformed";
+
+/// Parses a unary call's ciphertext; a malformed one leaves its field on record.
+pub(super) fn parse_reported<'a>(
+    bytes: &'a [u8],
+    field: &FieldName,
+    account: &mut Account,
+) -> Result<Ciphertext<'a>, Failure> {
+    parse(bytes).inspect_err(|_| account.not_found(MALFORMED.into(), 0, field.as_str(), 0))
 }
 
 /// Parses a ciphertext; that it is malformed is nothing that the caller learns.

@@ -17,7 +17,7 @@ use crate::access::Action;
 use crate::access::principal::Principal;
 use crate::service::Core;
 use crate::service::batch::{DecryptItem, Results};
-use crate::service::distinct::{Destinations, Openers, at, opened_by};
+use crate::service::distinct::{self, Destinations, Openers, at, opened_by};
 use crate::service::failure::Failure;
 use crate::service::field;
 use crate::service::offload::{Turns, Weight, offload};
@@ -62,8 +62,11 @@ impl Operation for ReEncrypt {
         caller.tenant.as_str()
     }
 
-    fn about(&self, _caller: &Principal, account: &mut Account) {
+    fn about(&self, caller: &Principal, account: &mut Account) {
         field::about_ciphertext(&self.ciphertext, &self.field, account);
+        if let Some(name) = &self.destination {
+            account.used(name.resource(caller), 0, self.field.as_str(), 0);
+        }
     }
 
     async fn run(
@@ -73,7 +76,7 @@ impl Operation for ReEncrypt {
         account: &mut Account,
     ) -> Result<ReEncrypted, Failure> {
         field::hash_context(core, account, &self.context);
-        let ciphertext = field::parse(&self.ciphertext)?;
+        let ciphertext = field::parse_reported(&self.ciphertext, &self.field, account)?;
         let source = field::open_source(core, permit, account, &ciphertext, &self.field).await?;
         // Opened before anything is said about the destination: a ciphertext that does not open tells nothing, whatever
         // key it names.
@@ -148,7 +151,13 @@ impl Operation for BatchReEncrypt {
         caller.tenant.as_str()
     }
 
-    fn about(&self, _caller: &Principal, _account: &mut Account) {}
+    fn about(&self, caller: &Principal, account: &mut Account) {
+        let items = self.items.iter().flatten().map(|(item, _)| item);
+        distinct::about_items(items, &self.fields, account);
+        for name in &self.destinations {
+            account.used(name.resource(caller), 0, "", 0);
+        }
+    }
 
     async fn run(
         self,

@@ -325,3 +325,55 @@ async fn every_field_of_a_large_batch_is_named_in_parts() {
         .collect();
     assert_eq!(fields, names);
 }
+
+#[tokio::test]
+async fn refused_batches_and_malformed_ciphertexts_name_their_fields() {
+    let f = Fixture::make().await;
+    let good = f.encrypt("acme/app", b"good").await.unwrap().ciphertext;
+    let handle = format!("handle:{}", data_encoding::HEXLOWER.encode(&good[2..10]));
+    let junk = Bytes::from_static(b"junk");
+    let fields = || vec![field("email"), field("phone")];
+    let items = || vec![opening(0, &good), opening(1, &junk), opening(0, &good)];
+    let decrypt = || BatchDecrypt {
+        fields: fields(),
+        shared: context("42"),
+        items: items(),
+    };
+    let named = || {
+        let resources = f.last_record().resources;
+        let named = resources
+            .into_iter()
+            .map(|r| (r.name, r.version, r.field, r.items));
+        named.collect::<Vec<_>>()
+    };
+    let row = |name: &str, version, field: &str, items| {
+        (name.to_owned(), version, field.to_owned(), items)
+    };
+    f.perform("acme/boss", decrypt()).await.unwrap_err();
+    let refused = [row(&handle, 1, "email", 2), row("malformed", 0, "phone", 1)];
+    assert_eq!(named(), refused);
+    let reencrypt = BatchReEncrypt {
+        fields: fields(),
+        destinations: vec![key("new")],
+        shared: context("42"),
+        items: items()
+            .into_iter()
+            .map(|item| item.map(|item| (item, Some(0))))
+            .collect(),
+    };
+    f.perform("acme/boss", reencrypt).await.unwrap_err();
+    assert_eq!(named()[..2], refused);
+    assert_eq!(named()[2], row("tenants/acme/keys/new", 0, "", 0));
+    f.perform("acme/app", decrypt()).await.unwrap();
+    assert_eq!(
+        named(),
+        [
+            row("tenants/acme/keys/pii", 1, "email", 2),
+            row("malformed", 0, "phone", 1)
+        ]
+    );
+    f.perform("acme/app", super::decrypt(&junk))
+        .await
+        .unwrap_err();
+    assert_eq!(named(), [row("malformed", 0, "email", 0)]);
+}
