@@ -31,7 +31,7 @@ pub(crate) fn choose(
     for (dir, outcome) in outcomes {
         match outcome {
             Outcome::Intact(scan) => match &chosen {
-                Some((_, best)) if best.rank() >= scan.rank() => {
+                Some((_, best)) if !scan.is_better_than(best) => {
                     behind.push((dir, Outcome::Intact(scan)))
                 }
                 _ => {
@@ -132,10 +132,17 @@ fn check_same_log(outcomes: &[(PathBuf, Outcome)]) -> Result<(), OpenError> {
 }
 
 impl Scan {
-    /// What makes one directory the better choice than another.
-    fn rank(&self) -> (u64, Reverse<u64>, u64) {
-        let first = self.headers.first().map_or(0, |header| header.first);
-        (self.promised(), Reverse(first), self.next)
+    /// Of two that were written together, and both have all that was acknowledged, the one that goes back further
+    /// is better: the other one may have lost its oldest segments rather than pruned them.
+    fn is_better_than(&self, other: &Scan) -> bool {
+        let promised = self.promised().max(other.promised());
+        let together = self.last == other.last && promised < self.next.min(other.next);
+        let rank = |scan: &Scan| {
+            let first = scan.headers.first().map_or(0, |header| header.first);
+            let promised = if together { promised } else { scan.promised() };
+            (promised, Reverse(first), scan.next)
+        };
+        rank(self) > rank(other)
     }
 
     /// The last sequence that may have been acknowledged. Of two directories, both had to have it and one of them

@@ -419,3 +419,19 @@ fn a_directory_that_was_written_alone_is_copied_to_the_one_that_was_not() {
         }
     }
 }
+
+#[test]
+fn a_directory_that_lost_its_oldest_segment_is_repaired_even_if_its_mark_is_newer() {
+    for (dir, other) in [(DIR, MIRROR), (MIRROR, DIR)] {
+        let (disk, _) = make_log();
+        let (journal, _) = open(&disk, mirrored()).unwrap();
+        let mark = Path::new(other).join("durable");
+        let older = disk.bytes(&mark);
+        let last = commit(&journal, 1, 0);
+        // Killed between the two marks of the last commit.
+        let killed = disk.fork();
+        killed.tamper(&mark, |bytes| *bytes = older);
+        killed.remove(&segment(dir, 1)).unwrap();
+        expect_repaired(&killed, last, Some(dir));
+    }
+}
