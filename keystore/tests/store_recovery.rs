@@ -11,7 +11,9 @@ use fieldkeep_keystore::store::{
     conformance::make_transaction,
     sled::{SledOptions, SledStore, StoreOpenError},
 };
-use store_support::{Fatal, contents, copy_dir, fill, open, options, plant, refusal, snapshots};
+use store_support::{
+    Fatal, contents, copy_dir, fill, forget_operations, open, options, plant, refusal, snapshots,
+};
 
 #[tokio::test]
 async fn a_closed_store_opens_with_nothing_to_replay() {
@@ -107,6 +109,29 @@ async fn a_torn_sled_snapshot_is_removed() {
     let (store, report) = open(dir.path());
     assert_eq!(report.rebuilt, None);
     assert!(!torn.exists());
+    assert_eq!(contents(&store).await, held);
+}
+
+#[tokio::test]
+async fn operation_ids_that_the_index_lost_are_put_back_after_an_unclean_stop() {
+    let dir = tempfile::tempdir().unwrap();
+    let (store, _) = open(dir.path());
+    fill(&store, 0..20).await;
+    store.compact().await.unwrap();
+    let held = fill(&store, 20..40).await;
+    store.close().await.unwrap();
+    forget_operations(&dir.path().join("sled"), &[7, 30]);
+    fs::remove_file(dir.path().join("clean")).unwrap();
+    let (store, report) = open(dir.path());
+    assert_eq!((report.replayed_frames, report.rebuilt), (0, None));
+    for number in 0..40 {
+        let again = make_transaction(number, &[("whatever", "")], &[]);
+        let expected = Committed {
+            revision: number + 1,
+            repeated: true,
+        };
+        assert_eq!(store.commit(again).await.unwrap(), expected);
+    }
     assert_eq!(contents(&store).await, held);
 }
 

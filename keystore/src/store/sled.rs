@@ -20,12 +20,16 @@
 //! records takes longer than a start may: reads are answered meanwhile from an index that was whole when it was closed,
 //! **commits wait for it**, so that no decision is ever made durable on an index that is missing something, and so does a
 //! close. If it fails, a marker is left and the process ends; the next open rebuilds.
+//!
+//! **Operation ids** are in no count and no set hash. After a stop that was not clean, each id that the newest snapshot and the
+//! journal's frames after it still name is looked up in sled and put back if it is missing.
 
 mod error;
 pub mod frame;
 mod group;
 mod index;
 mod layout;
+mod operations;
 mod reader;
 mod rebuild;
 mod recover;

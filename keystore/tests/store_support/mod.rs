@@ -18,7 +18,7 @@ use std::{
 use bytes::Bytes;
 use fieldkeep_keystore::store::{
     Store,
-    conformance::make_transaction,
+    conformance::{make_operation, make_transaction},
     sled::{FatalHook, OpenReport, SledOptions, SledStore, StoreOpenError},
 };
 
@@ -89,6 +89,21 @@ pub(crate) fn plant(sled: &Path, key: &[u8], stored: Option<&[u8]>) {
     match stored {
         Some(stored) => drop(records.insert(key, stored).unwrap()),
         None => assert!(records.remove(key).unwrap().is_some()),
+    }
+    db.flush().unwrap();
+}
+
+/// Makes the index forget operation ids behind the store's back.
+pub(crate) fn forget_operations(sled: &Path, numbers: &[u64]) {
+    let db = sled::Config::new()
+        .path(sled)
+        .flush_every_ms(None)
+        .open()
+        .unwrap();
+    let operations = db.open_tree("operations").unwrap();
+    for number in numbers {
+        let id = make_operation(*number).id;
+        assert!(operations.remove(id).unwrap().is_some());
     }
     db.flush().unwrap();
 }

@@ -13,7 +13,7 @@ use super::{
     frame::{Body, Frame, MAX_FRAME_BYTES, Outcome, Position, State, encode_stored},
     index::{Index, IndexError, Update, caught},
     layout::{self, Layout, Stage},
-    rebuild,
+    operations, rebuild,
     snapshot::{self, Start},
 };
 use crate::store::operation_age::{CLOCK_COMMITS, OperationClock};
@@ -71,13 +71,21 @@ pub(super) fn recover(layout: Layout, options: &SledOptions) -> Result<Recovered
     let clean = layout.take_clean()? == Some(tip.sequence);
     let reason = match layout.rebuild_reason()? {
         Some(reason) => Err(reason),
-        None => match open_index(&layout, options, &journal, &tip, fresh, clean) {
-            Ok(opened) => Ok(opened),
-            Err(Unusable::Refused(error)) => return Err(error),
-            // The index may be good; it is not given up because the disk is full.
-            Err(Unusable::NoSpace) => return Err(rebuild::no_space(&layout, &tip.state)),
-            Err(Unusable::Index(reason)) => Err(reason),
-        },
+        None => {
+            match open_index(&layout, options, &journal, &tip, fresh, clean).and_then(|opened| {
+                if !fresh && !clean {
+                    let oldest_kept = clock.oldest_kept();
+                    operations::restore(&opened.0, &journal, &dirs, &generations, oldest_kept)?;
+                }
+                Ok(opened)
+            }) {
+                Ok(opened) => Ok(opened),
+                Err(Unusable::Refused(error)) => return Err(error),
+                // The index may be good; it is not given up because the disk is full.
+                Err(Unusable::NoSpace) => return Err(rebuild::no_space(&layout, &tip.state)),
+                Err(Unusable::Index(reason)) => Err(reason),
+            }
+        }
     };
     let (index, check_pending) = match reason {
         Ok((index, replayed, check_pending)) => {
