@@ -112,26 +112,42 @@ pub type Rule = &'static str;
 pub struct Denied {
     /// Why, for the audit trail: `no-role`, `wrong-role`, `foreign-tenant` or `certificate-expired`.
     pub rule: &'static str,
+    /// The role that the identity has, which lacks this right.
+    pub role: Option<Role>,
 }
 
 impl Denied {
-    const NO_ROLE: Denied = Denied { rule: "no-role" };
-    const WRONG_ROLE: Denied = Denied { rule: "wrong-role" };
-    const FOREIGN_TENANT: Denied = Denied {
-        rule: "foreign-tenant",
-    };
-    const CERTIFICATE_EXPIRED: Denied = Denied {
-        rule: "certificate-expired",
-    };
+    /// The identity has no role.
+    pub const NO_ROLE: Denied = Denied::new("no-role", None);
+    /// A data identity reached for another tenant.
+    pub const FOREIGN_TENANT: Denied = Denied::new("foreign-tenant", Some(Role::Data));
+    const CERTIFICATE_EXPIRED: Denied = Denied::new("certificate-expired", None);
 
-    /// What the caller is told.
+    const fn new(rule: &'static str, role: Option<Role>) -> Denied {
+        Denied { rule, role }
+    }
+
+    /// The identity's role does not have the right.
+    #[must_use]
+    pub const fn wrong_role(role: Role) -> Denied {
+        Denied::new("wrong-role", Some(role))
+    }
+
+    /// What the caller is told: which role it has, what that lacks, and what to do.
     fn message(&self) -> &'static str {
-        match self.rule {
-            "no-role" => {
+        match (self.rule, self.role) {
+            ("no-role", _) => {
                 "the identity has no role: an admin grants one with `fieldkeep role grant`"
             }
-            "wrong-role" => "the identity's role does not allow this call",
-            "foreign-tenant" => "the identity belongs to another tenant",
+            ("wrong-role", Some(Role::Admin)) => {
+                "the identity has the role `admin`, which has no right to encrypt, decrypt or re-encrypt: use an identity with the role `data`"
+            }
+            ("wrong-role", _) => {
+                "the identity has the role `data`, which only encrypts, decrypts and re-encrypts: use an identity with the role `admin`"
+            }
+            ("foreign-tenant", _) => {
+                "the identity has the role `data`, which uses only keys of its own tenant: use an identity of that tenant"
+            }
             _ => "the client certificate has expired: get a new one and connect again",
         }
     }
@@ -175,7 +191,9 @@ impl AccessSnapshot {
             (Role::Data, Role::Data) if principal.tenant.as_str() == tenant => Ok("role:data"),
             (Role::Data, Role::Data) => Err(Denied::FOREIGN_TENANT),
             (Role::Admin, Role::Admin) => Ok("role:admin"),
-            (Role::Admin, Role::Data) | (Role::Data, Role::Admin) => Err(Denied::WRONG_ROLE),
+            (role @ Role::Admin, Role::Data) | (role @ Role::Data, Role::Admin) => {
+                Err(Denied::wrong_role(role))
+            }
         }
     }
 

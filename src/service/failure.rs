@@ -6,6 +6,8 @@ use std::sync::Arc;
 use fieldkeep_crypto::random::RandomError;
 use tonic::Code;
 
+use crate::access::Denied;
+
 /// Why a call, or one item of a batch, failed.
 ///
 /// `Display` is what the caller may read. What only the audit trail and the logs may say is behind [`Failure::detail`].
@@ -58,11 +60,8 @@ pub enum Failure {
     #[error("the caller is not authenticated: {0}")]
     Unauthenticated(&'static str),
     /// The caller has no right to this.
-    #[error("the identity may not do this; an admin can grant it a role")]
-    PermissionDenied {
-        /// The rule that refused.
-        rule: &'static str,
-    },
+    #[error("{0}")]
+    PermissionDenied(Denied),
     /// No such key in a tenant whose keys the caller may name.
     #[error("there is no key `{0}`")]
     KeyNotFound(Arc<str>),
@@ -181,7 +180,7 @@ impl Failure {
             Self::BatchTooLarge { .. } => (Code::InvalidArgument, "BATCH_TOO_LARGE"),
             Self::ReplyTooLarge { .. } => (Code::InvalidArgument, "REPLY_TOO_LARGE"),
             Self::Unauthenticated(_) => (Code::Unauthenticated, "UNAUTHENTICATED"),
-            Self::PermissionDenied { .. } => (Code::PermissionDenied, "PERMISSION_DENIED"),
+            Self::PermissionDenied(_) => (Code::PermissionDenied, "PERMISSION_DENIED"),
             Self::KeyNotFound(_) => (Code::NotFound, "KEY_NOT_FOUND"),
             Self::TenantNotFound(_) => (Code::NotFound, "TENANT_NOT_FOUND"),
             Self::VersionNotFound(_) => (Code::NotFound, "VERSION_NOT_FOUND"),
@@ -208,7 +207,7 @@ impl Failure {
             Self::DecryptionFailed(opaque) => Cow::Borrowed(opaque.as_str()),
             Self::Invalid { field, problem } => Cow::Owned(format!("invalid `{field}`: {problem}")),
             Self::Unauthenticated(why) => Cow::Borrowed(why),
-            Self::PermissionDenied { rule } => Cow::Borrowed(rule),
+            Self::PermissionDenied(denied) => Cow::Borrowed(denied.rule),
             Self::KeyDisabled => Cow::Borrowed("key-disabled"),
             Self::VersionDisabled => Cow::Borrowed("version-disabled"),
             Self::StoreUnavailable(cause) => Cow::Owned(format!("store: {cause}")),
@@ -223,6 +222,16 @@ impl Failure {
         match self {
             Self::DecryptionFailed(opaque) => opaque.as_str(),
             other => other.verdict().1,
+        }
+    }
+
+    /// The rule that refused, if this is a refusal of a right, whether or not the caller is told so.
+    #[must_use]
+    pub fn refused_by(&self) -> Option<&'static str> {
+        match self {
+            Self::PermissionDenied(denied) => Some(denied.rule),
+            Self::DecryptionFailed(Opaque::ForeignTenant) => Some(Denied::FOREIGN_TENANT.rule),
+            _ => None,
         }
     }
 
@@ -242,6 +251,7 @@ impl From<RandomError> for Failure {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::access::Role;
 
     #[test]
     fn every_opaque_cause_looks_the_same_to_the_caller() {
@@ -263,6 +273,17 @@ mod tests {
             );
             assert_eq!(failure.detail(), cause.as_str());
         }
+    }
+
+    #[test]
+    fn a_refusal_says_which_role_the_caller_has_and_what_that_lacks() {
+        let admin = Failure::PermissionDenied(Denied::wrong_role(Role::Admin)).to_string();
+        assert!(admin.contains("`admin`, which has no right to encrypt"));
+        assert!(!admin.contains("grant"), "{admin}");
+        let data = Failure::PermissionDenied(Denied::wrong_role(Role::Data)).to_string();
+        assert!(data.contains("`data`, which only encrypts"));
+        let none = Failure::PermissionDenied(Denied::NO_ROLE).to_string();
+        assert!(none.contains("no role") && none.contains("role grant"));
     }
 
     #[test]

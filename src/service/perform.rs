@@ -331,8 +331,17 @@ impl Attempt {
             now_us,
         };
         let core = Arc::clone(&self.core);
-        let value = operation.run(&core, &permit, &mut self.account).await?;
-        Ok((value, Granted { snapshot, tenant }))
+        let outcome = operation.run(&core, &permit, &mut self.account).await;
+        // The right to the call is not yet the right to the key that its ciphertext or destination names.
+        let refused = match &outcome {
+            Ok(_) => self.account.refused_by(),
+            Err(failure) => failure.refused_by(),
+        };
+        if let Some(rule) = refused {
+            self.decision = Decision::Refused;
+            self.rule = rule;
+        }
+        Ok((outcome?, Granted { snapshot, tenant }))
     }
 
     fn append(
@@ -397,7 +406,7 @@ pub(super) fn authorize(
             CERTIFICATE_EXPIRED => {
                 Failure::Unauthenticated("the certificate has expired; issue a new one")
             }
-            rule => Failure::PermissionDenied { rule },
+            _ => Failure::PermissionDenied(denied),
         })
 }
 
@@ -405,10 +414,7 @@ pub(super) fn authorize(
 const CERTIFICATE_EXPIRED: &str = "certificate-expired";
 
 fn rule_of(refused: &Failure) -> &'static str {
-    match refused {
-        Failure::PermissionDenied { rule } => rule,
-        _ => CERTIFICATE_EXPIRED,
-    }
+    refused.refused_by().unwrap_or(CERTIFICATE_EXPIRED)
 }
 
 /// The rule that refused a call before there was an operation to authorize.

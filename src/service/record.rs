@@ -24,6 +24,8 @@ pub struct Account {
     context_hash: Bytes,
     items_ok: u32,
     items_failed: u32,
+    items_refused: u32,
+    refused_by: Option<&'static str>,
     failures: BTreeMap<&'static str, u32>,
     changes: Vec<AuditChange>,
     store_revision: u64,
@@ -71,10 +73,21 @@ impl Account {
                 Ok(_) => self.items_ok += 1,
                 Err(failure) => {
                     self.items_failed += 1;
+                    if let Some(rule) = failure.refused_by() {
+                        self.items_refused += 1;
+                        self.refused_by.get_or_insert(rule);
+                    }
                     *self.failures.entry(failure.word()).or_default() += 1;
                 }
             }
         }
+    }
+
+    /// The rule that refused a batch as a whole: the first one's, if every item was refused.
+    #[must_use]
+    pub fn refused_by(&self) -> Option<&'static str> {
+        let all = self.items_ok == 0 && self.items_refused == self.items_failed;
+        self.refused_by.filter(|_| all)
     }
 
     /// What a management operation changed.

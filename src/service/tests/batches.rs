@@ -101,7 +101,10 @@ async fn without_the_role_the_whole_batch_is_refused() {
         .await;
     assert!(matches!(
         refused,
-        Err(Failure::PermissionDenied { rule: "wrong-role" })
+        Err(Failure::PermissionDenied(Denied {
+            rule: "wrong-role",
+            role: Some(Role::Admin)
+        }))
     ));
 }
 

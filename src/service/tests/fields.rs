@@ -1,8 +1,10 @@
 //! Encrypt, Decrypt and ReEncrypt of one field.
 
 use bytes::Bytes;
+use fieldkeep_proto::v1::Decision;
 
 use super::*;
+use crate::service::batch::{BatchDecrypt, DecryptItem};
 use crate::service::failure::Opaque;
 use crate::service::reencrypt::ReEncrypt;
 
@@ -88,12 +90,7 @@ async fn a_foreign_tenants_key_does_not_encrypt() {
         .perform("acme/app", encrypt("tenants/other/keys/pii", b"x"))
         .await
         .unwrap_err();
-    assert_eq!(
-        refused,
-        Failure::PermissionDenied {
-            rule: "foreign-tenant"
-        }
-    );
+    assert_eq!(refused, Failure::PermissionDenied(Denied::FOREIGN_TENANT));
     assert!(
         f.perform("acme/app", encrypt("tenants/acme/keys/pii", b"x"))
             .await
@@ -208,12 +205,7 @@ async fn another_key_of_the_own_tenant_may_be_the_destination() {
         .perform("acme/app", reencrypt(&old, Some("tenants/other/keys/pii")))
         .await
         .unwrap_err();
-    assert_eq!(
-        foreign,
-        Failure::PermissionDenied {
-            rule: "foreign-tenant"
-        }
-    );
+    assert_eq!(foreign, Failure::PermissionDenied(Denied::FOREIGN_TENANT));
 }
 
 /// Overwrites a stored record with bytes that do not verify.
@@ -284,4 +276,43 @@ async fn a_ciphertext_that_does_not_open_says_so_before_its_destination_is_looke
         .await
         .unwrap_err();
     assert_eq!(failure, Failure::KeyNotFound("missing".into()));
+}
+
+#[tokio::test]
+async fn a_foreign_key_is_refused_on_record_and_opaque_to_the_caller() {
+    let f = Fixture::make().await;
+    let own = f.encrypt("acme/app", b"x").await.unwrap().ciphertext;
+    let foreign = f.encrypt("other/app", b"x").await.unwrap().ciphertext;
+    let decided = || {
+        let record = f.last_record();
+        (record.decision(), record.rule)
+    };
+    let refused = (Decision::Refused, String::from("foreign-tenant"));
+    let failure = f.perform("acme/app", decrypt(&foreign)).await.unwrap_err();
+    assert_eq!(failure.to_string(), "decryption failed");
+    assert_eq!(decided(), refused);
+    f.perform("acme/app", reencrypt(&own, Some("tenants/other/keys/pii")))
+        .await
+        .unwrap_err();
+    assert_eq!(decided(), refused);
+    let batch = |ciphertexts: &[&Bytes]| BatchDecrypt {
+        fields: vec![field("email")],
+        shared: context("42"),
+        items: ciphertexts
+            .iter()
+            .map(|ciphertext| {
+                Ok(DecryptItem {
+                    field: 0,
+                    context: None,
+                    ciphertext: Bytes::clone(ciphertext),
+                })
+            })
+            .collect(),
+    };
+    f.perform("acme/app", batch(&[&foreign])).await.unwrap();
+    assert_eq!(decided(), refused);
+    f.perform("acme/app", batch(&[&foreign, &own]))
+        .await
+        .unwrap();
+    assert_eq!(decided(), (Decision::Allowed, "role:data".into()));
 }

@@ -35,7 +35,7 @@ fn identity(text: &str) -> IdentityName {
 #[tokio::test]
 async fn the_data_role_manages_nothing() {
     let f = Fixture::make().await;
-    let wrong = Failure::PermissionDenied { rule: "wrong-role" };
+    let wrong = Failure::PermissionDenied(Denied::wrong_role(Role::Data));
     assert_eq!(
         f.perform("acme/app", create("k", "")).await.unwrap_err(),
         wrong
@@ -191,7 +191,7 @@ async fn roles_are_granted_and_end_at_once() {
     };
     assert_eq!(
         f.encrypt("acme/new", b"x").await.unwrap_err(),
-        Failure::PermissionDenied { rule: "no-role" }
+        Failure::PermissionDenied(Denied::NO_ROLE)
     );
     let binding = f.perform("acme/boss", grant(Role::Data)).await.unwrap();
     assert_eq!(&*binding.granted_by, "tenants/acme/identities/boss");
@@ -209,7 +209,7 @@ async fn roles_are_granted_and_end_at_once() {
     f.perform("acme/boss", revoke("new")).await.unwrap();
     assert_eq!(
         f.encrypt("acme/new", b"x").await.unwrap_err(),
-        Failure::PermissionDenied { rule: "no-role" }
+        Failure::PermissionDenied(Denied::NO_ROLE)
     );
     assert!(matches!(
         f.perform("acme/boss", revoke("new")).await,
@@ -237,7 +237,7 @@ async fn an_admin_who_revokes_himself_still_hears_of_it() {
     f.perform("acme/boss", revoke).await.unwrap();
     assert_eq!(
         f.perform("acme/boss", ReadStatus).await.unwrap_err(),
-        Failure::PermissionDenied { rule: "no-role" }
+        Failure::PermissionDenied(Denied::NO_ROLE)
     );
     assert!(
         f.access

@@ -23,7 +23,7 @@ use tempfile::TempDir;
 pub(crate) use self::one_way::UntilReleased;
 use crate::access::ca::Ca;
 use crate::access::principal::{Identity, Principal};
-use crate::access::{Access, Role};
+use crate::access::{Access, Denied, Role};
 use crate::audit::AuditLog;
 use crate::service::call::{Call, Peer};
 use crate::service::failure::Failure;

@@ -49,10 +49,14 @@ async fn a_call_is_in_the_trail_when_its_reply_leaves() {
 #[tokio::test]
 async fn without_a_role_or_with_the_wrong_one_nothing_is_done() {
     let f = Fixture::make().await;
-    for (identity, rule) in [("acme/boss", "wrong-role"), ("acme/nobody", "no-role")] {
+    for (identity, denied) in [
+        ("acme/boss", Denied::wrong_role(Role::Admin)),
+        ("acme/nobody", Denied::NO_ROLE),
+    ] {
+        let rule = denied.rule;
         assert_eq!(
             f.encrypt(identity, b"x").await,
-            Err(Failure::PermissionDenied { rule })
+            Err(Failure::PermissionDenied(denied))
         );
         let record = f.last_record();
         assert_eq!(record.decision(), Decision::Refused);
@@ -165,7 +169,7 @@ impl Operation for LosesItsRole {
 async fn a_role_that_is_lost_while_the_call_runs_keeps_the_reply_back() {
     let f = Fixture::make().await;
     let refused = f.perform("acme/app", LosesItsRole).await.unwrap_err();
-    assert_eq!(refused, Failure::PermissionDenied { rule: "no-role" });
+    assert_eq!(refused, Failure::PermissionDenied(Denied::NO_ROLE));
     let records = f.records();
     let [ran, refused] = &records[records.len() - 2..] else {
         panic!()
