@@ -250,6 +250,7 @@ impl From<CommitError> for KeystoreError {
             CommitError::NoSpace => KeystoreError::NoSpace,
             other @ (CommitError::TooLarge { .. }
             | CommitError::Invalid(_)
+            | CommitError::Busy
             | CommitError::Closed
             | CommitError::Io(_)) => KeystoreError::Commit(other),
         }

@@ -474,6 +474,22 @@ async fn format_unknown_damaged_or_missing_is_refused() {
 }
 
 #[test]
+fn segments_that_are_too_small_are_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let small = SledOptions {
+        segment_bytes: (4 << 20) - 8,
+        ..options()
+    };
+    let error = SledStore::open(&dir.path().join("data"), small).unwrap_err();
+    assert!(
+        matches!(error, StoreOpenError::SegmentTooSmall { .. }),
+        "{error}"
+    );
+    assert!(error.to_string().contains("4194304"), "{error}");
+    assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
+}
+
+#[test]
 fn nothing_is_made_where_nothing_may_be_made() {
     let dir = tempfile::tempdir().unwrap();
     let never = || SledOptions {

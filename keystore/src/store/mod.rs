@@ -125,6 +125,9 @@ pub enum CommitError {
     /// The disk has no room for the change. Nothing happened; free some space and try again.
     #[error("no space left for the store's journal: free some space on its disk, then try again")]
     NoSpace,
+    /// The journal takes nothing for the moment. Nothing happened; try again.
+    #[error("the store's journal is busy; try again")]
+    Busy,
     /// The store is closed or closing.
     #[error("the store is closed")]
     Closed,

@@ -65,6 +65,9 @@ use super::{
 /// How many requests may wait for each of the two threads; further callers wait their turn.
 const QUEUE: usize = 1024;
 
+/// The smallest segment of the journal, in bytes.
+pub const MIN_SEGMENT_BYTES: u64 = 4 << 20;
+
 /// How a [`SledStore`] behaves. The defaults are for production.
 #[derive(Clone, Debug)]
 pub struct SledOptions {
@@ -72,7 +75,8 @@ pub struct SledOptions {
     pub create: bool,
     /// A directory on another disk that gets the journal and the snapshots too; an acknowledgement then means both.
     pub mirror: Option<PathBuf>,
-    /// The size of a journal segment, in bytes; at least 4 MiB, so that every transaction fits. Default 16 MiB.
+    /// The size of a journal segment, in bytes; at least [`MIN_SEGMENT_BYTES`], so that every group of transactions fits.
+    /// Default 16 MiB.
     pub segment_bytes: u64,
     /// sled's cache, in bytes; it takes more memory than it counts. Default 32 MiB.
     pub cache_bytes: u64,

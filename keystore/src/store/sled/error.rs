@@ -97,6 +97,15 @@ pub enum StoreOpenError {
         /// The index's.
         index: u64,
     },
+    /// Segments of that size cannot hold every group of transactions.
+    #[error(
+        "a journal segment of {segment_bytes} bytes is too small; make it at least {least} bytes",
+        least = super::MIN_SEGMENT_BYTES
+    )]
+    SegmentTooSmall {
+        /// As given.
+        segment_bytes: u64,
+    },
     /// The journal refused to open.
     #[error(transparent)]
     Journal(#[from] journal::OpenError),

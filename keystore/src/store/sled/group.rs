@@ -4,12 +4,49 @@
 use std::collections::HashMap;
 
 use bytes::Bytes;
+use fieldkeep_journal::AppendError;
 
 use super::{
-    frame::{Body, Change, Frame, Outcome, Position, State, decode_stored, encode_stored},
+    frame::{
+        Body, Change, Frame, MAX_FRAME_BYTES, Outcome, Position, State, decode_stored,
+        encode_stored,
+    },
     index::{Index, IndexError, Update},
 };
 use crate::store::{CommitError, Committed, Event, Transaction};
+
+/// Why the journal took nothing of a group.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Refusal {
+    NoSpace,
+    Busy,
+    /// A group has so many bytes of frames, which segments of the least size would hold.
+    TooLarge(usize),
+}
+
+impl Refusal {
+    /// What an append of so many bytes that failed means; `None` if the journal has failed.
+    pub(super) fn of(error: AppendError, bytes: usize) -> Option<Refusal> {
+        match error {
+            AppendError::NoSpace => Some(Refusal::NoSpace),
+            AppendError::Busy => Some(Refusal::Busy),
+            AppendError::TooLarge => Some(Refusal::TooLarge(bytes)),
+            _ => None,
+        }
+    }
+
+    fn error(self) -> CommitError {
+        match self {
+            Refusal::NoSpace => CommitError::NoSpace,
+            Refusal::Busy => CommitError::Busy,
+            Refusal::TooLarge(actual) => CommitError::TooLarge {
+                what: "group in the journal in bytes",
+                actual,
+                limit: MAX_FRAME_BYTES,
+            },
+        }
+    }
+}
 
 /// What becomes of one transaction of the group.
 pub(super) struct Verdict {
@@ -24,10 +61,10 @@ impl Verdict {
         self.result
     }
 
-    /// The answer when the group found no space.
-    pub(super) fn without_space(self) -> Result<Committed, CommitError> {
+    /// The answer when the journal took nothing of the group.
+    pub(super) fn refused(self, why: Refusal) -> Result<Committed, CommitError> {
         if self.rests_on_group {
-            Err(CommitError::NoSpace)
+            Err(why.error())
         } else {
             self.result
         }
@@ -218,5 +255,35 @@ impl Group {
         };
         let (revision, _) = decode_stored(&stored).map_err(|_| IndexError::Damaged(key.clone()))?;
         Ok(Some(revision))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_the_journal_did_not_take_is_refused_and_not_fatal() {
+        let refused = |error| {
+            let refusal = Refusal::of(error, 7).unwrap();
+            let verdict = Verdict {
+                result: Ok(Committed {
+                    revision: 1,
+                    repeated: false,
+                }),
+                rests_on_group: true,
+            };
+            verdict.refused(refusal).unwrap_err()
+        };
+        assert!(matches!(
+            refused(AppendError::NoSpace),
+            CommitError::NoSpace
+        ));
+        assert!(matches!(refused(AppendError::Busy), CommitError::Busy));
+        assert!(matches!(
+            refused(AppendError::TooLarge),
+            CommitError::TooLarge { actual: 7, .. }
+        ));
+        assert_eq!(Refusal::of(AppendError::Closed, 7), None);
     }
 }

@@ -9,7 +9,7 @@ use std::{
 use fieldkeep_journal::{self as journal, Journal};
 
 use super::{
-    OpenReport, SledOptions, StoreOpenError,
+    MIN_SEGMENT_BYTES, OpenReport, SledOptions, StoreOpenError,
     frame::{Body, Frame, MAX_FRAME_BYTES, Outcome, Position, State, encode_stored},
     index::{Index, IndexError, Update, caught},
     layout::{self, Layout, Stage},
@@ -40,6 +40,11 @@ pub(super) struct Recovered {
 
 /// Opens, replays, checks, and rebuilds if it must.
 pub(super) fn recover(layout: Layout, options: &SledOptions) -> Result<Recovered, StoreOpenError> {
+    if options.segment_bytes < MIN_SEGMENT_BYTES {
+        return Err(StoreOpenError::SegmentTooSmall {
+            segment_bytes: options.segment_bytes,
+        });
+    }
     make_dir(&layout, options)?;
     let lock = layout.lock()?;
     // Only under the lock, since another process may be making the store.

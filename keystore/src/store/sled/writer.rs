@@ -18,7 +18,7 @@ use self::compaction::Compaction;
 use super::{
     Shared, SledOptions,
     frame::{Body, Frame, Outcome, Position, State},
-    group::Group,
+    group::{Group, Refusal},
     index::{Index, IndexError, Update, caught},
     recover::{Recovered, snapshot_dirs},
     snapshot::{Failure, Start},
@@ -262,10 +262,9 @@ impl Writer {
         }
         let stored = self.store(&mut group)?;
         for (verdict, reply) in answers {
-            let answer = if stored {
-                verdict.durable()
-            } else {
-                verdict.without_space()
+            let answer = match stored {
+                Ok(()) => verdict.durable(),
+                Err(refusal) => verdict.refused(refusal),
             };
             // A caller that is gone can ask again with the same operation id.
             let _ = reply.send(answer);
@@ -274,13 +273,13 @@ impl Writer {
         Ok(other)
     }
 
-    /// Makes a group durable, applies and publishes it. `false`: there was no space, and nothing has changed.
-    fn store(&mut self, group: &mut Group) -> Result<bool, Fatal> {
+    /// Makes a group durable, applies and publishes it. A refusal: nothing has changed.
+    fn store(&mut self, group: &mut Group) -> Result<Result<(), Refusal>, Fatal> {
         if group.frames.is_empty() {
-            return Ok(true);
+            return Ok(Ok(()));
         }
         if !self.has_free(self.options.min_free_bytes) {
-            return Ok(false);
+            return Ok(Err(Refusal::NoSpace));
         }
         let frames: Vec<&[u8]> = group.frames.iter().map(Vec::as_slice).collect();
         match self
@@ -289,8 +288,12 @@ impl Writer {
             .and_then(|ticket| self.journal.wait_blocking(ticket))
         {
             Ok(()) => {}
-            Err(AppendError::NoSpace) => return Ok(false),
-            Err(error) => return Err(Fatal::Append(error)),
+            Err(error) => {
+                let bytes = frames.iter().map(|frame| frame.len()).sum();
+                return Refusal::of(error, bytes)
+                    .map(Err)
+                    .ok_or(Fatal::Append(error));
+            }
         }
         group.times.drain(..).for_each(|time| self.clock.note(time));
         let mut update = group.update();
@@ -305,7 +308,7 @@ impl Writer {
         self.shared.note_journal(self.journal.stats());
         self.shared
             .publish(self.state.revision, group.events.drain(..));
-        Ok(true)
+        Ok(Ok(()))
     }
 
     /// Whether the disk has so much free. What the system does not say is left to the first write that fails.
@@ -378,7 +381,7 @@ impl Writer {
         self.append(position, Body::Mark, wait)
     }
 
-    /// Appends a frame that changes no record, and takes over its position. `false` if there was no space.
+    /// Appends a frame that changes no record, and takes over its position. `false` if the journal did not take it.
     fn append(&mut self, position: Position, body: Body<'_>, wait: bool) -> Result<bool, Fatal> {
         let frame = Frame {
             position,
@@ -399,7 +402,7 @@ impl Writer {
                 self.position.since_snapshot_bytes += frame.len() as u64;
                 Ok(true)
             }
-            Err(AppendError::NoSpace) => Ok(false),
+            Err(error) if Refusal::of(error, frame.len()).is_some() => Ok(false),
             Err(error) => Err(Fatal::Append(error)),
         }
     }
