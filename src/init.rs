@@ -359,6 +359,7 @@ async fn fill_store(
         rpc: "fieldkeep init",
         action: "init",
         resource: made.identity.resource(),
+        detail: &format!("role=admin {}", made.admin.detail),
         changes: &changes,
         store_revision: role.revision,
         request_id: make_operation()?.id,

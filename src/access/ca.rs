@@ -14,11 +14,12 @@ use rcgen::{
     BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa,
     Issuer, KeyPair, KeyUsagePurpose, PKCS_ECDSA_P256_SHA256, PublicKeyData, SanType, SerialNumber,
 };
+use ring::digest::{SHA256, digest};
 use rustls_pki_types::{CertificateDer, PrivatePkcs8KeyDer, pem::PemObject as _};
 use time::OffsetDateTime;
 use zeroize::{Zeroize as _, Zeroizing};
 
-use super::principal::Identity;
+use super::principal::{Identity, serial_text};
 
 mod request;
 #[cfg(test)]
@@ -67,6 +68,8 @@ pub struct Issued {
     pub ca_pem: String,
     /// When the certificate ends, Unix seconds.
     pub not_after: i64,
+    /// What the audit trail says about it: `serial=… not_after=… spki_sha256=…`.
+    pub detail: String,
 }
 
 /// A certificate and its private key, made here.
@@ -75,6 +78,8 @@ pub struct KeyAndCertificate {
     pub certificate_pem: String,
     /// The private key, PKCS #8 in PEM.
     pub key_pem: Zeroizing<String>,
+    /// What the audit trail says about it: `serial=… not_after=… spki_sha256=…`.
+    pub detail: String,
     /// When the certificate ends, Unix seconds.
     pub not_after: i64,
 }
@@ -268,6 +273,7 @@ impl Ca {
             certificate_pem: issued.certificate_pem,
             key_pem: Zeroizing::new(key.0.serialize_pem()),
             not_after: issued.not_after,
+            detail: issued.detail,
         })
     }
 
@@ -294,6 +300,7 @@ impl Ca {
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
         let key = Key::make()?;
         Ok(KeyAndCertificate {
+            detail: detail(&params, &key.0, not_after),
             certificate_pem: params.signed_by(&key.0, &self.issuer()?)?.pem(),
             key_pem: Zeroizing::new(key.0.serialize_pem()),
             not_after: seconds(not_after),
@@ -322,6 +329,7 @@ impl Ca {
         params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
         Ok(Issued {
+            detail: detail(&params, public_key, not_after),
             certificate_pem: params.signed_by(public_key, &self.issuer()?)?.pem(),
             ca_pem: self.certificate_pem.clone(),
             not_after: seconds(not_after),
@@ -370,6 +378,17 @@ fn make_params(now: u64, not_after: u64) -> Result<CertificateParams, CaError> {
     params.not_before = date(now.saturating_sub(BACKDATE_S))?;
     params.not_after = date(not_after)?;
     Ok(params)
+}
+
+/// Names a certificate and the key in it for the audit trail.
+fn detail(params: &CertificateParams, key: &impl PublicKeyData, not_after: u64) -> String {
+    let serial = params.serial_number.as_ref().map(SerialNumber::to_bytes);
+    let spki = digest(&SHA256, &key.subject_public_key_info());
+    format!(
+        "serial={} not_after={not_after} spki_sha256={}",
+        serial_text(&serial.unwrap_or_default()),
+        data_encoding::HEXLOWER.encode(spki.as_ref()),
+    )
 }
 
 fn server_name(name: &str) -> Result<SanType, CaError> {

@@ -105,6 +105,8 @@ pub struct Principal {
     pub resource: Arc<str>,
     /// When its certificate ends, Unix seconds; checked on every call, since a connection may outlive it.
     pub not_after: i64,
+    /// The serial number of its certificate, in hexadecimal without leading zeros; empty without one.
+    pub certificate_serial: Arc<str>,
 }
 
 impl Principal {
@@ -115,6 +117,16 @@ impl Principal {
             name: identity.name.clone(),
             resource: Arc::clone(&identity.resource),
             not_after,
+            certificate_serial: Arc::from(""),
+        }
+    }
+
+    /// The same principal with the serial number of its certificate, big-endian.
+    #[must_use]
+    pub fn with_serial(self, serial: &[u8]) -> Principal {
+        Principal {
+            certificate_serial: serial_text(serial).into(),
+            ..self
         }
     }
 
@@ -126,6 +138,12 @@ impl Principal {
             resource: Arc::clone(&self.resource),
         }
     }
+}
+
+/// A certificate's serial number, big-endian, as the audit trail writes it: hexadecimal without leading zero bytes.
+pub(super) fn serial_text(serial: &[u8]) -> String {
+    let zeros = serial.iter().take_while(|byte| **byte == 0).count();
+    data_encoding::HEXLOWER.encode(serial.get(zeros..).unwrap_or_default())
 }
 
 /// Why a certificate names no principal.
@@ -168,7 +186,7 @@ pub fn principal_from_certificate(
     let uri = only_uri(&certificate)?;
     let identity = identity_from_uri(uri, trust_domain)?;
     let not_after = certificate.validity().not_after.timestamp();
-    Ok(Principal::new(&identity, not_after))
+    Ok(Principal::new(&identity, not_after).with_serial(certificate.raw_serial()))
 }
 
 /// The certificate's one name. A second one of any kind, in this extension or another, would let two readers of the

@@ -72,7 +72,9 @@ const RESOURCES_TAG: u32 = 13;
 
 fn cut_texts(record: &mut AuditRecord) {
     cut(&mut record.reason, MAX_REASON_BYTES);
+    cut(&mut record.detail, MAX_REASON_BYTES);
     for text in [
+        &mut record.certificate_serial,
         &mut record.principal,
         &mut record.authentication,
         &mut record.address,
@@ -131,6 +133,8 @@ pub struct LocalCall<'a> {
     pub action: &'static str,
     /// What it was done to.
     pub resource: &'a str,
+    /// What it granted or issued, `name=value`.
+    pub detail: &'a str,
     /// What it changed in the store.
     pub changes: &'a [Change],
     /// The store's revision after it; 0 if it changed nothing.
@@ -155,6 +159,7 @@ pub fn local_record(call: LocalCall<'_>) -> AuditRecord {
             name: call.resource.to_owned(),
             ..AuditResource::default()
         }],
+        detail: call.detail.to_owned(),
         changes: call.changes.iter().map(audit_change).collect(),
         store_revision: call.store_revision,
         ..AuditRecord::default()

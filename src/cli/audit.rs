@@ -130,7 +130,11 @@ pub(crate) fn is_head(record: &v1::AuditRecord) -> bool {
 /// What came of the call.
 pub(crate) fn result_text(record: &v1::AuditRecord) -> String {
     match (record.code, record.reason.as_str()) {
-        (0, "") => String::from("ok"),
+        (0, "") => match record.detail.split(' ').next() {
+            // The first pair says the most; all of them are in the JSON form.
+            Some(first) if !first.is_empty() => format!("ok {first}"),
+            _ => String::from("ok"),
+        },
         (code, "") => format!("code {code}"),
         (_, reason) => reason.to_owned(),
     }
@@ -188,6 +192,8 @@ fn object(entry: &v1::AuditEntry) -> Value {
         "items_failed": record.items_failed,
         "changes": changes.collect::<Vec<_>>(),
         "store_revision": record.store_revision,
+        "detail": record.detail,
+        "certificate_serial": record.certificate_serial,
         "part": record.part,
         "parts": record.parts,
     })

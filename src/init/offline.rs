@@ -159,6 +159,7 @@ async fn make(
         rpc: "fieldkeep cert issue",
         action: "certificate-issue",
         resource: identity.resource(),
+        detail: &made.detail,
         changes: &[],
         store_revision: 0,
         request_id: make_operation()?.id,

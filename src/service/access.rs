@@ -58,6 +58,7 @@ impl Operation for GrantRole {
 
     fn about(&self, caller: &Principal, account: &mut Account) {
         account.used(self.identity.resource(caller), 0, "", 0);
+        account.detail(format!("role={}", self.role));
     }
 
     async fn run(
@@ -110,6 +111,9 @@ impl Operation for RevokeRole {
         self.about(permit.principal(), account);
         let operation = self.request.operation(permit)?;
         let identity = self.identity.identity(permit.principal());
+        if let Some(binding) = core.access.snapshot().binding(identity.resource()) {
+            account.detail(format!("role={}", binding.role));
+        }
         let changed = core
             .access
             .revoke(&identity, operation, permit.now_s())
@@ -197,11 +201,13 @@ impl Operation for IssueCertificate {
             .manage(permit, tenant.as_str())?
             .tenant(tenant)
             .await?;
-        Ok(core.ca.issue(
+        let issued = core.ca.issue(
             &self.csr_der,
             &self.identity.identity(caller),
             self.ttl_s,
             permit.now_s(),
-        )?)
+        )?;
+        account.detail(issued.detail.clone());
+        Ok(issued)
     }
 }

@@ -152,6 +152,7 @@ impl Operation for CreateKey {
 
     fn about(&self, caller: &Principal, account: &mut Account) {
         account.used(self.key.resource(caller), 0, "", 0);
+        account.detail(format!("suite={}", self.suite.code()));
     }
 
     async fn run(
@@ -301,6 +302,7 @@ impl Operation for ChangeState {
 
     fn about(&self, caller: &Principal, account: &mut Account) {
         account.used(self.key.resource(caller), self.version.unwrap_or(0), "", 0);
+        account.detail(format!("enabled={}", self.enabled));
     }
 
     async fn run(

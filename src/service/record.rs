@@ -22,6 +22,7 @@ pub struct Account {
     not_found: usize,
     more_not_found: u32,
     context_hash: Bytes,
+    detail: String,
     items_ok: u32,
     items_failed: u32,
     items_refused: u32,
@@ -64,6 +65,11 @@ impl Account {
     /// The keyed hash of a unary call's context.
     pub fn context(&mut self, hash: [u8; 16]) {
         self.context_hash = Bytes::copy_from_slice(&hash);
+    }
+
+    /// What a management operation grants, makes or issues: `name=value` pairs, never a secret.
+    pub fn detail(&mut self, detail: String) {
+        self.detail = bounded(detail);
     }
 
     /// How the items of a batch ended.
@@ -160,6 +166,10 @@ pub fn compose(call: &Call, ending: Ending<'_>, account: &mut Account) -> AuditR
         items_failed: account.items_failed,
         changes: account.changes,
         store_revision: account.store_revision,
+        detail: account.detail,
+        certificate_serial: principal
+            .map(|principal| principal.certificate_serial.to_string())
+            .unwrap_or_default(),
         ..AuditRecord::default()
     }
 }

@@ -178,6 +178,7 @@ mod tests {
             name: Name::parse("app").unwrap(),
             resource: "tenants/acme/identities/app".into(),
             not_after: i64::MAX,
+            certificate_serial: "".into(),
         }
     }
 

@@ -109,6 +109,21 @@ async fn an_issued_certificate_verifies_and_names_the_identity() {
         assert_eq!(principal.identity(), app());
         assert_eq!(principal.not_after, i64::try_from(NOW).unwrap() + 3600);
         assert_eq!(issued.not_after, principal.not_after);
+        let (_, parsed) = x509_parser::parse_x509_certificate(&certificate).unwrap();
+        let spki = digest(&SHA256, parsed.public_key().raw);
+        let facts = format!(
+            "serial={:x} not_after={} spki_sha256={}",
+            parsed.serial,
+            issued.not_after,
+            data_encoding::HEXLOWER.encode(spki.as_ref())
+        );
+        let even = facts.replacen("serial=", "serial=0", 1);
+        assert!([facts, even].contains(&issued.detail), "{}", issued.detail);
+        assert!(
+            issued
+                .detail
+                .starts_with(&format!("serial={} ", principal.certificate_serial))
+        );
         assert_eq!(der(&issued.ca_pem), *fixture.ca.certificate());
         let (_, parsed) = x509_parser::parse_x509_certificate(&certificate).unwrap();
         assert_eq!(

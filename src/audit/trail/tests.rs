@@ -84,6 +84,7 @@ impl Fixture {
 
 fn record_of(changes: &[Change]) -> AuditRecord {
     local_record(LocalCall {
+        detail: "",
         rpc: "test",
         action: "test",
         resource: "test",

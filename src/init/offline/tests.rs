@@ -45,6 +45,13 @@ async fn an_expired_admin_gets_a_new_certificate_while_the_server_is_stopped() {
     let (index, record) = opened.audit.list(None, 1).unwrap().remove(0);
     assert_eq!((index, record.rpc.as_str()), (1, "fieldkeep cert issue"));
     assert_eq!(record.resources[0].name, "tenants/default/identities/admin");
+    assert!(
+        record
+            .detail
+            .starts_with(&format!("serial={} ", principal.certificate_serial)),
+        "{}",
+        record.detail
+    );
 }
 
 #[tokio::test]

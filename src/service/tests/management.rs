@@ -314,3 +314,48 @@ async fn the_trail_and_the_state_can_be_read() {
     );
     assert!(status.audit_records >= 2 && status.calls >= 3);
 }
+
+#[tokio::test]
+async fn what_was_granted_made_or_issued_is_on_record() {
+    let f = Fixture::make().await;
+    let detail = || f.last_record().detail;
+    f.perform("acme/boss", create("k", "")).await.unwrap();
+    assert_eq!(detail(), "suite=1");
+    let disable = ChangeState {
+        key: key("k"),
+        version: None,
+        enabled: false,
+        request: request("", b""),
+    };
+    f.perform("acme/boss", disable).await.unwrap();
+    assert_eq!(detail(), "enabled=false");
+    let grant = |role| GrantRole {
+        identity: identity("new"),
+        role,
+        request: request("", b""),
+    };
+    f.perform("acme/app", grant(Role::Admin)).await.unwrap_err();
+    assert_eq!(detail(), "role=admin", "what was refused");
+    f.perform("acme/boss", grant(Role::Data)).await.unwrap();
+    assert_eq!(detail(), "role=data");
+    let revoke = RevokeRole {
+        identity: identity("new"),
+        request: request("", b""),
+    };
+    f.perform("acme/boss", revoke).await.unwrap();
+    assert_eq!(detail(), "role=data");
+    let signing_key = rcgen::KeyPair::generate().unwrap();
+    let csr = rcgen::CertificateParams::default()
+        .serialize_request(&signing_key)
+        .unwrap();
+    let issue = IssueCertificate {
+        identity: identity("new"),
+        csr_der: Bytes::copy_from_slice(csr.der()),
+        ttl_s: 60,
+    };
+    let issued = f.perform("acme/boss", issue).await.unwrap();
+    assert_eq!(detail(), issued.detail);
+    assert!(detail().contains(&format!(" not_after={} spki_sha256=", NOW + 60)));
+    f.encrypt("acme/app", b"x").await.unwrap();
+    assert_eq!(detail(), "");
+}

@@ -160,7 +160,7 @@ impl Fixture {
     }
 
     /// The records of the trail, oldest first.
-    fn records(&self) -> Vec<AuditRecord> {
+    pub(crate) fn records(&self) -> Vec<AuditRecord> {
         self.audit
             .read_from(0)
             .unwrap()
@@ -186,7 +186,8 @@ fn value<T>(outcome: Result<Reply<T>, Refusal>) -> Result<T, Failure> {
 /// The peer of a connection of `identity`, `tenant/name`.
 pub(crate) fn peer(identity: &str) -> Arc<Peer> {
     let (tenant, app) = identity.split_once('/').unwrap();
-    let principal = Principal::new(&Identity::new(name(tenant), name(app)), (NOW + 1000) as i64);
+    let principal = Principal::new(&Identity::new(name(tenant), name(app)), (NOW + 1000) as i64)
+        .with_serial(&[0, 0x0a, 0xf1]);
     Arc::new(Peer::new(Some(principal), "127.0.0.1:9".parse().unwrap()))
 }
 

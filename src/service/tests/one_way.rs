@@ -44,6 +44,7 @@ async fn a_call_is_in_the_trail_when_its_reply_leaves() {
     );
     assert_eq!((resource.field.as_str(), resource.items), ("email", 0));
     assert_eq!(record.context_hash.len(), 16);
+    assert_eq!(record.certificate_serial, "0af1");
 }
 
 #[tokio::test]
