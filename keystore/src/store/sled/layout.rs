@@ -71,8 +71,7 @@ impl Layout {
 
     /// The bytes that are free on the disk of the directory; `None` if the system does not say.
     pub(super) fn free_bytes(&self) -> Option<u64> {
-        let space = rustix::fs::statvfs(&self.dir).ok()?;
-        Some(space.f_bavail.saturating_mul(space.f_frsize))
+        free_bytes(&self.dir)
     }
 
     pub(super) fn rebuild_marker(&self) -> PathBuf {
@@ -257,24 +256,48 @@ fn write_durably(path: &Path, contents: &[u8]) -> io::Result<()> {
     path.parent().map_or(Ok(()), sync_dir)
 }
 
+/// The bytes that are free on the disk of a directory; `None` if the system does not say.
+pub(super) fn free_bytes(dir: &Path) -> Option<u64> {
+    let space = rustix::fs::statvfs(dir).ok()?;
+    Some(space.f_bavail.saturating_mul(space.f_frsize))
+}
+
 /// Makes the names in a directory durable.
 pub(super) fn sync_dir(dir: &Path) -> io::Result<()> {
     File::open(dir)?.sync_all()
 }
 
 /// Makes a directory and those above it that are missing, and makes their names durable: a directory's name survives a
-/// power loss only when the directory above it has been synced.
+/// power loss only when the directory above it has been synced. That is done although the directory exists, since a process
+/// that made it may have ended before it did so.
 pub(super) fn make_dir(dir: &Path) -> io::Result<()> {
-    let missing: Vec<&Path> = dir.ancestors().take_while(|path| !path.exists()).collect();
+    let existed = dir.exists();
+    let parents = parents_to_sync(dir);
     fs::create_dir_all(dir)?;
-    for made in missing {
-        match made.parent() {
-            Some(above) if above.as_os_str().is_empty() => sync_dir(Path::new("."))?,
-            Some(above) => sync_dir(above)?,
-            None => {}
+    for parent in parents {
+        match sync_dir(&parent) {
+            // Somebody else made the directory in one that we may not even read.
+            Err(error) if existed && error.kind() == io::ErrorKind::PermissionDenied => {}
+            synced => synced?,
         }
     }
     Ok(())
+}
+
+/// The directories above a directory and above each that is missing on the way to it.
+fn parents_to_sync(dir: &Path) -> Vec<PathBuf> {
+    let missing = dir
+        .ancestors()
+        .take_while(|path| !path.as_os_str().is_empty() && !path.exists())
+        .count();
+    dir.ancestors()
+        .take(missing.max(1))
+        .filter_map(Path::parent)
+        .map(|parent| match parent.as_os_str().is_empty() {
+            true => PathBuf::from("."),
+            false => parent.to_path_buf(),
+        })
+        .collect()
 }
 
 /// Removes a directory and everything in it, if it is there.
@@ -312,6 +335,19 @@ pub(super) fn is_empty_dir(dir: &Path) -> io::Result<bool> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_name_of_a_directory_is_made_durable_whether_it_is_new_or_not() {
+        let root = tempfile::tempdir().unwrap();
+        let (a, b) = (root.path().join("a"), root.path().join("a/b"));
+        assert_eq!(parents_to_sync(&b), [a.clone(), root.path().to_path_buf()]);
+        make_dir(&b).unwrap();
+        assert_eq!(parents_to_sync(&b), [a]);
+        make_dir(&b).unwrap();
+        assert_eq!(parents_to_sync(Path::new("missing")), [Path::new(".")]);
+        assert_eq!(parents_to_sync(Path::new("src")), [Path::new(".")]);
+        assert!(parents_to_sync(Path::new("/")).is_empty());
+    }
 
     #[test]
     fn only_exactly_our_format_is_read() {

@@ -25,8 +25,8 @@ use fieldkeep_journal::{self as journal, Journal, ReadError, SnapshotError};
 
 use super::{
     frame::{Body, Frame, FrameError, Input, Outcome, State, append_lp, encode_stored},
-    index::{Index, IndexError},
-    layout::make_dir,
+    index::{Index, IndexError, is_storage_full},
+    layout::{free_bytes, make_dir},
 };
 use crate::store::limits::MAX_VALUE_BYTES;
 
@@ -124,30 +124,74 @@ pub(super) fn path_of(dir: &Path, start: Start) -> PathBuf {
     dir.join(format!("snapshot-{:016x}.seg", start.revision))
 }
 
+/// What a snapshot is made of.
+pub(super) struct Plan {
+    pub(super) start: Start,
+    /// Operation ids older than this, in Unix seconds, are left out.
+    pub(super) oldest_kept: u64,
+    /// The store at the start.
+    pub(super) state: State,
+    /// What must stay free on the disk of the index.
+    pub(super) min_free_bytes: u64,
+}
+
+/// The most bytes that a file takes with the records of a state and so many operation ids: each with its lengths, and a
+/// frame around each payload.
+pub(super) fn file_bytes(state: &State, operations: u64) -> u64 {
+    const FRAME_BYTES: u64 = 128;
+    let entries = (state.live_bytes)
+        .saturating_add(state.records.saturating_mul(8))
+        .saturating_add(operations.saturating_mul(64));
+    let frames = entries / PART_BYTES as u64 + 8;
+    entries.saturating_add(frames.saturating_mul(FRAME_BYTES))
+}
+
+/// Makes a directory for a file of so many bytes, for which it must have room.
+fn make_room(dir: &Path, bytes: u64) -> Result<(), Failure> {
+    let no_space = || {
+        let path = dir.to_path_buf();
+        Failure::File(SnapshotError::NoSpace { path })
+    };
+    match make_dir(dir) {
+        Err(error) if is_storage_full(&error) => return Err(no_space()),
+        made => made?,
+    }
+    if free_bytes(dir).is_some_and(|free| free < bytes) {
+        return Err(no_space());
+    }
+    Ok(())
+}
+
 /// Writes a snapshot, reads it back and checks it. `dirs` are the directory and, if there is one, its mirror.
 pub(super) fn make(
     dirs: &[PathBuf],
     index: &Index,
     journal: &Journal,
-    start: Start,
-    oldest_kept: u64,
+    plan: &Plan,
     stop: &AtomicBool,
 ) -> Result<(), Failure> {
     let [dir, mirrors @ ..] = dirs else {
         return Ok(());
     };
+    let start = plan.start;
     let path = path_of(dir, start);
-    make_dir(dir)?;
+    let mut operations = 0;
+    for outcome in index.outcomes(&[]) {
+        outcome?;
+        operations += 1;
+    }
+    let bytes = file_bytes(&plan.state, operations);
+    make_room(dir, bytes.saturating_add(plan.min_free_bytes))?;
     journal::write_snapshot(
         &path,
         start.revision,
-        unless(stop, payloads(index, start, oldest_kept)),
+        unless(stop, payloads(index, start, plan.oldest_kept)),
     )?;
     // Whatever the pass over the index saw had been applied, so it had been durable in the journal before.
     let end = journal.durable();
     verify(&path, journal, start, end)?;
     for mirror in mirrors {
-        make_dir(mirror)?;
+        make_room(mirror, bytes)?;
         let copy = journal::read_snapshot(&path)?.map(|payload| payload.map_err(io::Error::other));
         let path = path_of(mirror, start);
         journal::write_snapshot(&path, start.revision, unless(stop, copy))?;
@@ -381,6 +425,7 @@ pub(super) fn keep_only(dir: &Path, generations: &[Start]) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::store::sled::index::Update;
 
     #[test]
     fn parts_are_read_strictly() {
@@ -417,5 +462,48 @@ mod tests {
         assert_eq!(decode_part(&short), Err(FrameError::Truncated));
         assert_eq!(decode_part(&[HEAD, 2]), Err(FrameError::UnknownKind(2)));
         assert_eq!(decode_part(&[0x14]), Err(FrameError::UnknownKind(0x14)));
+    }
+
+    #[test]
+    fn a_file_takes_no_more_than_was_reckoned() {
+        let dir = tempfile::tempdir().unwrap();
+        let index = Index::open(&dir.path().join("sled"), 1 << 20).unwrap();
+        let (mut update, mut state) = (Update::default(), State::default());
+        for number in 0..5000_u128 {
+            let outcome = Outcome {
+                time: 1,
+                revision: 1,
+                fingerprint: [1; 32],
+            };
+            update.remember(&number.to_be_bytes(), &outcome);
+            let (key, stored) = (number.to_be_bytes(), encode_stored(1, b""));
+            state.add(&key, &stored);
+            update.put(&key, stored);
+        }
+        index.apply(update).unwrap();
+        let start = Start {
+            sequence: 1,
+            revision: 1,
+        };
+        let path = path_of(dir.path(), start);
+        journal::write_snapshot(&path, 1, payloads(&index, start, 0)).unwrap();
+        let written = fs::metadata(&path).unwrap().len();
+        let reckoned = file_bytes(&state, 5000);
+        assert!(
+            (written..written * 2).contains(&reckoned),
+            "{written} {reckoned}"
+        );
+        assert!(file_bytes(&state, 0) < written, "operation ids count");
+    }
+
+    #[test]
+    fn a_directory_without_room_is_no_space() {
+        let dir = tempfile::tempdir().unwrap();
+        let made = make_room(&dir.path().join("snapshots"), u64::MAX);
+        assert!(matches!(
+            made,
+            Err(Failure::File(SnapshotError::NoSpace { .. }))
+        ));
+        make_room(&dir.path().join("snapshots"), 1).unwrap();
     }
 }

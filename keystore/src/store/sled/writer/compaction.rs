@@ -9,7 +9,8 @@ use crate::store::{
     StoreError,
     sled::{
         frame::{Body, Position},
-        snapshot::{self, Failure, Start},
+        index::caught,
+        snapshot::{self, Failure, Plan, Start},
     },
 };
 
@@ -35,10 +36,9 @@ impl Writer {
             return Ok(());
         }
         let start_bytes = self.position.since_snapshot_bytes;
-        let needed = self
-            .state
-            .live_bytes
-            .saturating_add(self.options.min_free_bytes);
+        // Operation ids are counted, and the space looked at again, by the thread that writes.
+        let needed =
+            snapshot::file_bytes(&self.state, 0).saturating_add(self.options.min_free_bytes);
         if !self.has_free(needed) || !self.mark(false)? {
             self.put_off_compaction();
             reply.map(|reply| reply.send(Err(no_space())));
@@ -54,16 +54,15 @@ impl Writer {
             self.snapshot_dirs.clone(),
         );
         let (sender, shared) = (self.sender.clone(), Arc::clone(&self.shared));
-        let oldest_kept = self.clock.oldest_kept();
+        let plan = Plan {
+            start,
+            oldest_kept: self.clock.oldest_kept(),
+            state: self.state,
+            min_free_bytes: self.options.min_free_bytes,
+        };
         let work = move || {
-            let made = snapshot::make(
-                &dirs,
-                &index,
-                &journal,
-                start,
-                oldest_kept,
-                &shared.stop_snapshot,
-            );
+            let made =
+                reported(|| snapshot::make(&dirs, &index, &journal, &plan, &shared.stop_snapshot));
             // The index must not outlive the writer, which waits for this thread.
             drop((index, journal));
             if let Some(sender) = sender.upgrade() {
@@ -147,6 +146,25 @@ impl Writer {
     }
 }
 
+/// Runs what reads sled on the snapshot's thread. A panic there must be reported too: the writer and those who wait for the
+/// snapshot would wait for ever.
+fn reported(make: impl FnOnce() -> Result<(), Failure>) -> Result<(), Failure> {
+    caught(|| Ok(make())).unwrap_or_else(|error| Err(Failure::Index(error)))
+}
+
 fn no_space() -> StoreError {
     StoreError::Io(io::Error::from(io::ErrorKind::StorageFull))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_panic_of_the_index_is_reported_and_asks_for_a_rebuild() {
+        let failure = reported(|| panic!("sled")).unwrap_err();
+        assert!(failure.to_string().contains("panicked: sled"), "{failure}");
+        assert!(Fatal::from(failure).is_of_index());
+        assert!(reported(|| Ok(())).is_ok());
+    }
 }
