@@ -803,3 +803,30 @@ async fn no_store_is_begun_over_a_mirror_that_holds_one() {
     let (store, _) = SledStore::open(&other, mirrored()).unwrap();
     assert_eq!(contents(&store).await, held);
 }
+
+#[tokio::test]
+async fn what_the_journal_repaired_is_told() {
+    let root = tempfile::tempdir().unwrap();
+    let (dir, mirror) = (root.path().join("data"), root.path().join("mirror"));
+    let mirrored = || SledOptions {
+        mirror: Some(mirror.clone()),
+        ..options()
+    };
+    let (store, report) = SledStore::open(&dir, mirrored()).unwrap();
+    assert_eq!(report.journal_repaired, None);
+    fill(&store, 0..30).await;
+    store.close().await.unwrap();
+    for lost in [mirror.join("journal"), dir.join("journal")] {
+        fs::remove_dir_all(&lost).unwrap();
+        let (store, report) = SledStore::open(&dir, mirrored()).unwrap();
+        assert_eq!(report.journal_repaired, Some(lost));
+        assert!(!report.journal_mark_replaced);
+        store.close().await.unwrap();
+    }
+    for journal in [dir.join("journal"), mirror.join("journal")] {
+        fs::write(journal.join("durable"), [0; 64]).unwrap();
+    }
+    let (store, report) = SledStore::open(&dir, mirrored()).unwrap();
+    assert!(report.journal_mark_replaced);
+    store.close().await.unwrap();
+}

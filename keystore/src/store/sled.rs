@@ -166,6 +166,10 @@ pub struct OpenReport {
     pub replayed_frames: u64,
     /// How many frames at the journal's end were torn by a crash and dropped; none had been acknowledged.
     pub torn_frames_dropped: u64,
+    /// The journal's directory, or its mirror, that was behind or damaged and has been repaired from the other one.
+    pub journal_repaired: Option<PathBuf>,
+    /// What the journal keeps about what was acknowledged was not readable, and was written anew; the journal was whole.
+    pub journal_mark_replaced: bool,
     /// Why the index was rebuilt, if it was.
     pub rebuilt: Option<String>,
     /// The full check goes on after `open`; commits and a close wait for it.

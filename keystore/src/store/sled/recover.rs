@@ -69,6 +69,8 @@ pub(super) fn recover(layout: Layout, options: &SledOptions) -> Result<Recovered
         records: tip.state.records,
         replayed_frames: 0,
         torn_frames_dropped: found.torn_frames_dropped,
+        journal_repaired: found.repaired,
+        journal_mark_replaced: found.mark_replaced,
         rebuilt: None,
         check_pending: false,
     };
@@ -238,6 +240,18 @@ fn open_journal(
         ..journal::Options::default()
     };
     let (journal, found) = Journal::open(&dir, journal_options)?;
+    if let Some(repaired) = &found.repaired {
+        tracing::warn!(
+            dir = %repaired.display(),
+            "this copy of the journal was behind or damaged and has been repaired from the other one; check its disk"
+        );
+    }
+    if found.mark_replaced {
+        tracing::warn!(
+            journal = %dir.display(),
+            "the file `durable` of the journal was not readable and was written anew; check the disk"
+        );
+    }
     if !fresh && found.next == found.first {
         return Err(StoreOpenError::JournalMissing { path: dir });
     }
