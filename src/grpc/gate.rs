@@ -6,14 +6,17 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use http::{HeaderMap, Request, Response};
+use http_body_util::Full;
+use tokio::time::Instant;
 use tonic::body::Body;
 use tonic::{Code, Status};
-use tower::{Layer, Service as TowerService};
+use tower::{Layer, Service as TowerService, ServiceExt};
 
-use crate::grpc::routes::{self, Listener, ROUTES};
+use crate::grpc::receive::{Received, Shape, receive};
+use crate::grpc::routes::{self, Listener, ROUTES, Route};
 use crate::grpc::status::{self, REQUEST_ID_METADATA};
 use crate::service::Service;
 use crate::service::call::{Call, Peer};
@@ -75,7 +78,10 @@ type Answer = Result<Response<Body>, Infallible>;
 
 impl<S> TowerService<Request<Body>> for Gate<S>
 where
-    S: TowerService<Request<Body>, Response = Response<Body>, Error = Infallible>,
+    S: TowerService<Request<Body>, Response = Response<Body>, Error = Infallible>
+        + Clone
+        + Send
+        + 'static,
     S::Future: Send + 'static,
 {
     type Response = Response<Body>;
@@ -86,7 +92,7 @@ where
         self.inner.poll_ready(context)
     }
 
-    fn call(&mut self, mut request: Request<Body>) -> Self::Future {
+    fn call(&mut self, request: Request<Body>) -> Self::Future {
         let path = request.uri().path();
         let Some(row) = routes::find(path, self.shared.listener) else {
             if routes::is_transport(path, self.shared.listener) {
@@ -94,22 +100,19 @@ where
             }
             return Box::pin(std::future::ready(Ok(self.shared.unrouted(path))));
         };
-        let Some((call, deadline)) = self.shared.name(row, &request) else {
+        let Some(arriving) = self.shared.name(row, &request) else {
             let refused = status::of_failure(&Failure::internal("a request without a peer"));
             return Box::pin(std::future::ready(Ok(refused.into_http())));
         };
-        request.extensions_mut().insert(call.clone());
-        let handled = tokio::time::timeout(deadline, self.inner.call(request));
-        let shared = Arc::clone(&self.shared);
+        let (inner, shared) = (self.inner.clone(), Arc::clone(&self.shared));
         Box::pin(async move {
+            let Arriving { call, route, until } = arriving;
             let mut ended = Ended {
                 code: Code::Cancelled,
                 call,
             };
-            let response = match handled.await {
-                Ok(answer) => answer?,
-                Err(_) => out_of_time(&ended.call),
-            };
+            let handled = shared.handle(inner, request, &ended.call, route.shape, until);
+            let response = handled.await?;
             let response = shared.audit_transport_refusal(&ended.call, response).await;
             ended.code = code_of(response.headers());
             Ok(response)
@@ -117,19 +120,79 @@ where
     }
 }
 
+/// A call, its row, and when it has to end.
+struct Arriving {
+    call: Call,
+    route: &'static Route,
+    until: Instant,
+}
+
 impl Shared {
-    fn name(&self, row: usize, request: &Request<Body>) -> Option<(Call, Duration)> {
+    fn name(&self, row: usize, request: &Request<Body>) -> Option<Arriving> {
         let route = ROUTES.get(row)?;
+        let now = Instant::now();
         let call = Call {
             peer: Arc::clone(request.extensions().get::<Arc<Peer>>()?),
             request_id: self.service.core().request_ids().next(),
-            started: Instant::now(),
+            started: now.into_std(),
             rpc: route.rpc(),
             action: route.action,
             request_bytes: route.body_bytes,
             metrics: Arc::clone(self.metrics.get(row)?),
         };
-        Some((call, deadline(route.deadline, request.headers())))
+        Some(Arriving {
+            call,
+            route,
+            until: now + deadline(route.deadline, request.headers()),
+        })
+    }
+
+    /// Receives the message and lets `inner` handle it, all within the call's time.
+    async fn handle<S>(
+        &self,
+        inner: S,
+        request: Request<Body>,
+        call: &Call,
+        shape: Shape,
+        until: Instant,
+    ) -> Answer
+    where
+        S: TowerService<Request<Body>, Response = Response<Body>, Error = Infallible>,
+    {
+        let arrival = self.service.arrive(call);
+        let (mut parts, body) = request.into_parts();
+        let receiving = receive(&self.service, call, shape, body);
+        let received = tokio::time::timeout_at(until, receiving).await;
+        arrival.end();
+        let Received { frame, room } = match received {
+            Ok(Ok(received)) => received,
+            Ok(Err(failure)) => {
+                let refusal = self.service.refuse(call.clone(), failure).await;
+                return Ok(status::of_refusal(&refusal).into_http());
+            }
+            Err(_) => return Ok(self.out_of_time(call).await),
+        };
+        parts.extensions.insert(call.clone());
+        let request = Request::from_parts(parts, Body::new(Full::new(frame)));
+        let handled = tokio::time::timeout_at(until, inner.oneshot(request)).await;
+        drop(room);
+        match handled {
+            Ok(answer) => answer,
+            Err(_) => Ok(self.out_of_time(call).await),
+        }
+    }
+
+    /// The reply to a call that took too long. It too leaves after its record is durable; the part of the call that was
+    /// dropped before this left one of its own that says what it had done.
+    async fn out_of_time(&self, call: &Call) -> Response<Body> {
+        let request_id = call.request_id;
+        if let Err(refusal) = self.service.expire(call.clone()).await {
+            return status::of_refusal(&refusal).into_http();
+        }
+        let mut status =
+            Status::deadline_exceeded("the call took longer than the caller or the server allows");
+        status::set_request_id(&mut status, request_id);
+        status.into_http()
     }
 
     fn unrouted(&self, path: &str) -> Response<Body> {
@@ -166,12 +229,20 @@ impl Shared {
 /// The header with the caller's own deadline.
 const TIMEOUT_HEADER: &str = "grpc-timeout";
 
-/// How long the call may take: as long as the caller waits, and no longer than its row says.
+/// What is kept of a caller's time for the record of a call that does not end within it, at most.
+const RECORD_TIME: Duration = Duration::from_millis(100);
+
+/// How long the call may take: a little less than the caller waits, and no longer than its row says.
+///
+/// The transport below has the caller's deadline as well, and answers at that moment without a record; the gate has to
+/// be done before.
 fn deadline(longest: Duration, headers: &HeaderMap) -> Duration {
     let wanted = headers
         .get(TIMEOUT_HEADER)
         .and_then(|value| parse_timeout(value.as_bytes()));
-    wanted.map_or(longest, |wanted| wanted.min(longest))
+    wanted.map_or(longest, |wanted| {
+        (wanted - (wanted / 4).min(RECORD_TIME)).min(longest)
+    })
 }
 
 /// At most eight digits and a unit, as the gRPC protocol has it; what is malformed counts as absent.
@@ -190,14 +261,6 @@ fn parse_timeout(value: &[u8]) -> Option<Duration> {
         b'n' => Some(Duration::from_nanos(count)),
         _ => None,
     }
-}
-
-/// The call's own record was written when it was dropped.
-fn out_of_time(call: &Call) -> Response<Body> {
-    let mut status =
-        Status::deadline_exceeded("the call took longer than the caller or the server allows");
-    status::set_request_id(&mut status, call.request_id);
-    status.into_http()
 }
 
 /// The code of a response: in its headers if it has no message, otherwise the call succeeded.
@@ -232,10 +295,12 @@ mod tests {
             headers.insert(TIMEOUT_HEADER, text.parse().unwrap());
             deadline(Duration::from_secs(10), &headers)
         };
-        assert_eq!(with("250m"), Duration::from_millis(250));
-        assert_eq!(with("7u"), Duration::from_micros(7));
-        assert_eq!(with("7n"), Duration::from_nanos(7));
+        assert_eq!(with("8u"), Duration::from_micros(6));
+        assert_eq!(with("8n"), Duration::from_nanos(6));
         assert_eq!(with("0S"), Duration::ZERO);
+        // The transport's own timer ends these at what they say; the record must be durable by then.
+        assert_eq!(with("200m"), Duration::from_millis(150));
+        assert_eq!(with("10S"), Duration::from_millis(9_900));
         for longer in ["11S", "1M", "99999999H"] {
             assert_eq!(with(longer), Duration::from_secs(10), "{longer}");
         }

@@ -5,6 +5,7 @@
 pub mod convert;
 pub mod gate;
 pub mod handlers;
+pub mod receive;
 pub mod routes;
 pub mod serve;
 pub mod status;

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use crate::access::Action;
+use crate::grpc::receive::Shape;
 
 /// One RPC.
 #[derive(Debug)]
@@ -13,6 +14,8 @@ pub struct Route {
     pub action: Action,
     /// The longest message, bytes. What a field and a batch may hold is limited further.
     pub body_bytes: usize,
+    /// Where its message has what is counted before it is decoded.
+    pub shape: Shape,
     /// The longest that a call may take; a caller's shorter `grpc-timeout` counts instead.
     pub deadline: Duration,
     /// Whether the data listener serves it too. The admin listener serves every RPC.
@@ -38,8 +41,10 @@ pub enum Listener {
 
 /// The longest message on the wire, at both ends, bytes.
 pub const MAX_MESSAGE_BYTES: usize = 16 * 1024 * 1024;
-/// The longest message of FieldService.
-const FIELD_BYTES: usize = 8 * 1024 * 1024;
+/// The longest message of a batch.
+pub const BATCH_BYTES: usize = 8 * 1024 * 1024;
+/// The longest message about one field: the longest value, the longest context, and names.
+const FIELD_BYTES: usize = 128 * 1024;
 /// The longest message of an administrative call.
 pub const ADMIN_BYTES: usize = 64 * 1024;
 
@@ -47,21 +52,23 @@ const FIELD: Duration = Duration::from_secs(10);
 const BATCH: Duration = Duration::from_secs(60);
 const ADMIN: Duration = Duration::from_secs(30);
 
-const fn field(path: &'static str, action: Action) -> Route {
+const fn field(path: &'static str, action: Action, context: u32) -> Route {
     Route {
         path,
         action,
         body_bytes: FIELD_BYTES,
+        shape: Shape { context, items: 0 },
         deadline: FIELD,
         on_data: true,
     }
 }
 
-const fn batch(path: &'static str, action: Action) -> Route {
+const fn batch(path: &'static str, action: Action, context: u32, items: u32) -> Route {
     Route {
         path,
         action,
-        body_bytes: FIELD_BYTES,
+        body_bytes: BATCH_BYTES,
+        shape: Shape { context, items },
         deadline: BATCH,
         on_data: true,
     }
@@ -72,6 +79,10 @@ const fn admin(path: &'static str, action: Action) -> Route {
         path,
         action,
         body_bytes: ADMIN_BYTES,
+        shape: Shape {
+            context: 0,
+            items: 0,
+        },
         deadline: ADMIN,
         on_data: false,
     }
@@ -79,14 +90,26 @@ const fn admin(path: &'static str, action: Action) -> Route {
 
 /// All of them; the most frequent first, since they are looked up in this order.
 pub static ROUTES: [Route; 22] = [
-    field("/fieldkeep.v1.FieldService/Encrypt", Action::Encrypt),
-    field("/fieldkeep.v1.FieldService/Decrypt", Action::Decrypt),
-    field("/fieldkeep.v1.FieldService/ReEncrypt", Action::ReEncrypt),
-    batch("/fieldkeep.v1.FieldService/BatchEncrypt", Action::Encrypt),
-    batch("/fieldkeep.v1.FieldService/BatchDecrypt", Action::Decrypt),
+    field("/fieldkeep.v1.FieldService/Encrypt", Action::Encrypt, 3),
+    field("/fieldkeep.v1.FieldService/Decrypt", Action::Decrypt, 3),
+    field("/fieldkeep.v1.FieldService/ReEncrypt", Action::ReEncrypt, 3),
+    batch(
+        "/fieldkeep.v1.FieldService/BatchEncrypt",
+        Action::Encrypt,
+        3,
+        4,
+    ),
+    batch(
+        "/fieldkeep.v1.FieldService/BatchDecrypt",
+        Action::Decrypt,
+        2,
+        3,
+    ),
     batch(
         "/fieldkeep.v1.FieldService/BatchReEncrypt",
         Action::ReEncrypt,
+        2,
+        4,
     ),
     admin("/fieldkeep.v1.KeyService/CreateKey", Action::KeyCreate),
     admin("/fieldkeep.v1.KeyService/GetKey", Action::KeyRead),

@@ -28,13 +28,15 @@ use tower::util::BoxCloneSyncService;
 
 use crate::grpc::gate::GateLayer;
 use crate::grpc::handlers::Handlers;
-use crate::grpc::routes::{ADMIN_BYTES, Listener, MAX_MESSAGE_BYTES};
+use crate::grpc::routes::{ADMIN_BYTES, BATCH_BYTES, Listener, MAX_MESSAGE_BYTES};
 use crate::grpc::tls::TlsConnection;
 use crate::service::Service;
 use crate::telemetry::Metrics;
 
 /// Streams that a client may have open on one connection.
-const MAX_STREAMS: u32 = 1_024;
+const MAX_STREAMS: u32 = 256;
+/// The longest message of health and reflection, bytes.
+const TRANSPORT_BYTES: usize = 4 * 1024;
 /// The longest header list of a request, bytes.
 const MAX_HEADERS_BYTES: u32 = 16 * 1024;
 /// What a client may send on one stream, and on one connection, before it has to wait, bytes.
@@ -93,12 +95,13 @@ type Answer = Pin<Box<dyn Future<Output = Result<Response<Body>, Infallible>> + 
 impl Router {
     fn new(handlers: Handlers, listener: Listener, health: HealthReporter) -> Self {
         let field = FieldServiceServer::new(handlers.clone())
-            .max_decoding_message_size(MAX_MESSAGE_BYTES)
+            .max_decoding_message_size(BATCH_BYTES)
             .max_encoding_message_size(MAX_MESSAGE_BYTES);
         let mut others = Vec::new();
         add(
             &mut others,
-            HealthServer::new(HealthService::from_health_reporter(health)),
+            HealthServer::new(HealthService::from_health_reporter(health))
+                .max_decoding_message_size(TRANSPORT_BYTES),
         );
         if listener == Listener::Admin {
             add_admin(&mut others, handlers);
@@ -144,7 +147,10 @@ fn add_admin(services: &mut Vec<(&'static str, Boxed)>, handlers: Handlers) {
         .register_encoded_file_descriptor_set(fieldkeep_proto::v1::FILE_DESCRIPTOR_SET)
         .build_v1();
     match reflection {
-        Ok(reflection) => add(services, reflection),
+        Ok(reflection) => add(
+            services,
+            reflection.max_decoding_message_size(TRANSPORT_BYTES),
+        ),
         Err(error) => tracing::error!(%error, "no reflection: the descriptors cannot be read"),
     }
 }

@@ -20,23 +20,28 @@ pub const RULE_DEADLINE: &str = "deadline";
 pub(super) const MESSAGES_BYTES: usize = 64 * 1024 * 1024;
 
 /// A call whose message is on its way. If it is dropped before [`Arrival::end`], it leaves a record that says so.
-pub struct Arrival {
-    core: Arc<Core>,
-    call: Option<Call>,
+pub struct Arrival<'a> {
+    core: &'a Arc<Core>,
+    call: &'a Call,
+    ended: bool,
 }
 
-impl Arrival {
-    /// The call, whose record is somebody else's matter from now on.
-    pub fn end(mut self) -> Option<Call> {
-        self.call.take()
+impl Arrival<'_> {
+    /// From now on the call's record is somebody else's matter.
+    pub fn end(mut self) {
+        self.ended = true;
     }
 }
 
-impl Drop for Arrival {
+impl Drop for Arrival<'_> {
     fn drop(&mut self) {
-        if let Some(call) = self.call.take() {
+        if !self.ended {
             // An attempt that is dropped writes its record.
-            drop(Attempt::with_rule(&self.core, call, RULE_INCOMPLETE));
+            drop(Attempt::with_rule(
+                self.core,
+                self.call.clone(),
+                RULE_INCOMPLETE,
+            ));
         }
     }
 }
@@ -44,10 +49,11 @@ impl Drop for Arrival {
 impl Service {
     /// Takes responsibility for the record of `call` while its message arrives or is parsed.
     #[must_use]
-    pub fn arrive(&self, call: Call) -> Arrival {
+    pub fn arrive<'a>(&'a self, call: &'a Call) -> Arrival<'a> {
         Arrival {
-            core: Arc::clone(&self.core),
-            call: Some(call),
+            core: &self.core,
+            call,
+            ended: false,
         }
     }
 

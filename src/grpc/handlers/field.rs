@@ -78,8 +78,21 @@ impl FieldService for Handlers {
 }
 
 impl Handlers {
-    /// Parses a batch, off this thread if it is large.
+    /// Parses a batch, off this thread if it is large, which is done only for callers who may do what the RPC is for.
     async fn parse<M: Message + 'static, O: Send + 'static>(
+        &self,
+        call: &Call,
+        message: M,
+        items: usize,
+        convert: fn(M, &Limits) -> Result<O, Failure>,
+    ) -> Result<O, Failure> {
+        let arrival = self.service.arrive(call);
+        let parsed = self.parse_admitted(call, message, items, convert).await;
+        arrival.end();
+        parsed
+    }
+
+    async fn parse_admitted<M: Message + 'static, O: Send + 'static>(
         &self,
         call: &Call,
         message: M,
@@ -88,8 +101,12 @@ impl Handlers {
     ) -> Result<O, Failure> {
         let limits = *self.service.core().limits();
         let bytes = request_size(&message, call.request_bytes)?;
+        let weight = Weight { bytes, items };
+        if weight.is_large() {
+            self.service.admit(call)?;
+        }
         self.service
-            .offload(Weight { bytes, items }, move || convert(message, &limits))
+            .offload(weight, move || convert(message, &limits))
             .await?
     }
 }

@@ -171,12 +171,14 @@ async fn what_is_too_long_is_refused_on_record() {
     );
 
     let plaintext = Bytes::from(vec![0; 1 << 20]);
-    let field = EncryptRequest {
-        plaintext: plaintext.clone(),
-        ..encrypt()
-    };
-    let response = call(&f, Listener::Data, "acme/app", ENCRYPT, &field).await;
-    assert_eq!(reason(&response), "FIELD_TOO_LARGE");
+    for (bytes, expected) in [(65_537, "FIELD_TOO_LARGE"), (1 << 20, "REQUEST_TOO_LARGE")] {
+        let field = EncryptRequest {
+            plaintext: plaintext.slice(..bytes),
+            ..encrypt()
+        };
+        let response = call(&f, Listener::Data, "acme/app", ENCRYPT, &field).await;
+        assert_eq!(reason(&response), expected);
+    }
 
     let item = EncryptItem {
         plaintext: plaintext.slice(..60_000),
@@ -253,27 +255,148 @@ fn health_names_are_the_services_of_the_contract() {
     assert_eq!(routed, SERVICE_NAMES.into_iter().collect());
 }
 
+/// A request of `acme/app` with `path` and headers.
+fn request(identity: &str, path: &str, headers: &[(&str, &str)], body: Body) -> Request<Body> {
+    let mut request = Request::post(path).header("content-type", "application/grpc");
+    for (name, value) in headers {
+        request = request.header(*name, *value);
+    }
+    request.extension(peer(identity)).body(body).unwrap()
+}
+
+fn gate(
+    f: &Fixture,
+) -> impl TowerService<Request<Body>, Response = Response<Body>, Error = Infallible> {
+    let handlers = Handlers::new(f.service.clone());
+    let router = Router::new(handlers, Listener::Data, HealthReporter::new());
+    GateLayer::new(f.service.clone(), Listener::Data, &f.metrics).layer(router)
+}
+
+/// A body that begins with `start` and never ends.
+fn endless(start: &[u8]) -> Body {
+    let start = Bytes::copy_from_slice(start);
+    let first = tokio_stream::once(Ok::<_, Status>(hyper::body::Frame::data(start)));
+    let rest = tokio_stream::pending();
+    Body::new(http_body_util::StreamBody::new(
+        tokio_stream::StreamExt::chain(first, rest),
+    ))
+}
+
 #[tokio::test]
 async fn a_call_ends_when_its_caller_stops_waiting() {
     let f = Fixture::make().await;
-    let router = Router::new(
-        Handlers::new(f.service.clone()),
-        Listener::Data,
-        HealthReporter::new(),
+    let before = f.last_record_index();
+    let late = request(
+        "acme/app",
+        ENCRYPT,
+        &[("grpc-timeout", "0n")],
+        endless(&[0]),
     );
-    let gate = GateLayer::new(f.service.clone(), Listener::Data, &f.metrics).layer(router);
-    let request = Request::post(ENCRYPT)
-        .header("content-type", "application/grpc")
-        .header("grpc-timeout", "0n")
-        .extension(peer("acme/app"))
-        .body(Body::new(Full::new(frame(&encrypt().encode_to_vec()))))
-        .unwrap();
-    let response = gate.oneshot(request).await.unwrap();
+    let response = gate(&f).oneshot(late).await.unwrap();
     assert_eq!(status(&response).code(), Code::DeadlineExceeded);
-    assert!(response.headers().contains_key(REQUEST_ID_METADATA));
+    let id = response.headers()[REQUEST_ID_METADATA].to_str().unwrap();
+    // The record is durable before the reply, and the only one.
+    let record = f.last_record();
+    assert_eq!(f.last_record_index(), before + 1);
+    assert_eq!(id, data_encoding::HEXLOWER.encode(&record.request_id));
+    assert_eq!(
+        (record.rule.as_str(), record.code),
+        ("deadline", i32::from(Code::DeadlineExceeded))
+    );
     let metrics = f.metrics.render().unwrap();
     assert!(
         metrics
             .contains("{code=\"DEADLINE_EXCEEDED\",rpc=\"fieldkeep.v1.FieldService/Encrypt\"} 1")
     );
+}
+
+#[tokio::test]
+async fn a_call_that_is_dropped_while_its_message_arrives_is_on_record() {
+    let f = Fixture::make().await;
+    {
+        let begun = request("acme/app", ENCRYPT, &[], endless(&[0]));
+        let mut handled = Box::pin(gate(&f).oneshot(begun));
+        assert!(futures_util::poll!(&mut handled).is_pending());
+    }
+    // The next call's record comes after it, so that both are durable.
+    let response = call(&f, Listener::Data, "acme/app", ENCRYPT, &encrypt()).await;
+    assert!(Status::from_header_map(response.headers()).is_none());
+    let records = f.records();
+    let dropped = &records[records.len() - 2];
+    assert_eq!(
+        (dropped.rule.as_str(), dropped.code),
+        ("incomplete", i32::from(Code::Cancelled))
+    );
+}
+
+#[tokio::test]
+async fn a_long_message_of_a_caller_without_the_role_is_not_read() {
+    let f = Fixture::make().await;
+    let path = "/fieldkeep.v1.FieldService/BatchEncrypt";
+    for (identity, rule) in [("acme/boss", "wrong-role"), ("acme/nobody", "no-role")] {
+        let announced = endless(&[0, 0, 0x10, 0, 0]);
+        let response = gate(&f)
+            .oneshot(request(identity, path, &[], announced))
+            .await
+            .unwrap();
+        assert_eq!(reason(&response), "PERMISSION_DENIED");
+        let record = f.last_record();
+        assert_eq!(
+            (
+                record.rule.as_str(),
+                record.principal.contains(&identity[5..])
+            ),
+            (rule, true)
+        );
+    }
+    // Nor is one that is longer than its RPC allows.
+    let announced = endless(&[0, 0, 2, 0, 1]);
+    let long = request("acme/app", ENCRYPT, &[], announced);
+    let response = gate(&f).oneshot(long).await.unwrap();
+    assert_eq!(reason(&response), "REQUEST_TOO_LARGE");
+}
+
+#[tokio::test]
+async fn long_messages_share_their_room_and_short_ones_need_none() {
+    let f = Fixture::make().await;
+    let all = f.service.room(64 << 20).await.unwrap();
+    let long = EncryptRequest {
+        plaintext: Bytes::from(vec![0; 60_000]),
+        ..encrypt()
+    };
+    let body = || Body::new(Full::new(frame(&long.encode_to_vec())));
+    let mut waiting = Box::pin(gate(&f).oneshot(request("acme/app", ENCRYPT, &[], body())));
+    for _ in 0..10 {
+        assert!(futures_util::poll!(&mut waiting).is_pending());
+        let response = call(&f, Listener::Data, "acme/app", ENCRYPT, &encrypt()).await;
+        assert!(Status::from_header_map(response.headers()).is_none());
+    }
+    drop(all);
+    let response = waiting.await.unwrap();
+    assert!(Status::from_header_map(response.headers()).is_none());
+    // Its room is free again.
+    drop(f.service.room(64 << 20).await.unwrap());
+}
+
+#[tokio::test]
+async fn items_are_counted_before_they_are_made() {
+    let f = Fixture::make().await;
+    let path = "/fieldkeep.v1.FieldService/BatchEncrypt";
+    let empty_items = [0x22, 0].repeat(100_000);
+    let send = |identity| {
+        send(
+            &f,
+            Listener::Data,
+            Some(identity),
+            path,
+            frame(&empty_items),
+        )
+    };
+    assert_eq!(reason(&send("acme/app").await), "BATCH_TOO_LARGE");
+    assert_eq!(f.last_record().rule, "invalid");
+    // Many items in few bytes are not even parsed for whoever may not encrypt.
+    let few_bytes = frame(&[0x22, 0].repeat(1_000));
+    let response = send(&f, Listener::Data, Some("acme/boss"), path, few_bytes).await;
+    assert_eq!(reason(&response), "PERMISSION_DENIED");
+    assert_eq!(f.last_record().rule, "wrong-role");
 }
