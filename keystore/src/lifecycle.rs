@@ -133,7 +133,11 @@ impl Lifecycle {
                 Ok(state) => state,
                 Err(refusal) => {
                     return match committed_before(store, operation, now).await? {
-                        Some(revision) => Ok(Changed::repeated(info(&stored.state), revision)),
+                        Some(revision) => {
+                            // Its first run may have ended before it published.
+                            self.cache.forget(stored.state.handle);
+                            Ok(Changed::repeated(info(&stored.state), revision))
+                        }
                         None => Err(refusal),
                     };
                 }

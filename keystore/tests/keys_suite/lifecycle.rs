@@ -223,6 +223,9 @@ async fn a_repeated_operation_is_found_although_its_change_would_be_refused_now(
     for _ in 0..514 {
         rotate(&keystore, "default", "pii").await;
     }
+    // It has the key as it is now, like a process whose change was committed and not yet published.
+    let stale = open(store.clone()).await;
+    stale.key("default", "pii").await.unwrap();
     let mut first = None;
     for version in (1..=511).step_by(2) {
         let operation = operation();
@@ -257,6 +260,13 @@ async fn a_repeated_operation_is_found_although_its_change_would_be_refused_now(
         "{error}"
     );
     assert!(set(1, false, first).await.unwrap().repeated);
+    let repeated = stale.set_version_enabled(&tenant, &key, 1, false, first, NOW);
+    assert!(repeated.await.unwrap().repeated);
+    let held = stale.key("default", "pii").await.unwrap();
+    assert!(
+        matches!(held.version(513).await, Err(KeyError::VersionDisabled)),
+        "the answer was given from what is stored, and so is everything after it"
+    );
 }
 
 #[tokio::test]
