@@ -383,16 +383,9 @@ async fn items_are_counted_before_they_are_made() {
     let f = Fixture::make().await;
     let path = "/fieldkeep.v1.FieldService/BatchEncrypt";
     let empty_items = [0x22, 0].repeat(100_000);
-    let send = |identity| {
-        send(
-            &f,
-            Listener::Data,
-            Some(identity),
-            path,
-            frame(&empty_items),
-        )
-    };
-    assert_eq!(reason(&send("acme/app").await), "BATCH_TOO_LARGE");
+    let empty_items = frame(&empty_items);
+    let response = send(&f, Listener::Data, Some("acme/app"), path, empty_items).await;
+    assert_eq!(reason(&response), "BATCH_TOO_LARGE");
     assert_eq!(f.last_record().rule, "invalid");
     // Many items in few bytes are not even parsed for whoever may not encrypt.
     let few_bytes = frame(&[0x22, 0].repeat(1_000));
