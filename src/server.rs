@@ -10,6 +10,7 @@ mod error;
 mod listen;
 mod metrics;
 mod parts;
+mod slots;
 mod worker;
 
 use std::net::SocketAddr;

@@ -2,11 +2,11 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use tokio::net::TcpListener;
-use tokio::sync::Semaphore;
+use tokio::sync::mpsc::error::TrySendError;
+use tokio::sync::{Semaphore, mpsc};
 use tokio::task::JoinHandle;
 use tonic_health::ServingStatus;
 use tonic_health::server::HealthReporter;
@@ -15,6 +15,7 @@ use super::Addresses;
 use super::error::StartError;
 use super::metrics;
 use super::parts::Opened;
+use super::slots::Slots;
 use super::worker::{Accepted, Worker};
 use crate::access::Action;
 use crate::audit::trail::settle_if_due;
@@ -55,16 +56,26 @@ impl Listening {
         let reporter = HealthReporter::new();
         report_health(&reporter, true).await;
         let workers = Self::start_workers(config, opened, &reporter)?;
-        let intake = Arc::new(Intake {
-            senders: workers.iter().map(Worker::sender).collect(),
-            next: AtomicUsize::new(0),
-            places: Arc::new(Semaphore::new(config.limits.connections)),
+        let intake = |listener, connections| Intake {
+            senders: workers
+                .iter()
+                .map(|worker| worker.sender(listener))
+                .collect(),
+            next: 0,
+            places: Arc::new(Semaphore::new(connections)),
             metrics: Arc::clone(&opened.metrics),
-        });
+        };
+        let connections = config.limits.connections;
+        let admin_connections = for_admins(connections);
+        let data_intake = intake(
+            Listener::Data,
+            connections.saturating_sub(admin_connections).max(1),
+        );
+        let admin_intake = intake(Listener::Admin, admin_connections);
         let (service, hub) = opened.core.on_runtime();
         let tasks = vec![
-            tokio::spawn(accept(data, Listener::Data, Arc::clone(&intake))),
-            tokio::spawn(accept(admin, Listener::Admin, intake)),
+            tokio::spawn(accept(data, Listener::Data, data_intake)),
+            tokio::spawn(accept(admin, Listener::Admin, admin_intake)),
             tokio::spawn(metrics::serve(scrape, metrics::Sources::new(opened))),
             tokio::spawn(hub),
             tokio::spawn(settle_now_and_then(
@@ -94,7 +105,8 @@ impl Listening {
             &config.tls.trust_domain,
             limits.handshake_timeout,
         );
-        let handshakes = Arc::new(Semaphore::new(limits.handshakes));
+        let admin_handshakes = Slots::new(for_admins(limits.handshakes));
+        let data_handshakes = Slots::new(limits.handshakes);
         (0..cores)
             .map(|number| {
                 Worker::start(super::worker::Setup {
@@ -102,7 +114,8 @@ impl Listening {
                     core: Arc::clone(&opened.core),
                     metrics: Arc::clone(&opened.metrics),
                     handshaker: handshaker.clone(),
-                    handshakes: Arc::clone(&handshakes),
+                    data_handshakes: data_handshakes.clone(),
+                    admin_handshakes: admin_handshakes.clone(),
                     health: reporter.clone(),
                     drain_timeout: limits.drain_timeout,
                 })
@@ -152,15 +165,41 @@ fn local(
     })
 }
 
-/// Hands accepted connections to the workers in turn.
+/// What of a bound is the admin listener's own, so that no flood of the data listener locks the admins out.
+fn for_admins(bound: usize) -> usize {
+    bound.div_ceil(8)
+}
+
+/// Hands the accepted connections of one listener to the workers in turn.
 struct Intake {
-    senders: Vec<tokio::sync::mpsc::Sender<Accepted>>,
-    next: AtomicUsize,
+    senders: Vec<mpsc::Sender<Accepted>>,
+    next: usize,
     places: Arc<Semaphore>,
     metrics: Arc<Metrics>,
 }
 
-async fn accept(socket: TcpListener, listener: Listener, intake: Arc<Intake>) {
+impl Intake {
+    /// Gives a connection to the next worker that has room, and closes it if none has: accepting never waits for one.
+    fn hand_over(&mut self, mut accepted: Accepted) {
+        let workers = self.senders.len();
+        self.next = self.next.wrapping_add(1);
+        for turn in 0..workers {
+            let index = self.next.wrapping_add(turn) % workers;
+            let Some(sender) = self.senders.get(index) else {
+                continue;
+            };
+            match sender.try_send(accepted) {
+                Ok(()) => return,
+                // A worker that is gone takes no connection.
+                Err(TrySendError::Full(back) | TrySendError::Closed(back)) => accepted = back,
+            }
+        }
+        self.metrics.connections_refused.inc();
+        tracing::debug!(address = %accepted.address, "refused a connection: all workers have as many as they can");
+    }
+}
+
+async fn accept(socket: TcpListener, listener: Listener, mut intake: Intake) {
     loop {
         let (stream, address) = match socket.accept().await {
             Ok(accepted) => accepted,
@@ -183,18 +222,11 @@ async fn accept(socket: TcpListener, listener: Listener, intake: Arc<Intake>) {
                 continue;
             }
         };
-        let turn = intake.next.fetch_add(1, Ordering::Relaxed) % intake.senders.len().max(1);
-        if let Some(sender) = intake.senders.get(turn) {
-            // A worker that is gone takes no connection; the client sees it closed.
-            let _ = sender
-                .send(Accepted {
-                    stream,
-                    address,
-                    listener,
-                    place,
-                })
-                .await;
-        }
+        intake.hand_over(Accepted {
+            stream,
+            address,
+            place,
+        });
     }
 }
 
@@ -261,5 +293,52 @@ async fn probe_now_and_then(service: crate::service::Service, metrics: Arc<Metri
             metrics: metrics.rpc(RPC),
         };
         service.probe_audit(call).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn intake(senders: Vec<mpsc::Sender<Accepted>>) -> Intake {
+        Intake {
+            senders,
+            next: 0,
+            places: Arc::new(Semaphore::new(100)),
+            metrics: Arc::new(Metrics::new().unwrap()),
+        }
+    }
+
+    #[test]
+    fn a_worker_without_room_holds_nobody_up() {
+        let socket = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = socket.local_addr().unwrap();
+        let (full, mut stuck) = mpsc::channel(1);
+        let (free, mut working) = mpsc::channel(4);
+        let mut intake = intake(vec![full, free]);
+        let places = Arc::clone(&intake.places);
+        let mut hand_over = || {
+            intake.hand_over(Accepted {
+                stream: std::net::TcpStream::connect(address).unwrap(),
+                address,
+                place: Arc::clone(&places).try_acquire_owned().unwrap(),
+            });
+            intake.metrics.connections_refused.get()
+        };
+        for _ in 0..5 {
+            assert_eq!(hand_over(), 0);
+        }
+        // Both are full: the connection is closed, and its place is free.
+        assert_eq!(hand_over(), 1);
+        assert_eq!(places.available_permits(), 95);
+        assert_eq!((stuck.len(), working.len()), (1, 4));
+        drop((stuck.try_recv(), working.try_recv()));
+        assert_eq!(hand_over(), 1);
+    }
+
+    #[test]
+    fn admins_have_a_share_of_every_bound() {
+        assert_eq!((for_admins(10_000), for_admins(256)), (1_250, 32));
+        assert_eq!(for_admins(1), 1);
     }
 }

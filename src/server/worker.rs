@@ -7,17 +7,18 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use tokio::net::TcpStream;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
+use tokio::sync::{OwnedSemaphorePermit, mpsc, watch};
 use tonic_health::server::HealthReporter;
 
 use super::error::StartError;
+use super::slots::Slots;
 use crate::grpc::routes::Listener;
 use crate::grpc::serve::serve;
 use crate::grpc::tls::{Handshaker, TlsConnection};
 use crate::service::{Core, Service};
 use crate::telemetry::Metrics;
 
-/// Connections that may wait for a worker, and handshaken ones that may wait for its HTTP/2 server.
+/// Connections of one listener that may wait for a worker, and handshaken ones that may wait for its HTTP/2 server.
 const WAITING: usize = 64;
 /// Threads of a worker for batches of many bytes.
 const BLOCKING_THREADS: usize = 2;
@@ -28,7 +29,6 @@ const LEAVE: Duration = Duration::from_secs(1);
 pub(super) struct Accepted {
     pub(super) stream: std::net::TcpStream,
     pub(super) address: SocketAddr,
-    pub(super) listener: Listener,
     pub(super) place: OwnedSemaphorePermit,
 }
 
@@ -38,14 +38,16 @@ pub(super) struct Setup {
     pub(super) core: Arc<Core>,
     pub(super) metrics: Arc<Metrics>,
     pub(super) handshaker: Handshaker,
-    pub(super) handshakes: Arc<Semaphore>,
+    pub(super) data_handshakes: Slots,
+    pub(super) admin_handshakes: Slots,
     pub(super) health: HealthReporter,
     pub(super) drain_timeout: Duration,
 }
 
 /// A worker's thread.
 pub(super) struct Worker {
-    sender: mpsc::Sender<Accepted>,
+    data: mpsc::Sender<Accepted>,
+    admin: mpsc::Sender<Accepted>,
     stop: watch::Sender<bool>,
     thread: JoinHandle<()>,
 }
@@ -59,25 +61,30 @@ impl Worker {
             .thread_name(format!("fieldkeep-batch-{}", setup.number))
             .build()
             .map_err(StartError::Thread)?;
-        let (sender, accepted) = mpsc::channel(WAITING);
+        let (data, data_accepted) = mpsc::channel(WAITING);
+        let (admin, admin_accepted) = mpsc::channel(WAITING);
         let (stop, stopped) = watch::channel(false);
         let thread = thread::Builder::new()
             .name(format!("fieldkeep-worker-{}", setup.number))
             .spawn(move || {
-                runtime.block_on(run(setup, accepted, stopped));
+                runtime.block_on(run(setup, data_accepted, admin_accepted, stopped));
                 runtime.shutdown_timeout(LEAVE);
             })
             .map_err(StartError::Thread)?;
         Ok(Self {
-            sender,
+            data,
+            admin,
             stop,
             thread,
         })
     }
 
-    /// Where connections for this worker go.
-    pub(super) fn sender(&self) -> mpsc::Sender<Accepted> {
-        self.sender.clone()
+    /// Where connections of `listener` for this worker go.
+    pub(super) fn sender(&self, listener: Listener) -> mpsc::Sender<Accepted> {
+        match listener {
+            Listener::Data => self.data.clone(),
+            Listener::Admin => self.admin.clone(),
+        }
     }
 
     /// Stops all workers at once and waits for their threads.
@@ -95,7 +102,8 @@ impl Worker {
 
 async fn run(
     setup: Setup,
-    mut accepted: mpsc::Receiver<Accepted>,
+    mut data_accepted: mpsc::Receiver<Accepted>,
+    mut admin_accepted: mpsc::Receiver<Accepted>,
     mut stopped: watch::Receiver<bool>,
 ) {
     let (service, hub) = setup.core.on_runtime();
@@ -105,15 +113,13 @@ async fn run(
     loop {
         tokio::select! {
             _ = stopped.wait_for(|stop| *stop) => break,
-            connection = accepted.recv() => match connection {
+            connection = data_accepted.recv() => match connection {
                 None => break,
-                Some(connection) => {
-                    let port = match connection.listener {
-                        Listener::Data => &data,
-                        Listener::Admin => &admin,
-                    };
-                    shake_hands(&setup, connection, port.connections.clone());
-                }
+                Some(connection) => shake_hands(&setup, &setup.data_handshakes, connection, &data),
+            },
+            connection = admin_accepted.recv() => match connection {
+                None => break,
+                Some(connection) => shake_hands(&setup, &setup.admin_handshakes, connection, &admin),
             },
         }
     }
@@ -183,22 +189,18 @@ impl Port {
 }
 
 /// Shakes hands in a task of its own. One that fails is counted, and is no more than a debug line, since anybody can cause it.
-fn shake_hands(
-    setup: &Setup,
-    connection: Accepted,
-    connections: mpsc::Sender<Result<TlsConnection, io::Error>>,
-) {
+fn shake_hands(setup: &Setup, handshakes: &Slots, connection: Accepted, port: &Port) {
     let Accepted {
         stream,
         address,
         place,
-        ..
     } = connection;
-    let Ok(slot) = Arc::clone(&setup.handshakes).try_acquire_owned() else {
+    let Some(slot) = handshakes.take(address.ip()) else {
         setup.metrics.connections_refused.inc();
         tracing::debug!(%address, "refused a connection: too many handshakes are under way");
         return;
     };
+    let connections = port.connections.clone();
     let (handshaker, metrics) = (setup.handshaker.clone(), Arc::clone(&setup.metrics));
     tokio::spawn(async move {
         let stream = match TcpStream::from_std(stream) {
