@@ -14,6 +14,15 @@ const FILES: [&str; 7] = [
     "fieldkeep/v1/system.proto",
 ];
 
+/// Messages whose own fields are plaintext or context values; `src/redacted.rs` has their `Debug`.
+const SECRET: [&str; 5] = [
+    ".fieldkeep.v1.ContextPair",
+    ".fieldkeep.v1.EncryptRequest",
+    ".fieldkeep.v1.EncryptItem",
+    ".fieldkeep.v1.DecryptResponse",
+    ".fieldkeep.v1.DecryptResult",
+];
+
 fn main() -> Result<(), Box<dyn Error>> {
     println!("cargo:rerun-if-changed=fieldkeep");
     let descriptors = protox::compile(FILES, ["."])?;
@@ -21,6 +30,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     fs::write(out.join("fieldkeep.bin"), descriptors.encode_to_vec())?;
     tonic_prost_build::configure()
         .bytes(".")
+        .skip_debug(SECRET)
         .compile_fds(descriptors)?;
     Ok(())
 }

@@ -2,6 +2,8 @@
 //!
 //! The `.proto` files beside this crate are the reference; `bytes` fields are [`bytes::Bytes`].
 
+mod redacted;
+
 /// Package `fieldkeep.v1`.
 #[allow(
     missing_docs,
