@@ -24,6 +24,7 @@
 //! **Operation ids** are in no count and no set hash. After a stop that was not clean, each id that the newest snapshot and the
 //! journal's frames after it still name is looked up in sled and put back if it is missing.
 
+mod directory;
 mod error;
 pub mod frame;
 mod group;
