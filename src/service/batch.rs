@@ -16,6 +16,7 @@ use crate::service::Core;
 use crate::service::distinct::{self, Destinations, Opener, Openers, at, opened_by};
 use crate::service::failure::Failure;
 use crate::service::field::{self, Sealed};
+use crate::service::in_use::InUse;
 use crate::service::offload::{Turns, Weight, offload};
 use crate::service::perform::{Operation, Permit};
 use crate::service::record::Account;
@@ -46,6 +47,7 @@ pub struct EncryptItem {
 
 /// The field key of one distinct target, ready to seal.
 struct Sealer {
+    key: Arc<Key>,
     field_key: Arc<FieldKey>,
     version: u32,
 }
@@ -99,10 +101,20 @@ impl Operation for BatchEncrypt {
             bytes: sizes.sum(),
             items: self.items.len(),
         };
-        let results = offload(core, weight, move || {
+        let in_use = InUse::new(
+            sealers.iter().map(|sealer| {
+                let sealer = sealer.as_ref().ok()?;
+                Some((Arc::clone(&sealer.key), sealer.version))
+            }),
+            self.items
+                .iter()
+                .map(|item| Some(item.as_ref().ok()?.target)),
+        );
+        let mut results = offload(core, weight, move || {
             seal_all(self.items, &self.shared, &sealers)
         })
         .await??;
+        in_use.check_again(core, permit, &mut results).await;
         account.items(&results);
         Ok(results)
     }
@@ -114,6 +126,7 @@ fn sealer(key: Result<Arc<Key>, Failure>, field: &FieldName) -> Result<Sealer, F
     Ok(Sealer {
         field_key: version.field_key(field.field()?),
         version: version.number(),
+        key,
     })
 }
 
@@ -223,10 +236,15 @@ impl Operation for BatchDecrypt {
             bytes: sizes.sum(),
             items: items.len(),
         };
-        let results = offload(core, weight, move || {
+        let in_use = InUse::new(
+            openers.list.iter().map(Opener::in_use),
+            items.iter().map(|item| Some(item.as_ref().ok()?.1)),
+        );
+        let mut results = offload(core, weight, move || {
             open_all(items, &self.shared, &openers.list)
         })
         .await?;
+        in_use.check_again(core, permit, &mut results).await;
         account.items(&results);
         Ok(results)
     }

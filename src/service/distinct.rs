@@ -62,6 +62,14 @@ pub(super) struct Opener {
     pub(super) ready: Result<(Arc<Key>, Arc<FieldKey>), Failure>,
 }
 
+impl Opener {
+    /// The key and version that it opens with, if it is ready to.
+    pub(super) fn in_use(&self) -> Option<(Arc<Key>, u32)> {
+        let (key, _) = self.ready.as_ref().ok()?;
+        Some((Arc::clone(key), self.version))
+    }
+}
+
 impl Openers {
     /// The index of what opens `item`; it may hold a failure. A malformed ciphertext has none.
     pub(super) async fn resolve(

@@ -36,7 +36,8 @@ pub(super) fn version_of_ciphertext(error: KeyError) -> Failure {
     }
 }
 
-fn of_key(error: KeyError) -> Failure {
+/// A key of the caller's own tenant that was found before.
+pub(super) fn of_key(error: KeyError) -> Failure {
     match error {
         KeyError::KeyDisabled => Failure::KeyDisabled,
         KeyError::VersionDisabled => Failure::VersionDisabled,

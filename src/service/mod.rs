@@ -28,6 +28,7 @@ mod distinct;
 mod errors;
 pub mod failure;
 pub mod field;
+mod in_use;
 pub mod keys;
 pub mod offload;
 pub mod operation;

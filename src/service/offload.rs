@@ -42,6 +42,14 @@ impl Places {
         Self(Arc::new(Semaphore::new(OFFLOADED_BATCHES)))
     }
 
+    /// Takes every place, so that work waits until the result is dropped.
+    #[cfg(test)]
+    pub(super) fn take_all(&self) -> tokio::sync::OwnedSemaphorePermit {
+        Arc::clone(&self.0)
+            .try_acquire_many_owned(OFFLOADED_BATCHES as u32)
+            .unwrap()
+    }
+
     /// Runs `work` on the pool of blocking threads of this runtime. The place is the work's, not the caller's: it is free
     /// only when the pool has done with it, so that callers who give up cannot queue without bound. Work that nobody waits
     /// for any more is not begun.

@@ -17,9 +17,10 @@ use crate::access::Action;
 use crate::access::principal::Principal;
 use crate::service::Core;
 use crate::service::batch::{DecryptItem, Results};
-use crate::service::distinct::{self, Destinations, Openers, at, opened_by};
+use crate::service::distinct::{self, Destinations, Opener, Openers, at, opened_by};
 use crate::service::failure::Failure;
 use crate::service::field;
+use crate::service::in_use::InUse;
 use crate::service::offload::{Turns, Weight, offload};
 use crate::service::perform::{Operation, Permit};
 use crate::service::record::Account;
@@ -50,6 +51,7 @@ pub struct ReEncrypted {
 
 /// The field key to seal with again; without one the ciphertext is current and stays.
 struct Resealer {
+    key: Arc<Key>,
     field_key: Option<Arc<FieldKey>>,
     version: u32,
 }
@@ -214,8 +216,23 @@ impl Operation for BatchReEncrypt {
             bytes: sizes.sum(),
             items: planned.len(),
         };
+        let opened = InUse::new(
+            openers.list.iter().map(Opener::in_use),
+            planned.iter().map(|item| Some(item.as_ref().ok()?.opener)),
+        );
+        let sealed = InUse::new(
+            resealers.list.iter().map(|resealer| {
+                let resealer = resealer.as_ref().ok()?;
+                Some((Arc::clone(&resealer.key), resealer.version))
+            }),
+            planned
+                .iter()
+                .map(|item| Some(item.as_ref().ok()?.resealer)),
+        );
         let work = move || reseal_all(planned, &shared, &openers, &resealers.list);
-        let results = offload(core, weight, work).await??;
+        let mut results = offload(core, weight, work).await??;
+        opened.check_again(core, permit, &mut results).await;
+        sealed.check_again(core, permit, &mut results).await;
         account.items(&results);
         Ok(results)
     }
@@ -320,7 +337,7 @@ impl Resealers {
 fn resealer(
     source: &Key,
     version: u32,
-    destination: &Key,
+    destination: &Arc<Key>,
     field: &FieldName,
 ) -> Result<Resealer, Failure> {
     let primary = destination.primary();
@@ -331,6 +348,7 @@ fn resealer(
         Some(primary.field_key(field.field()?))
     };
     Ok(Resealer {
+        key: Arc::clone(destination),
         field_key,
         version: primary.number(),
     })

@@ -91,6 +91,30 @@ impl Vault {
             .map_err(errors::version_of_ciphertext)
     }
 
+    /// Whether `key`, which was found before, and its version may still be used. Looks at the key as it is now.
+    ///
+    /// # Errors
+    /// [`Failure::KeyDisabled`], [`Failure::VersionDisabled`], or the store fails.
+    pub async fn check_again(
+        &self,
+        _permit: &Permit,
+        key: &Arc<Key>,
+        version: u32,
+    ) -> Result<(), Failure> {
+        let now = self
+            .keystore
+            .key_by_handle(key.handle())
+            .await
+            .map_err(errors::of_key)?;
+        if Arc::ptr_eq(&now, key) {
+            return Ok(());
+        }
+        now.version(version)
+            .await
+            .map(drop)
+            .map_err(errors::version_of_ciphertext)
+    }
+
     /// The keystore, to manage what `tenant` has.
     ///
     /// # Errors

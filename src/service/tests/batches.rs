@@ -380,3 +380,106 @@ async fn refused_batches_and_malformed_ciphertexts_name_their_fields() {
         .unwrap_err();
     assert_eq!(named(), [row("malformed", 0, "email", 0)]);
 }
+
+#[tokio::test]
+async fn a_key_that_is_disabled_while_a_batch_waits_for_its_place_gives_no_result() {
+    let f = Fixture::make().await;
+    let (tenant, pii) = (name("acme"), name("pii"));
+    f.keystore
+        .create_key(&tenant, &name("new"), Suite::KcXaes256Gcm, operation(), NOW)
+        .await
+        .unwrap();
+    let large = Bytes::from(vec![b'x'; 60_000]);
+    let sealed = f
+        .perform(
+            "acme/app",
+            batch(&[("pii", "email")], vec![item(0, large.clone())]),
+        )
+        .await
+        .unwrap()[0]
+        .as_ref()
+        .unwrap()
+        .ciphertext
+        .clone();
+    let waiting = f.service.core().places.take_all();
+    let targets = [("pii", "email"), ("new", "email")];
+    let encrypting = f.perform(
+        "acme/app",
+        batch(
+            &targets,
+            vec![item(0, large.clone()), item(1, large.clone())],
+        ),
+    );
+    let items = || vec![opening(0, &sealed), opening(0, &sealed)];
+    let decrypting = f.perform(
+        "acme/app",
+        BatchDecrypt {
+            fields: vec![field("email")],
+            shared: context("42"),
+            items: items(),
+        },
+    );
+    let reencrypt = |destination| BatchReEncrypt {
+        fields: vec![field("email")],
+        destinations: vec![key("new")],
+        shared: context("42"),
+        items: items()
+            .into_iter()
+            .map(|item| item.map(|item| (item, destination)))
+            .collect(),
+    };
+    let reencrypting = f.perform("acme/app", reencrypt(Some(0)));
+    let (mut encrypting, mut decrypting, mut reencrypting) = (
+        Box::pin(encrypting),
+        Box::pin(decrypting),
+        Box::pin(reencrypting),
+    );
+    assert!(futures_util::poll!(&mut encrypting).is_pending());
+    assert!(futures_util::poll!(&mut decrypting).is_pending());
+    assert!(futures_util::poll!(&mut reencrypting).is_pending());
+    f.keystore
+        .set_key_enabled(&tenant, &pii, false, operation(), NOW)
+        .await
+        .unwrap();
+    drop(waiting);
+    let encrypted = encrypting.await.unwrap();
+    assert_eq!(encrypted[0], Err(Failure::KeyDisabled));
+    assert!(encrypted[1].is_ok(), "another key is nobody's matter");
+    let record = f.last_record();
+    assert_eq!((record.items_ok, record.items_failed), (1, 1));
+    let disabled = Err(Failure::KeyDisabled);
+    assert!(decrypting.await.unwrap().iter().all(|r| *r == disabled));
+    let disabled = Err(Failure::KeyDisabled);
+    assert!(reencrypting.await.unwrap().iter().all(|r| *r == disabled));
+}
+
+#[tokio::test]
+async fn a_destination_that_is_disabled_while_a_batch_waits_gets_nothing() {
+    let f = Fixture::make().await;
+    let (tenant, new) = (name("acme"), name("new"));
+    f.keystore
+        .create_key(&tenant, &new, Suite::KcXaes256Gcm, operation(), NOW)
+        .await
+        .unwrap();
+    let sealed = f.encrypt("acme/app", &[b'x'; 65_536]).await.unwrap();
+    let waiting = f.service.core().places.take_all();
+    let reencrypt = BatchReEncrypt {
+        fields: vec![field("email")],
+        destinations: vec![key("new")],
+        shared: context("42"),
+        items: vec![
+            opening(0, &sealed.ciphertext).map(|item| (item, Some(0))),
+            opening(0, &sealed.ciphertext).map(|item| (item, None)),
+        ],
+    };
+    let mut reencrypting = Box::pin(f.perform("acme/app", reencrypt));
+    assert!(futures_util::poll!(&mut reencrypting).is_pending());
+    f.keystore
+        .set_key_enabled(&tenant, &new, false, operation(), NOW)
+        .await
+        .unwrap();
+    drop(waiting);
+    let results = reencrypting.await.unwrap();
+    assert_eq!(results[0], Err(Failure::KeyDisabled));
+    assert!(results[1].is_ok());
+}
