@@ -17,7 +17,9 @@ use std::{
     },
 };
 
-use fieldkeep_journal::{AppendError, Journal, OpenError, Options, ReadError, Reader, Ticket};
+use fieldkeep_journal::{
+    AppendError, Disk, Journal, OpenError, Options, ReadError, Reader, SystemDisk, Ticket,
+};
 use fieldkeep_proto::v1::AuditRecord;
 use prost::{DecodeError, Message as _};
 
@@ -98,7 +100,19 @@ impl AuditLog {
     /// # Errors
     /// As [`AuditLog::open`].
     pub fn open_with(dir: &Path, options: Options) -> Result<AuditLog, AuditError> {
-        let (journal, recovered) = Journal::open(dir, options)?;
+        AuditLog::open_on(Arc::new(SystemDisk), dir, options)
+    }
+
+    /// As [`AuditLog::open_with`], on the disk given.
+    ///
+    /// # Errors
+    /// As [`AuditLog::open`].
+    pub fn open_on(
+        disk: Arc<dyn Disk>,
+        dir: &Path,
+        options: Options,
+    ) -> Result<AuditLog, AuditError> {
+        let (journal, recovered) = Journal::open_on(disk, dir, options)?;
         if recovered.torn_frames_dropped > 0 {
             tracing::warn!(
                 records = recovered.torn_frames_dropped,

@@ -280,7 +280,7 @@ async fn probe_now_and_then(service: crate::service::Service, metrics: Arc<Metri
     let mut ticks = tokio::time::interval(TICK);
     loop {
         ticks.tick().await;
-        if service.core().is_serving() {
+        if !service.core().needs_probe() {
             continue;
         }
         let call = Call {

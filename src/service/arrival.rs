@@ -107,8 +107,7 @@ impl Service {
     pub async fn expire(&self, call: Call) -> Result<(), Refusal> {
         let request_id = call.request_id;
         let mut attempt = Attempt::with_rule(&self.core, call, RULE_DEADLINE);
-        let appended = attempt.append_code(Code::DeadlineExceeded);
-        self.committed(appended)
+        self.record_code(&mut attempt, Code::DeadlineExceeded)
             .await
             .map_err(|failure| Refusal::new(failure, request_id))
     }

@@ -6,9 +6,9 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use fieldkeep_journal::Waiters;
+use fieldkeep_journal::{Ticket, Waiters};
 use tokio::sync::{Notify, Semaphore};
 use tokio_util::task::TaskTracker;
 
@@ -18,6 +18,7 @@ use crate::audit::AuditLog;
 use crate::service::call::RequestIds;
 use crate::service::failure::Failure;
 use crate::service::offload::Places;
+use crate::service::unwritten::Unwritten;
 use crate::service::vault::Vault;
 
 pub mod access;
@@ -39,7 +40,11 @@ pub mod resource;
 pub mod system;
 #[cfg(test)]
 pub(crate) mod tests;
+mod unwritten;
 pub mod vault;
+
+/// How often a busy trail is tried for what is kept when the service ends; one commit takes all that is kept.
+const LAST_ATTEMPTS: usize = 8;
 
 /// Where the time comes from; a parameter, so that tests can set it.
 pub trait Clock: Send + Sync + 'static {
@@ -69,6 +74,8 @@ pub struct Limits {
     pub reply_bytes: usize,
     /// The most items of a batch.
     pub batch_items: usize,
+    /// How long a call waits for a busy audit trail, if its own deadline is not earlier.
+    pub busy_patience: Duration,
 }
 
 impl Default for Limits {
@@ -77,6 +84,7 @@ impl Default for Limits {
             field_bytes: fieldkeep_crypto::ciphertext::MAX_PLAINTEXT_BYTES,
             reply_bytes: 16 * 1024 * 1024 - 64 * 1024,
             batch_items: 10_000,
+            busy_patience: Duration::from_secs(10),
         }
     }
 }
@@ -113,8 +121,29 @@ pub struct Core {
     messages: Semaphore,
     changes: TaskTracker,
     audit_down: AtomicBool,
+    unwritten: Unwritten,
     draining: AtomicBool,
     state_changed: Notify,
+}
+
+impl Drop for Core {
+    /// Nobody comes any more who would write what is kept.
+    fn drop(&mut self) {
+        let journal = self.audit.journal();
+        for _ in 0..LAST_ATTEMPTS {
+            match self.unwritten.write(&self.audit) {
+                Ok(()) => return,
+                Err(error) if unwritten::is_busy(&error) => {
+                    let next = journal.durable().saturating_add(1);
+                    let _ = journal.wait_blocking(Ticket { sequence: next });
+                }
+                Err(error) => {
+                    tracing::error!(%error, "records of the audit trail are lost, since it takes none");
+                    return;
+                }
+            }
+        }
+    }
 }
 
 impl std::fmt::Debug for Core {
@@ -158,6 +187,7 @@ impl Core {
             messages: Semaphore::new(arrival::MESSAGES_BYTES),
             changes: TaskTracker::new(),
             audit_down: AtomicBool::new(false),
+            unwritten: Unwritten::default(),
             draining: AtomicBool::new(false),
             state_changed: Notify::new(),
         }))
@@ -202,6 +232,12 @@ impl Core {
     pub async fn changes_ended(&self) {
         self.changes.close();
         self.changes.wait().await;
+    }
+
+    /// Whether the audit trail should be tried, see [`Service::probe_audit`].
+    #[must_use]
+    pub fn needs_probe(&self) -> bool {
+        self.audit_down.load(Ordering::Acquire) || !self.unwritten.is_empty()
     }
 
     fn set_audit_down(&self, down: bool) {

@@ -3,14 +3,18 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use fieldkeep_proto::v1::Decision;
+use fieldkeep_journal::{AppendError, Ticket};
+use fieldkeep_proto::v1::{AuditRecord, Decision};
+use tokio::time::{Instant, timeout_at};
 use tonic::Code;
 
 use crate::access::principal::Principal;
 use crate::access::{AccessSnapshot, Action};
+use crate::audit::AuditError;
 use crate::service::call::{Call, RequestId};
 use crate::service::failure::Failure;
 use crate::service::record::{self, Account, Ending};
+use crate::service::unwritten;
 use crate::service::{Core, Service};
 
 /// The rule of a call whose message was not valid.
@@ -190,31 +194,51 @@ impl Service {
         attempt: &mut Attempt,
         outcome: Result<(), &Failure>,
     ) -> Result<(), Failure> {
-        let appended = attempt.append(outcome);
-        self.committed(appended).await
+        attempt.compose_outcome(outcome);
+        self.write(attempt).await
     }
 
-    /// Waits until a record is durable.
-    pub(super) async fn committed(
+    /// As [`Service::record`], for a call that ended with a code alone.
+    pub(super) async fn record_code(
         &self,
-        appended: Result<fieldkeep_journal::Ticket, crate::audit::AuditError>,
+        attempt: &mut Attempt,
+        code: Code,
     ) -> Result<(), Failure> {
-        let committed = match appended {
-            Ok(ticket) => self
-                .waiters
-                .committed(ticket)
-                .await
-                .map_err(|error| error.to_string()),
-            Err(error) => Err(error.to_string()),
+        attempt.compose(code, None);
+        self.write(attempt).await
+    }
+
+    async fn write(&self, attempt: &mut Attempt) -> Result<(), Failure> {
+        let error = match self.append_in_time(attempt).await {
+            Ok(ticket) => match self.waiters.committed(ticket).await {
+                Ok(()) => {
+                    self.core.set_audit_down(false);
+                    return Ok(());
+                }
+                Err(error) => AuditError::Append(error),
+            },
+            Err(error) => error,
         };
-        self.core.set_audit_down(committed.is_err());
-        committed.map_err(|error| {
-            tracing::error!(
-                error,
-                "the audit trail cannot be written; no result leaves until it can"
-            );
-            Failure::AuditUnavailable
-        })
+        attempt.keep(&error);
+        Err(Failure::AuditUnavailable)
+    }
+
+    /// Appends a composed record. While more waits for the disk than the trail takes, this waits with it.
+    async fn append_in_time(&self, attempt: &mut Attempt) -> Result<Ticket, AuditError> {
+        let deadline = Instant::now() + self.core.limits.busy_patience;
+        loop {
+            let error = match attempt.append() {
+                Err(error) if unwritten::is_busy(&error) => error,
+                appended => return appended,
+            };
+            let next = Ticket {
+                sequence: self.core.audit.journal().durable().saturating_add(1),
+            };
+            match timeout_at(deadline, self.waiters.committed(next)).await {
+                Ok(committed) => committed?,
+                Err(_) => return Err(error),
+            }
+        }
     }
 
     /// Refuses the reply if the caller lost the right while the call ran.
@@ -244,9 +268,13 @@ impl Service {
         }
     }
 
-    /// Writes a record of the service's own, to learn whether the trail can be written again. Does nothing while it can.
+    /// Writes a record of the service's own, to learn whether the trail can be written again. While it can, writes only what
+    /// is kept from when it could not.
     pub async fn probe_audit(&self, call: Call) {
         if !self.core.audit_down.load(Ordering::Acquire) {
+            if let Err(error) = self.core.unwritten.write(&self.core.audit) {
+                self.core.audit_failed(&error);
+            }
             return;
         }
         let mut attempt = Attempt::new(&self.core, call);
@@ -271,7 +299,15 @@ pub(super) struct Attempt {
     account: Account,
     decision: Decision,
     rule: &'static str,
-    recorded: bool,
+    ending: Record,
+}
+
+/// Where the record of an attempt is.
+enum Record {
+    None,
+    Composed(Box<AuditRecord>),
+    /// In the trail, or kept for it.
+    Appended,
 }
 
 impl Attempt {
@@ -282,7 +318,7 @@ impl Attempt {
             account: Account::default(),
             decision: Decision::Refused,
             rule: RULE_NOT_SERVING,
-            recorded: false,
+            ending: Record::None,
         }
     }
 
@@ -300,7 +336,7 @@ impl Attempt {
         if self.core.is_draining() {
             return Err(Failure::ShuttingDown);
         }
-        if self.core.audit_down.load(Ordering::Acquire) {
+        if self.core.audit_down.load(Ordering::Acquire) || self.core.unwritten.is_full() {
             return Err(Failure::AuditUnavailable);
         }
         let Some(principal) = self.call.peer.principal.as_ref() else {
@@ -344,33 +380,17 @@ impl Attempt {
         Ok((outcome?, Granted { snapshot, tenant }))
     }
 
-    fn append(
-        &mut self,
-        outcome: Result<(), &Failure>,
-    ) -> Result<fieldkeep_journal::Ticket, crate::audit::AuditError> {
-        self.recorded = true;
+    fn compose_outcome(&mut self, outcome: Result<(), &Failure>) {
         let (ok, failed) = self.account.item_counts();
         if ok + failed > 0 {
             self.call.metrics.items(ok.into(), failed.into());
         }
         let code = outcome.map_or_else(|failure| failure.verdict().0, |()| Code::Ok);
-        self.append_ending(code, outcome.err())
+        self.compose(code, outcome.err());
     }
 
-    /// Writes the record of a call that ended with a code alone.
-    pub(super) fn append_code(
-        &mut self,
-        code: Code,
-    ) -> Result<fieldkeep_journal::Ticket, crate::audit::AuditError> {
-        self.recorded = true;
-        self.append_ending(code, None)
-    }
-
-    fn append_ending(
-        &mut self,
-        code: Code,
-        failure: Option<&Failure>,
-    ) -> Result<fieldkeep_journal::Ticket, crate::audit::AuditError> {
+    /// Makes the record, for [`Attempt::append`].
+    fn compose(&mut self, code: Code, failure: Option<&Failure>) {
         let ending = Ending {
             decision: self.decision,
             rule: self.rule,
@@ -379,14 +399,54 @@ impl Attempt {
             now_us: self.core.clock.now_us(),
         };
         let record = record::compose(&self.call, ending, &mut self.account);
-        self.core.audit.append(&record)
+        self.ending = Record::Composed(Box::new(record));
+    }
+
+    /// Appends the composed record, behind all that are kept.
+    fn append(&mut self) -> Result<Ticket, AuditError> {
+        let Record::Composed(record) = &self.ending else {
+            return Err(AuditError::Append(AppendError::Closed));
+        };
+        let ticket = self.core.unwritten.append(&self.core.audit, record)?;
+        self.ending = Record::Appended;
+        Ok(ticket)
+    }
+
+    /// After `error`: keeps the record, if it was not appended and ever can be. A call that was refused because the trail
+    /// cannot be written did nothing, and is not kept.
+    fn keep(&mut self, error: &AuditError) {
+        self.core.audit_failed(error);
+        let kept = self.rule != RULE_NOT_SERVING && !unwritten::is_too_large(error);
+        if let Record::Composed(record) = std::mem::replace(&mut self.ending, Record::Appended)
+            && kept
+        {
+            self.core.unwritten.keep(*record);
+        }
     }
 }
 
 impl Drop for Attempt {
     fn drop(&mut self) {
-        if !self.recorded && self.append_ending(Code::Cancelled, None).is_err() {
-            self.core.set_audit_down(true);
+        match &mut self.ending {
+            Record::Appended => return,
+            Record::None => self.compose(Code::Cancelled, None),
+            // It waited for a busy trail; its result did not leave.
+            Record::Composed(record) => record.code = Code::Cancelled.into(),
+        }
+        if let Err(error) = self.append() {
+            self.keep(&error);
+        }
+    }
+}
+
+impl Core {
+    /// The trail did not take a record. A busy one is not broken: only this call has no result.
+    fn audit_failed(&self, error: &AuditError) {
+        if unwritten::is_busy(error) {
+            tracing::warn!(%error, "the audit trail is busy; a call has no result, and its record is kept");
+        } else {
+            tracing::error!(%error, "the audit trail cannot be written; no result leaves until it can");
+            self.set_audit_down(true);
         }
     }
 }

@@ -1,13 +1,14 @@
 //! The service over a store in memory and a real audit trail.
 
 mod batches;
+mod busy;
 mod fields;
 mod management;
 mod one_way;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use fieldkeep_crypto::ciphertext::Suite;
@@ -70,6 +71,17 @@ impl Fixture {
             max_payload_bytes,
             ..Default::default()
         };
+        let limits = Limits::default();
+        let disk = Arc::new(fieldkeep_journal::SystemDisk);
+        Self::make_on(disk, options, limits.busy_patience).await
+    }
+
+    /// A fixture with its trail on `disk`.
+    async fn make_on(
+        disk: Arc<dyn fieldkeep_journal::Disk>,
+        options: fieldkeep_journal::Options,
+        busy_patience: Duration,
+    ) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let root = KeyFile::create(dir.path().join("root.key")).unwrap();
         let keystore = Keystore::init(Arc::new(MemoryStore::new()), &root, NOW)
@@ -80,7 +92,7 @@ impl Fixture {
             .await
             .unwrap()
             .value;
-        let audit = AuditLog::open_with(&dir.path().join("audit"), options).unwrap();
+        let audit = AuditLog::open_on(disk, &dir.path().join("audit"), options).unwrap();
         let clock = Arc::new(TestClock(AtomicU64::new(NOW)));
         for tenant in ["acme", "other"] {
             let tenant = name(tenant);
@@ -108,7 +120,10 @@ impl Fixture {
             access: access.clone(),
             audit: audit.clone(),
             ca,
-            limits: Limits::default(),
+            limits: Limits {
+                busy_patience,
+                ..Limits::default()
+            },
             clock: Arc::new(Arc::clone(&clock)),
             about: About {
                 started_s: NOW,

@@ -1,0 +1,201 @@
+//! A trail that is busy, on a disk whose writes can be held back.
+
+use std::io;
+use std::path::Path;
+use std::sync::{Condvar, Mutex};
+use std::time::Duration;
+
+use fieldkeep_journal::{Disk, DiskFile, SystemDisk};
+use futures_util::poll;
+use tonic::Code;
+
+use super::*;
+
+/// Longer than any test.
+const LONG: Duration = Duration::from_secs(3600);
+
+/// Holds back the writes of records while it is closed.
+#[derive(Default)]
+struct Gate {
+    closed: Mutex<bool>,
+    held: Mutex<bool>,
+    opened: Condvar,
+}
+
+impl Gate {
+    fn set(&self, closed: bool) {
+        *self.closed.lock().unwrap() = closed;
+        self.opened.notify_all();
+    }
+
+    /// Waits while it is closed if these are the bytes of a record; other writes pass.
+    fn pass(&self, bytes: &[u8]) {
+        let rpc = b"test/Rpc";
+        if !bytes.windows(rpc.len()).any(|window| window == rpc) {
+            return;
+        }
+        let mut closed = self.closed.lock().unwrap();
+        while *closed {
+            *self.held.lock().unwrap() = true;
+            closed = self.opened.wait(closed).unwrap();
+        }
+    }
+}
+
+struct GatedDisk(Arc<Gate>);
+
+struct GatedFile(Arc<dyn DiskFile>, Arc<Gate>);
+
+impl GatedDisk {
+    fn gated(&self, file: Arc<dyn DiskFile>) -> Arc<dyn DiskFile> {
+        Arc::new(GatedFile(file, Arc::clone(&self.0)))
+    }
+}
+
+impl Disk for GatedDisk {
+    fn make_dir(&self, dir: &Path) -> io::Result<()> {
+        SystemDisk.make_dir(dir)
+    }
+
+    fn lock(&self, path: &Path) -> io::Result<Option<Box<dyn Send + Sync>>> {
+        SystemDisk.lock(path)
+    }
+
+    fn list(&self, dir: &Path) -> io::Result<Vec<String>> {
+        SystemDisk.list(dir)
+    }
+
+    fn open(&self, path: &Path) -> io::Result<Arc<dyn DiskFile>> {
+        Ok(self.gated(SystemDisk.open(path)?))
+    }
+
+    fn create(&self, path: &Path) -> io::Result<Arc<dyn DiskFile>> {
+        Ok(self.gated(SystemDisk.create(path)?))
+    }
+
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        SystemDisk.rename(from, to)
+    }
+
+    fn remove(&self, path: &Path) -> io::Result<()> {
+        SystemDisk.remove(path)
+    }
+
+    fn sync_dir(&self, dir: &Path) -> io::Result<()> {
+        SystemDisk.sync_dir(dir)
+    }
+}
+
+impl DiskFile for GatedFile {
+    fn size(&self) -> io::Result<u64> {
+        self.0.size()
+    }
+
+    fn read_at(&self, offset: u64, buffer: &mut [u8]) -> io::Result<usize> {
+        self.0.read_at(offset, buffer)
+    }
+
+    fn write_at(&self, offset: u64, bytes: &[u8]) -> io::Result<usize> {
+        self.1.pass(bytes);
+        self.0.write_at(offset, bytes)
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        self.0.sync()
+    }
+}
+
+/// A fixture whose trail takes one record while another is being written, and the gate of its disk.
+async fn busy_fixture(patience: Duration) -> (Fixture, Arc<Gate>) {
+    let gate = Arc::new(Gate::default());
+    let options = fieldkeep_journal::Options {
+        segment_bytes: 1 << 20,
+        max_payload_bytes: AUDIT_RECORD_BYTES,
+        max_pending_bytes: 1,
+        ..Default::default()
+    };
+    let disk = Arc::new(GatedDisk(Arc::clone(&gate)));
+    let f = Fixture::make_on(disk, options, patience).await;
+    (f, gate)
+}
+
+/// Waits until the writer holds a record at the gate, so that what comes next is pending behind it.
+async fn until_held(gate: &Gate) {
+    while !*gate.held.lock().unwrap() {
+        tokio::task::yield_now().await;
+    }
+}
+
+#[tokio::test]
+async fn a_busy_trail_is_waited_for_and_loses_no_record() {
+    let (f, gate) = busy_fixture(LONG).await;
+    gate.set(true);
+    let mut written = Box::pin(f.encrypt("acme/app", b"a"));
+    assert!(poll!(&mut written).is_pending());
+    until_held(&gate).await;
+    let mut pending = Box::pin(f.encrypt("acme/app", b"b"));
+    assert!(poll!(&mut pending).is_pending());
+    // From here on the trail is busy.
+    let mut given_up = Box::pin(f.encrypt("acme/app", b"c"));
+    assert!(poll!(&mut given_up).is_pending());
+    let mut waiting = Box::pin(f.encrypt("acme/app", b"d"));
+    assert!(poll!(&mut waiting).is_pending());
+    assert!(f.service.core().is_serving(), "busy is not broken");
+    drop(given_up);
+    assert!(f.service.core().is_serving());
+    assert!(!f.service.core().unwritten.is_empty());
+    gate.set(false);
+    written.await.unwrap();
+    pending.await.unwrap();
+    waiting.await.unwrap();
+    assert!(f.service.core().unwritten.is_empty());
+    let codes: Vec<i32> = f.records().iter().map(|record| record.code).collect();
+    assert_eq!(
+        codes,
+        [0, 0, i32::from(Code::Cancelled), 0],
+        "what was given up is on record before what came later"
+    );
+}
+
+#[tokio::test]
+async fn what_a_busy_trail_did_not_take_is_written_without_another_call() {
+    let (f, gate) = busy_fixture(LONG).await;
+    gate.set(true);
+    let mut written = Box::pin(f.encrypt("acme/app", b"a"));
+    assert!(poll!(&mut written).is_pending());
+    until_held(&gate).await;
+    for plaintext in [b"b", b"c"] {
+        let mut given_up = Box::pin(f.encrypt("acme/app", plaintext));
+        assert!(poll!(&mut given_up).is_pending());
+    }
+    assert!(f.service.core().needs_probe());
+    gate.set(false);
+    written.await.unwrap();
+    while f.service.core().needs_probe() {
+        f.service.probe_audit(f.call::<Encrypt>("acme/app")).await;
+        tokio::task::yield_now().await;
+    }
+    f.encrypt("acme/app", b"d").await.unwrap();
+    assert_eq!(f.records().len(), 4);
+}
+
+#[tokio::test]
+async fn a_trail_that_stays_busy_costs_the_call_its_result_and_nobody_elses() {
+    let (f, gate) = busy_fixture(Duration::ZERO).await;
+    gate.set(true);
+    let mut written = Box::pin(f.encrypt("acme/app", b"a"));
+    assert!(poll!(&mut written).is_pending());
+    until_held(&gate).await;
+    let mut pending = Box::pin(f.encrypt("acme/app", b"b"));
+    assert!(poll!(&mut pending).is_pending());
+    assert_eq!(
+        f.encrypt("acme/app", b"c").await,
+        Err(Failure::AuditUnavailable)
+    );
+    assert!(f.service.core().is_serving());
+    gate.set(false);
+    written.await.unwrap();
+    pending.await.unwrap();
+    f.encrypt("acme/app", b"d").await.unwrap();
+    assert_eq!(f.records().len(), 4);
+}
