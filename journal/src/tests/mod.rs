@@ -5,6 +5,7 @@ mod faults;
 mod format;
 mod mirrors;
 mod model;
+mod pair;
 mod power_loss;
 mod serving;
 mod snapshots;
