@@ -44,7 +44,7 @@ pub const MAX_PAGE: usize = 1000;
 /// must be called within a tokio runtime.
 #[derive(Clone)]
 pub struct Keystore {
-    inner: Arc<Lifecycle>,
+    pub(crate) inner: Arc<Lifecycle>,
 }
 
 impl Keystore {

@@ -25,6 +25,7 @@ mod keyring;
 mod lifecycle;
 mod listing;
 mod mutation;
+mod present;
 mod reader;
 mod records;
 mod rollback;

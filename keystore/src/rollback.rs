@@ -37,7 +37,7 @@ pub(crate) async fn check(reader: &Reader, change: &Change) -> Result<(), Keysto
 }
 
 /// Generation and digest of a stored value, authenticated; no digest for a tombstone.
-async fn present(
+pub(crate) async fn present(
     reader: &Reader,
     store_key: &[u8],
     value: &Bytes,

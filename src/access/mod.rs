@@ -16,7 +16,10 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 use fieldkeep_crypto::names::Name;
 use fieldkeep_keystore::{
-    error::KeystoreError, info::Changed, keystore::Keystore, store::Operation,
+    error::KeystoreError,
+    info::{Change, Changed},
+    keystore::Keystore,
+    store::Operation,
 };
 use tokio::sync::Mutex;
 
@@ -173,6 +176,15 @@ impl Access {
         let identity = identity.clone();
         let change = tokio::spawn(async move { inner.revoke(identity, operation, now).await });
         change.await.map_err(|_| AccessError::Interrupted)?
+    }
+
+    /// What the store holds of the role of `identity` now, for the record of a change that was made before.
+    ///
+    /// # Errors
+    /// The record is damaged, or the store cannot be read.
+    pub async fn present(&self, identity: &Identity) -> Result<Vec<Change>, AccessError> {
+        let key = role_key(identity);
+        Ok(self.inner.keystore.present_system_record(&key).await?)
     }
 
     /// Up to `limit` roles of one tenant, or of all, in the order of their resource names, after the identity

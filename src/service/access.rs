@@ -81,6 +81,10 @@ impl Operation for GrantRole {
                 permit.now_s(),
             )
             .await?;
+        if changed.changes.is_empty() {
+            // It was made before, perhaps by a call whose record was not written.
+            account.present(&core.access.present(&identity).await?);
+        }
         account.changed(&changed);
         Ok(changed.value)
     }
@@ -118,6 +122,10 @@ impl Operation for RevokeRole {
             .access
             .revoke(&identity, operation, permit.now_s())
             .await?;
+        if changed.changes.is_empty() {
+            // It was made before, perhaps by a call whose record was not written.
+            account.present(&core.access.present(&identity).await?);
+        }
         account.changed(&changed);
         Ok(())
     }

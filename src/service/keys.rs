@@ -2,7 +2,8 @@
 
 use fieldkeep_crypto::ciphertext::Suite;
 use fieldkeep_crypto::names::Name;
-use fieldkeep_keystore::info::{Changed, KeyInfo, TenantInfo};
+use fieldkeep_keystore::info::{Change, Changed, KeyInfo, TenantInfo};
+use fieldkeep_keystore::keystore::Keystore;
 
 use crate::access::Action;
 use crate::access::principal::Principal;
@@ -50,9 +51,25 @@ fn names(name: &KeyName, caller: &Principal) -> Result<(Name, Name), Failure> {
     Ok((tenant, key))
 }
 
-fn finish<T>(account: &mut Account, changed: Changed<T>) -> T {
+/// Reports a change. One that was made before may have ended without its record, so that this one says what the store
+/// holds of it now.
+fn finish<T>(account: &mut Account, changed: Changed<T>, present: &[Change]) -> T {
     account.changed(&changed);
+    account.present(present);
     changed.value
+}
+
+/// What the store holds now of a key, if `changed` was made before.
+async fn present_key<T>(
+    keystore: &Keystore,
+    tenant: &Name,
+    key: &Name,
+    changed: &Changed<T>,
+) -> Result<Vec<Change>, Failure> {
+    if !changed.changes.is_empty() {
+        return Ok(Vec::new());
+    }
+    Ok(keystore.present_key(tenant, key).await?)
 }
 
 /// Create a tenant.
@@ -85,12 +102,14 @@ impl Operation for CreateTenant {
         self.about(permit.principal(), account);
         let keystore = core.vault.manage(permit, self.tenant.as_str())?;
         let operation = self.request.operation(permit)?;
-        Ok(finish(
-            account,
-            keystore
-                .create_tenant(&self.tenant, operation, permit.now_s())
-                .await?,
-        ))
+        let changed = keystore
+            .create_tenant(&self.tenant, operation, permit.now_s())
+            .await?;
+        let present = match changed.changes.as_slice() {
+            [] => keystore.present_tenant(&self.tenant).await?,
+            _ => Vec::new(),
+        };
+        Ok(finish(account, changed, &present))
     }
 }
 
@@ -169,7 +188,8 @@ impl Operation for CreateKey {
             .create_key(&tenant, &key, self.suite, operation, permit.now_s())
             .await?;
         account.used_version(changed.value.primary);
-        Ok(finish(account, changed))
+        let present = present_key(keystore, &tenant, &key, &changed).await?;
+        Ok(finish(account, changed, &present))
     }
 }
 
@@ -275,7 +295,8 @@ impl Operation for RotateKey {
             .rotate_key(&tenant, &key, operation, permit.now_s())
             .await?;
         account.used_version(changed.value.primary);
-        Ok(finish(account, changed))
+        let present = present_key(keystore, &tenant, &key, &changed).await?;
+        Ok(finish(account, changed, &present))
     }
 }
 
@@ -327,6 +348,7 @@ impl Operation for ChangeState {
                     .await?
             }
         };
-        Ok(finish(account, changed))
+        let present = present_key(keystore, &tenant, &key, &changed).await?;
+        Ok(finish(account, changed, &present))
     }
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
-use fieldkeep_keystore::info::Changed;
+use fieldkeep_keystore::info::{Change, Changed};
 use fieldkeep_proto::v1::{AuditChange, AuditRecord, AuditResource, Decision};
 
 use crate::audit::record::audit_change;
@@ -101,6 +101,11 @@ impl Account {
         self.store_revision = changed.revision;
         self.changes
             .extend(changed.changes.iter().map(audit_change));
+    }
+
+    /// What the store holds now of what a management operation changed before.
+    pub fn present(&mut self, changes: &[Change]) {
+        self.changes.extend(changes.iter().map(audit_change));
     }
 
     /// The items that succeeded and failed.

@@ -88,7 +88,6 @@ async fn a_repeated_request_has_its_first_outcome_and_another_with_its_id_is_ref
     let second = f.perform("acme/boss", create("k", ID)).await.unwrap();
     assert_eq!(first.handle, second.handle);
     assert_eq!(f.keystore.store().revision().await.unwrap(), revision);
-    assert!(f.last_record().changes.is_empty());
     assert_eq!(
         f.perform("acme/boss", create("l", ID)).await.unwrap_err(),
         Failure::RequestIdReused
@@ -358,4 +357,71 @@ async fn what_was_granted_made_or_issued_is_on_record() {
     assert!(detail().contains(&format!(" not_after={} spki_sha256=", NOW + 60)));
     f.encrypt("acme/app", b"x").await.unwrap();
     assert_eq!(detail(), "");
+}
+
+/// Performs a change twice with one request id. The second record is all that there would be if the first had not been
+/// written: it must say what the store holds.
+async fn repeat<O: Operation>(f: &Fixture, make: impl Fn() -> O) {
+    let changes = || {
+        let record = f.last_record();
+        assert_eq!(record.code, 0);
+        record.changes
+    };
+    assert!(f.perform("acme/boss", make()).await.is_ok());
+    let first = changes();
+    assert!(!first.is_empty());
+    assert!(f.perform("acme/boss", make()).await.is_ok());
+    assert_eq!(changes(), first);
+}
+
+#[tokio::test]
+async fn the_record_of_a_repeated_change_says_what_the_store_holds() {
+    let f = Fixture::make().await;
+    // Requests count by RPC, of which this fixture has but one.
+    let id = |n: usize| format!("{}{n}", &ID[..ID.len() - 1]);
+    repeat(&f, || create("k", &id(0))).await;
+    repeat(&f, || CreateTenant {
+        tenant: name("new"),
+        request: request(&id(1), b"new"),
+    })
+    .await;
+    repeat(&f, || RotateKey {
+        key: key("pii"),
+        request: request(&id(2), b"pii"),
+    })
+    .await;
+    let grant = |id: String| {
+        move || GrantRole {
+            identity: identity("new"),
+            role: Role::Data,
+            request: request(&id, b"new"),
+        }
+    };
+    repeat(&f, grant(id(3))).await;
+    // Without the id it is another request, which finds the role there already.
+    f.perform("acme/boss", grant(String::new())())
+        .await
+        .unwrap();
+    assert_eq!(f.last_record().changes.len(), 1);
+    repeat(&f, || RevokeRole {
+        identity: identity("new"),
+        request: request(&id(4), b"new"),
+    })
+    .await;
+    assert!(f.last_record().changes[0].value_sha256.is_empty());
+    let disable = || ChangeState {
+        key: key("k"),
+        version: None,
+        enabled: false,
+        request: request(&id(5), b"k"),
+    };
+    f.perform("acme/boss", disable()).await.unwrap();
+    f.perform("acme/boss", disable()).await.unwrap();
+    let record = f.last_record();
+    for change in &record.changes {
+        let change = crate::audit::record::change_of(change).unwrap();
+        f.keystore.check_change(&change).await.unwrap();
+    }
+    assert_eq!(&*record.changes[0].store_key, b"k/acme/k");
+    assert_eq!(record.changes[0].generation, 2);
 }
