@@ -300,8 +300,9 @@ impl Writer {
         self.forget_operations(&mut update, group.frames.len())?;
         caught(|| self.index.apply(update))?;
         self.since_mark.commits += group.frames.len() as u64;
-        self.since_mark.bytes +=
-            group.position.since_snapshot_bytes - self.position.since_snapshot_bytes;
+        let bytes = group.position.since_snapshot_bytes - self.position.since_snapshot_bytes;
+        self.since_mark.bytes += bytes;
+        self.since_opened_bytes += bytes;
         self.since_mark.since.get_or_insert(self.now);
         self.state = group.state;
         self.position = group.position;
