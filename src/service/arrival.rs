@@ -84,15 +84,13 @@ impl Service {
     /// # Errors
     /// [`Failure::RequestTooLarge`] if there can never be so much.
     pub async fn room(&self, bytes: usize) -> Result<SemaphorePermit<'_>, Failure> {
-        let too_large = |_| Failure::RequestTooLarge {
+        let too_large = Failure::RequestTooLarge {
             limit: MESSAGES_BYTES,
         };
-        let count = u32::try_from(bytes.min(MESSAGES_BYTES + 1)).map_err(too_large)?;
-        if bytes > MESSAGES_BYTES {
-            return Err(Failure::RequestTooLarge {
-                limit: MESSAGES_BYTES,
-            });
-        }
+        let count = match u32::try_from(bytes) {
+            Ok(count) if bytes <= MESSAGES_BYTES => count,
+            _ => return Err(too_large),
+        };
         self.core
             .messages
             .acquire_many(count)

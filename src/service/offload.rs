@@ -73,6 +73,17 @@ impl Places {
     }
 }
 
+#[cfg(test)]
+impl Core {
+    /// All places, so that no work leaves its thread until they are dropped.
+    pub(crate) fn hold_places(&self) -> tokio::sync::OwnedSemaphorePermit {
+        let all = u32::try_from(OFFLOADED_BATCHES).unwrap();
+        Arc::clone(&self.places.0)
+            .try_acquire_many_owned(all)
+            .unwrap()
+    }
+}
+
 impl Service {
     /// Runs `work` for a batch of `weight`: here if that is little, otherwise on this runtime's pool of blocking threads,
     /// so that other calls of this runtime go on meanwhile.
