@@ -39,15 +39,15 @@ enum Step {
 }
 
 fn step() -> impl Strategy<Value = Step> {
-    let commits = || prop::collection::vec(1u64..5, 0..8);
+    let commits = || prop::collection::vec(1u64..5, 0..4);
     let cuts = [
         prop::option::of(any::<u16>()),
         prop::option::of(any::<u16>()),
     ];
     let end = prop_oneof![
-        Just(End::Stop),
-        Just(End::Kill),
-        (1u64..5, cuts, 0usize..=2)
+        1 => Just(End::Stop),
+        1 => Just(End::Kill),
+        4 => (1u64..9, cuts, 0usize..=2)
             .prop_map(|(count, cuts, marks)| End::MidCommit(count, cuts, marks)),
     ]
     .boxed();
@@ -58,8 +58,8 @@ fn step() -> impl Strategy<Value = Step> {
     ];
     prop_oneof![
         4 => (commits(), end.clone()).prop_map(|(commits, end)| Step::Together(commits, end)),
-        2 => (0usize..2, commits(), end).prop_map(|(dir, commits, end)| Step::Alone(dir, commits, end)),
-        4 => (0usize..2, any::<usize>(), damage).prop_map(|(dir, file, damage)| Step::Damage(dir, file, damage)),
+        4 => (0usize..2, commits(), end).prop_map(|(dir, commits, end)| Step::Alone(dir, commits, end)),
+        2 => (0usize..2, any::<usize>(), damage).prop_map(|(dir, file, damage)| Step::Damage(dir, file, damage)),
         1 => (0usize..2).prop_map(Step::Lose),
     ]
 }
@@ -256,7 +256,7 @@ impl Pair {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 128, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 256, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn one_whole_directory_is_enough_for_everything_that_was_acknowledged(
