@@ -142,12 +142,8 @@ impl AuditLog {
     /// There is no space, or the trail is closed or busy: no reply may leave. The record is too large still.
     pub fn append(&self, record: &AuditRecord) -> Result<Ticket, AuditError> {
         let ticket = match record::fit(record).ok_or(AuditError::TooLarge)? {
-            Fitted::Whole(record) => ENCODED.with_borrow_mut(|buffer| {
-                buffer.clear();
-                // A vector grows as needed, so that encoding cannot run out of room.
-                record.encode_raw(buffer);
-                self.journal.append(buffer)
-            })?,
+            Fitted::Whole(record) => self.append_whole(record)?,
+            Fitted::Cut(record) => self.append_whole(&record)?,
             Fitted::Parts(parts) => {
                 let encoded: Vec<Vec<u8>> = parts.iter().map(AuditRecord::encode_to_vec).collect();
                 let payloads: Vec<&[u8]> = encoded.iter().map(Vec::as_slice).collect();
@@ -160,6 +156,15 @@ impl AuditLog {
                 .fetch_add(1, Ordering::Relaxed);
         }
         Ok(ticket)
+    }
+
+    fn append_whole(&self, record: &AuditRecord) -> Result<Ticket, AppendError> {
+        ENCODED.with_borrow_mut(|buffer| {
+            buffer.clear();
+            // A vector grows as needed, so that encoding cannot run out of room.
+            record.encode_raw(buffer);
+            self.journal.append(buffer)
+        })
     }
 
     /// Appends a record and waits until it is durable. Blocks; for use without a runtime's hub.

@@ -1,7 +1,5 @@
 //! The audit record: its bounds, and its parts that come from the keystore.
 
-use std::borrow::Cow;
-
 use bytes::Bytes;
 use fieldkeep_keystore::info::Change;
 use fieldkeep_proto::v1::{AuditChange, AuditRecord, AuditResource, Decision};
@@ -19,7 +17,9 @@ const PART_BYTES: usize = 14;
 /// A record as the trail stores it.
 pub(super) enum Fitted<'r> {
     /// In one frame, as in nearly every case.
-    Whole(Cow<'r, AuditRecord>),
+    Whole(&'r AuditRecord),
+    /// In one frame, with its texts cut.
+    Cut(Box<AuditRecord>),
     /// In several, each within [`MAX_RECORD_BYTES`].
     Parts(Vec<AuditRecord>),
 }
@@ -28,12 +28,12 @@ pub(super) enum Fitted<'r> {
 /// `None` if what may not be cut is too large.
 pub(super) fn fit(record: &AuditRecord) -> Option<Fitted<'_>> {
     if record.encoded_len() <= MAX_RECORD_BYTES {
-        return Some(Fitted::Whole(Cow::Borrowed(record)));
+        return Some(Fitted::Whole(record));
     }
     let mut head = record.clone();
     cut_texts(&mut head);
     if head.encoded_len() <= MAX_RECORD_BYTES {
-        return Some(Fitted::Whole(Cow::Owned(head)));
+        return Some(Fitted::Cut(Box::new(head)));
     }
     let resources = std::mem::take(&mut head.resources);
     let following = AuditRecord {
