@@ -42,10 +42,11 @@ fn operation() -> Operation {
 
 /// A keystore over `store`, its key file, and a trail beside them.
 struct Fixture {
-    dir: TempDir,
     root: KeyFile,
     keystore: Keystore,
     log: AuditLog,
+    /// Last, since fields are dropped in order and the trail writes until it is dropped.
+    dir: TempDir,
 }
 
 async fn fixture(dir: TempDir, store: Arc<dyn Store>) -> Fixture {
