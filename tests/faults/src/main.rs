@@ -7,6 +7,7 @@
     reason = "a test driver: a failure here is a finding"
 )]
 
+mod disk;
 mod kill;
 mod power;
 mod random;
