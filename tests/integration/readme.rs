@@ -94,3 +94,24 @@ fn the_sdk_example_is_the_file() {
         "README.md shows another example than examples/first_encrypt.rs:\n{file}"
     );
 }
+
+#[test]
+fn the_sdk_example_runs() {
+    let f = crate::fixture::Fixture::start();
+    let cargo = std::env::var("CARGO").unwrap_or_else(|_| "cargo".into());
+    let output = Command::new(cargo)
+        .args(["run", "--quiet", "--locked", "--example", "first_encrypt"])
+        .current_dir(env!("CARGO_MANIFEST_DIR"))
+        .env("FIELDKEEP_ADDR", f.server.data.to_string())
+        .env("FIELDKEEP_CA", f.home.ca())
+        .env("FIELDKEEP_CERT", &f.app_identity.certificate)
+        .env("FIELDKEEP_KEY", &f.app_identity.key)
+        .output()
+        .unwrap();
+    assert!(
+        output.status.success(),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    assert!(output.stdout.starts_with(b"fk1:"));
+}
