@@ -1,6 +1,6 @@
 //! Tools beyond a Rust toolchain and a C compiler: Debian packages and cargo subcommands.
 
-use std::{env, path::Path};
+use std::{env, fs, path::Path};
 
 use crate::step::{Failed, cargo, program_with};
 
@@ -53,6 +53,23 @@ impl Tools {
         println!("installing {name} {version}");
         cargo(&["install", "--locked", "--quiet", name, "--version", version]).run()
     }
+}
+
+/// Whether tests may mount a small file system to fill it up. Without that right they skip themselves.
+pub(crate) fn can_mount() -> bool {
+    let folder = env::temp_dir().join(format!("fieldkeep-can-mount-{}", std::process::id()));
+    let Some(path) = folder.to_str() else {
+        return false;
+    };
+    if fs::create_dir(&folder).is_err() {
+        return false;
+    }
+    let mounted = program_with("mount", &["-t", "tmpfs", "-o", "size=1m", "tmpfs", path])
+        .run_quietly()
+        .is_ok();
+    let unmounted = !mounted || program_with("umount", &[path]).run_quietly().is_ok();
+    let removed = fs::remove_dir(&folder).is_ok();
+    mounted && unmounted && removed
 }
 
 fn is_on_path(program: &str) -> bool {
