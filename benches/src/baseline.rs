@@ -226,4 +226,31 @@ impl FieldService for Bare {
     ) -> Result<Response<v1::BatchReEncryptResponse>, Status> {
         Err(Status::unimplemented("a baseline"))
     }
+
+    type EncryptStreamStream = tokio_stream::Empty<Result<v1::EncryptStreamResponse, Status>>;
+
+    async fn encrypt_stream(
+        &self,
+        _: Request<tonic::Streaming<v1::BatchEncryptRequest>>,
+    ) -> Result<Response<Self::EncryptStreamStream>, Status> {
+        Err(Status::unimplemented("a baseline"))
+    }
+
+    type DecryptStreamStream = tokio_stream::Empty<Result<v1::DecryptStreamResponse, Status>>;
+
+    async fn decrypt_stream(
+        &self,
+        _: Request<tonic::Streaming<v1::BatchDecryptRequest>>,
+    ) -> Result<Response<Self::DecryptStreamStream>, Status> {
+        Err(Status::unimplemented("a baseline"))
+    }
+
+    type ReEncryptStreamStream = tokio_stream::Empty<Result<v1::ReEncryptStreamResponse, Status>>;
+
+    async fn re_encrypt_stream(
+        &self,
+        _: Request<tonic::Streaming<v1::BatchReEncryptRequest>>,
+    ) -> Result<Response<Self::ReEncryptStreamStream>, Status> {
+        Err(Status::unimplemented("a baseline"))
+    }
 }

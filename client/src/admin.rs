@@ -95,6 +95,7 @@ impl Keys<'_> {
             name: name.to_owned(),
             suite: v1::Suite::Unspecified.into(),
             request_id: make_request_id()?,
+            rotation: None,
         };
         let path = "/fieldkeep.v1.KeyService/CreateKey";
         self.0.unary(path, request, self.0.plan()).await

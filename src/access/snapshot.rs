@@ -22,6 +22,8 @@ pub enum Action {
     KeyRead,
     /// Rotates a key.
     KeyRotate,
+    /// Sets when a key rotates by itself.
+    KeySetRotation,
     /// Enables or disables a key or a version.
     KeyChangeState,
     /// Creates a tenant.
@@ -44,13 +46,14 @@ pub enum Action {
 
 impl Action {
     /// Every action.
-    pub const ALL: [Action; 15] = [
+    pub const ALL: [Action; 16] = [
         Action::Encrypt,
         Action::Decrypt,
         Action::ReEncrypt,
         Action::KeyCreate,
         Action::KeyRead,
         Action::KeyRotate,
+        Action::KeySetRotation,
         Action::KeyChangeState,
         Action::TenantCreate,
         Action::TenantRead,
@@ -71,6 +74,7 @@ impl Action {
             Action::KeyCreate => "key-create",
             Action::KeyRead => "key-read",
             Action::KeyRotate => "key-rotate",
+            Action::KeySetRotation => "key-set-rotation",
             Action::KeyChangeState => "key-change-state",
             Action::TenantCreate => "tenant-create",
             Action::TenantRead => "tenant-read",
@@ -90,6 +94,7 @@ impl Action {
             Action::KeyCreate
             | Action::KeyRead
             | Action::KeyRotate
+            | Action::KeySetRotation
             | Action::KeyChangeState
             | Action::TenantCreate
             | Action::TenantRead

@@ -89,7 +89,7 @@ const fn admin(path: &'static str, action: Action) -> Route {
 }
 
 /// All of them; the most frequent first, since they are looked up in this order.
-pub static ROUTES: [Route; 22] = [
+pub static ROUTES: [Route; 27] = [
     field("/fieldkeep.v1.FieldService/Encrypt", Action::Encrypt, 3),
     field("/fieldkeep.v1.FieldService/Decrypt", Action::Decrypt, 3),
     field("/fieldkeep.v1.FieldService/ReEncrypt", Action::ReEncrypt, 3),
@@ -111,6 +111,24 @@ pub static ROUTES: [Route; 22] = [
         2,
         4,
     ),
+    batch(
+        "/fieldkeep.v1.FieldService/EncryptStream",
+        Action::Encrypt,
+        3,
+        4,
+    ),
+    batch(
+        "/fieldkeep.v1.FieldService/DecryptStream",
+        Action::Decrypt,
+        2,
+        3,
+    ),
+    batch(
+        "/fieldkeep.v1.FieldService/ReEncryptStream",
+        Action::ReEncrypt,
+        2,
+        4,
+    ),
     admin("/fieldkeep.v1.KeyService/CreateKey", Action::KeyCreate),
     admin("/fieldkeep.v1.KeyService/GetKey", Action::KeyRead),
     admin("/fieldkeep.v1.KeyService/ListKeys", Action::KeyRead),
@@ -128,6 +146,11 @@ pub static ROUTES: [Route; 22] = [
         "/fieldkeep.v1.KeyService/DisableKeyVersion",
         Action::KeyChangeState,
     ),
+    admin(
+        "/fieldkeep.v1.KeyService/SetKeyRotation",
+        Action::KeySetRotation,
+    ),
+    admin("/fieldkeep.v1.KeyService/GetKeyUsage", Action::KeyRead),
     admin(
         "/fieldkeep.v1.TenantService/CreateTenant",
         Action::TenantCreate,

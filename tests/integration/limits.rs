@@ -195,6 +195,7 @@ async fn admin_requests_are_checked() {
         name: name.into(),
         suite: 0,
         request_id: request_id.into(),
+        rotation: None,
     };
     let id = "6f1e0d5c-8a47-4f57-9d0e-1c2b3a495867";
     let first = keys

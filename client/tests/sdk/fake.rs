@@ -421,6 +421,33 @@ impl v1::field_service_server::FieldService for Handlers {
             results: results.collect(),
         }))
     }
+
+    type EncryptStreamStream = tokio_stream::Empty<Result<v1::EncryptStreamResponse, Status>>;
+
+    async fn encrypt_stream(
+        &self,
+        _: Request<tonic::Streaming<v1::BatchEncryptRequest>>,
+    ) -> Result<Response<Self::EncryptStreamStream>, Status> {
+        Err(Status::unimplemented("not needed yet"))
+    }
+
+    type DecryptStreamStream = tokio_stream::Empty<Result<v1::DecryptStreamResponse, Status>>;
+
+    async fn decrypt_stream(
+        &self,
+        _: Request<tonic::Streaming<v1::BatchDecryptRequest>>,
+    ) -> Result<Response<Self::DecryptStreamStream>, Status> {
+        Err(Status::unimplemented("not needed yet"))
+    }
+
+    type ReEncryptStreamStream = tokio_stream::Empty<Result<v1::ReEncryptStreamResponse, Status>>;
+
+    async fn re_encrypt_stream(
+        &self,
+        _: Request<tonic::Streaming<v1::BatchReEncryptRequest>>,
+    ) -> Result<Response<Self::ReEncryptStreamStream>, Status> {
+        Err(Status::unimplemented("not needed yet"))
+    }
 }
 
 fn key(name: &str) -> Response<v1::Key> {
@@ -531,6 +558,29 @@ impl v1::key_service_server::KeyService for Handlers {
         self.arrive("DisableKeyVersion", &request, &request.get_ref().request_id)
             .await?;
         Ok(key(&request.get_ref().name))
+    }
+
+    async fn set_key_rotation(
+        &self,
+        request: Request<v1::SetKeyRotationRequest>,
+    ) -> Result<Response<v1::Key>, Status> {
+        self.arrive("SetKeyRotation", &request, &request.get_ref().request_id)
+            .await?;
+        let request = request.into_inner();
+        let mut key = key(&request.name);
+        key.get_mut().rotation = request.rotation;
+        Ok(key)
+    }
+
+    async fn get_key_usage(
+        &self,
+        request: Request<v1::GetKeyUsageRequest>,
+    ) -> Result<Response<v1::KeyUsage>, Status> {
+        self.arrive("GetKeyUsage", &request, "").await?;
+        Ok(Response::new(v1::KeyUsage {
+            name: request.into_inner().name,
+            versions: Vec::new(),
+        }))
     }
 }
 

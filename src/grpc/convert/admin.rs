@@ -178,6 +178,8 @@ pub fn key(info: KeyInfo) -> Key {
         create_time: timestamp(info.created),
         rotate_time: timestamp(info.rotated),
         versions: info.versions.into_iter().map(version).collect(),
+        rotation: None,
+        next_rotation: None,
     }
 }
 

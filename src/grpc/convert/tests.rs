@@ -342,6 +342,7 @@ fn parents_roles_suites_and_identities() {
             name: "k".into(),
             suite,
             request_id: id.into(),
+            rotation: None,
         }))
     };
     assert_eq!((create(0, ""), create(1, "")), ("valid", "valid"));

@@ -7,11 +7,12 @@ use fieldkeep_proto::v1::system_service_server::SystemService;
 use fieldkeep_proto::v1::tenant_service_server::TenantService;
 use fieldkeep_proto::v1::{
     CreateKeyRequest, CreateTenantRequest, DisableKeyRequest, DisableKeyVersionRequest,
-    EnableKeyRequest, EnableKeyVersionRequest, GetKeyRequest, GetStatusRequest, GetStatusResponse,
-    GrantRoleRequest, IssueCertificateRequest, IssueCertificateResponse, Key, ListKeysRequest,
-    ListKeysResponse, ListRecordsRequest, ListRecordsResponse, ListRolesRequest, ListRolesResponse,
-    ListTenantsRequest, ListTenantsResponse, RevokeRoleRequest, RevokeRoleResponse, RoleBinding,
-    RotateKeyRequest, Tenant,
+    EnableKeyRequest, EnableKeyVersionRequest, GetKeyRequest, GetKeyUsageRequest, GetStatusRequest,
+    GetStatusResponse, GrantRoleRequest, IssueCertificateRequest, IssueCertificateResponse, Key,
+    KeyUsage, ListKeysRequest, ListKeysResponse, ListRecordsRequest, ListRecordsResponse,
+    ListRolesRequest, ListRolesResponse, ListTenantsRequest, ListTenantsResponse,
+    RevokeRoleRequest, RevokeRoleResponse, RoleBinding, RotateKeyRequest, SetKeyRotationRequest,
+    Tenant,
 };
 use tonic::{Request, Response, Status};
 
@@ -108,6 +109,20 @@ impl KeyService for Handlers {
             admin::version_state(&message.name, &message.request_id, &message, false)
         })?;
         respond(self.service.perform(call, parsed).await, admin::key)
+    }
+
+    async fn set_key_rotation(
+        &self,
+        _: Request<SetKeyRotationRequest>,
+    ) -> Result<Response<Key>, Status> {
+        Err(Status::unimplemented("rotation comes next"))
+    }
+
+    async fn get_key_usage(
+        &self,
+        _: Request<GetKeyUsageRequest>,
+    ) -> Result<Response<KeyUsage>, Status> {
+        Err(Status::unimplemented("rotation comes next"))
     }
 }
 

@@ -3,8 +3,9 @@
 use fieldkeep_proto::v1::field_service_server::FieldService;
 use fieldkeep_proto::v1::{
     BatchDecryptRequest, BatchDecryptResponse, BatchEncryptRequest, BatchEncryptResponse,
-    BatchReEncryptRequest, BatchReEncryptResponse, DecryptRequest, DecryptResponse, EncryptRequest,
-    EncryptResponse, ReEncryptRequest, ReEncryptResponse,
+    BatchReEncryptRequest, BatchReEncryptResponse, DecryptRequest, DecryptResponse,
+    DecryptStreamResponse, EncryptRequest, EncryptResponse, EncryptStreamResponse,
+    ReEncryptRequest, ReEncryptResponse, ReEncryptStreamResponse,
 };
 use prost::Message;
 use tonic::{Request, Response, Status};
@@ -74,6 +75,33 @@ impl FieldService for Handlers {
         let items = message.items.len();
         let parsed = self.parse(&call, message, items, batch::reencrypt).await;
         respond(self.service.perform(call, parsed).await, batch::reencrypted)
+    }
+
+    type EncryptStreamStream = tokio_stream::Empty<Result<EncryptStreamResponse, Status>>;
+
+    async fn encrypt_stream(
+        &self,
+        _: Request<tonic::Streaming<BatchEncryptRequest>>,
+    ) -> Result<Response<Self::EncryptStreamStream>, Status> {
+        Err(Status::unimplemented("streams come next"))
+    }
+
+    type DecryptStreamStream = tokio_stream::Empty<Result<DecryptStreamResponse, Status>>;
+
+    async fn decrypt_stream(
+        &self,
+        _: Request<tonic::Streaming<BatchDecryptRequest>>,
+    ) -> Result<Response<Self::DecryptStreamStream>, Status> {
+        Err(Status::unimplemented("streams come next"))
+    }
+
+    type ReEncryptStreamStream = tokio_stream::Empty<Result<ReEncryptStreamResponse, Status>>;
+
+    async fn re_encrypt_stream(
+        &self,
+        _: Request<tonic::Streaming<BatchReEncryptRequest>>,
+    ) -> Result<Response<Self::ReEncryptStreamStream>, Status> {
+        Err(Status::unimplemented("streams come next"))
     }
 }
 
