@@ -5,7 +5,6 @@ use std::{
     time::{Duration, Instant},
 };
 
-use fieldkeep_client::Client;
 use tokio::task::JoinSet;
 
 use crate::process;
@@ -30,15 +29,16 @@ impl Measured {
 }
 
 /// Calls `call` from `clients.len() * in_flight` tasks for `length`, after a short warm-up.
-pub(crate) async fn run<F, C>(
-    clients: &[Client],
+pub(crate) async fn run<T, F, C>(
+    clients: &[T],
     in_flight: usize,
     length: Duration,
     pid: u32,
     call: C,
 ) -> Measured
 where
-    C: Fn(Client, u64) -> F + Clone + Send + 'static,
+    T: Clone + Send + 'static,
+    C: Fn(T, u64) -> F + Clone + Send + 'static,
     F: Future<Output = ()> + Send,
 {
     let warm_until = Instant::now() + length / 10;
@@ -57,9 +57,10 @@ where
     }
 }
 
-async fn drive<F, C>(clients: &[Client], in_flight: usize, until: Instant, call: C) -> Vec<u32>
+async fn drive<T, F, C>(clients: &[T], in_flight: usize, until: Instant, call: C) -> Vec<u32>
 where
-    C: Fn(Client, u64) -> F + Clone + Send + 'static,
+    T: Clone + Send + 'static,
+    C: Fn(T, u64) -> F + Clone + Send + 'static,
     F: Future<Output = ()> + Send,
 {
     let mut tasks = JoinSet::new();

@@ -12,6 +12,7 @@
 mod baseline;
 mod keys;
 mod load;
+mod openbao;
 mod process;
 mod report;
 mod system;
@@ -19,13 +20,16 @@ mod system;
 use std::{env, path::PathBuf, process::ExitCode, time::Duration};
 
 const HELP: &str = "\
-Usage: cargo xtask bench [system|keys] [options]
+Usage: cargo xtask bench [system|keys|openbao] [options]
 
   system   unary Encrypt and BatchEncrypt x 1,000 against the bare echo and the cipher-only server (default)
              --rounds N    interleaved rounds (7)
              --seconds S   length of one measurement (10)
   keys     time to ready and resident memory with many keys
              --count N     keys to make (1,000,000)
+  openbao  beside OpenBao's transit engine (benches/peers/openbao.sh installs it)
+             --server FILE   OpenBao's binary
+             --rounds N, --seconds S   as above
   --out FILE   also writes the table to a file
 ";
 
@@ -44,6 +48,11 @@ fn main() -> ExitCode {
     };
     let table = match command {
         "keys" => keys::run(number("--count", 1_000_000)),
+        "openbao" => openbao::run(
+            &PathBuf::from(option("--server").expect("--server FILE")),
+            number("--rounds", 3) as usize,
+            Duration::from_secs(number("--seconds", 5)),
+        ),
         "help" | "--help" | "-h" => {
             print!("{HELP}");
             return ExitCode::SUCCESS;

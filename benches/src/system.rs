@@ -20,8 +20,8 @@ use crate::{
 
 const CONNECTIONS: usize = 8;
 const IN_FLIGHT: usize = 32;
-const PLAINTEXT: &[u8; 29] = b"christopher.smith@example.com";
-const BATCH: usize = 1_000;
+pub(crate) const PLAINTEXT: &[u8; 29] = b"christopher.smith@example.com";
+pub(crate) const BATCH: usize = 1_000;
 const BATCHES_IN_FLIGHT: usize = 2;
 
 /// The three shapes of load.
@@ -54,8 +54,11 @@ pub(crate) fn run(rounds: usize, length: Duration) -> String {
 
     // A client belongs to the runtime that it is made in.
     let _inside = runtime.enter();
-    let ours = (clients(&home, server.data, &app), server.pid());
-    let theirs = (clients(&home, bare.address, &app), bare.child.id());
+    let ours = (clients(&home, server.data, &app, CONNECTIONS), server.pid());
+    let theirs = (
+        clients(&home, bare.address, &app, CONNECTIONS),
+        bare.child.id(),
+    );
     let mut rows: Vec<(Shape, Vec<(Measured, Measured)>)> =
         [Shape::Unary, Shape::OneAtATime, Shape::Batch]
             .into_iter()
@@ -94,7 +97,7 @@ async fn measure(shape: Shape, clients: &[Client], pid: u32, length: Duration) -
     }
 }
 
-async fn encrypt(client: Client, number: u64) {
+pub(crate) async fn encrypt(client: Client, number: u64) {
     let id = number.to_string();
     client
         .field("pii", "customer.email")
@@ -104,7 +107,7 @@ async fn encrypt(client: Client, number: u64) {
         .expect("encrypted");
 }
 
-async fn encrypt_batch(client: Client, number: u64) {
+pub(crate) async fn encrypt_batch(client: Client, number: u64) {
     let items = (0..BATCH as u64)
         .map(|item| EncryptItem::new(&PLAINTEXT[..]).context("id", (number + item).to_string()))
         .collect();
@@ -118,7 +121,12 @@ async fn encrypt_batch(client: Client, number: u64) {
     assert!(results.len() == BATCH && results.iter().all(Result::is_ok));
 }
 
-fn clients(home: &Home, address: SocketAddr, identity: &Identity) -> Vec<Client> {
+pub(crate) fn clients(
+    home: &Home,
+    address: SocketAddr,
+    identity: &Identity,
+    connections: usize,
+) -> Vec<Client> {
     let client = || {
         Client::builder()
             .address(address.to_string())
@@ -127,7 +135,7 @@ fn clients(home: &Home, address: SocketAddr, identity: &Identity) -> Vec<Client>
             .build()
             .expect("the identity's files are valid")
     };
-    (0..CONNECTIONS).map(|_| client()).collect()
+    (0..connections).map(|_| client()).collect()
 }
 
 /// The baseline process. Dropping it kills it.
