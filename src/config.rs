@@ -48,6 +48,8 @@ pub struct Config {
     pub cache: CacheOptions,
     /// Bounds on what clients may use up.
     pub limits: LimitsConfig,
+    /// Rotation on a schedule.
+    pub rotation: RotationConfig,
 }
 
 /// What protects the master key.
@@ -181,6 +183,19 @@ impl Default for LimitsConfig {
             handshake_timeout: Duration::from_secs(10),
             drain_timeout: Duration::from_secs(10),
         }
+    }
+}
+
+/// Rotation on a schedule.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RotationConfig {
+    /// The most keys that rotate or retire versions by themselves in a second.
+    pub per_second: usize,
+}
+
+impl Default for RotationConfig {
+    fn default() -> RotationConfig {
+        RotationConfig { per_second: 50 }
     }
 }
 

@@ -91,11 +91,24 @@ impl Keys<'_> {
     /// [`ALREADY_EXISTS`](crate::reason::ALREADY_EXISTS), [`TENANT_NOT_FOUND`](crate::reason::TENANT_NOT_FOUND) and
     /// others of [`Error`].
     pub async fn create(&self, name: &str) -> Result<v1::Key, Error> {
+        self.create_with(name, None).await
+    }
+
+    /// Creates a key of the default suite that rotates by itself as `rotation` says; `None`: on demand alone.
+    ///
+    /// # Errors
+    /// As [`create`](Self::create), and [`INVALID_REQUEST`](crate::reason::INVALID_REQUEST) for a part of `rotation`
+    /// that is not valid.
+    pub async fn create_with(
+        &self,
+        name: &str,
+        rotation: Option<v1::KeyRotation>,
+    ) -> Result<v1::Key, Error> {
         let request = v1::CreateKeyRequest {
             name: name.to_owned(),
             suite: v1::Suite::Unspecified.into(),
             request_id: make_request_id()?,
-            rotation: None,
+            rotation,
         };
         let path = "/fieldkeep.v1.KeyService/CreateKey";
         self.0.unary(path, request, self.0.plan()).await
@@ -140,6 +153,37 @@ impl Keys<'_> {
             request_id: make_request_id()?,
         };
         let path = "/fieldkeep.v1.KeyService/RotateKey";
+        self.0.unary(path, request, self.0.plan()).await
+    }
+
+    /// Sets when a key rotates by itself, in place of what was set before; `None`: on demand alone.
+    ///
+    /// # Errors
+    /// As [`rotate`](Self::rotate), and [`INVALID_REQUEST`](crate::reason::INVALID_REQUEST) for a part that is not valid.
+    pub async fn set_rotation(
+        &self,
+        name: &str,
+        rotation: Option<v1::KeyRotation>,
+    ) -> Result<v1::Key, Error> {
+        let request = v1::SetKeyRotationRequest {
+            name: name.to_owned(),
+            rotation,
+            request_id: make_request_id()?,
+        };
+        let path = "/fieldkeep.v1.KeyService/SetKeyRotation";
+        self.0.unary(path, request, self.0.plan()).await
+    }
+
+    /// Tells how much was encrypted under each version of a key: never less than the truth, and after a crash of the
+    /// service a little more.
+    ///
+    /// # Errors
+    /// As [`rotate`](Self::rotate).
+    pub async fn usage(&self, name: &str) -> Result<v1::KeyUsage, Error> {
+        let request = v1::GetKeyUsageRequest {
+            name: name.to_owned(),
+        };
+        let path = "/fieldkeep.v1.KeyService/GetKeyUsage";
         self.0.unary(path, request, self.0.plan()).await
     }
 

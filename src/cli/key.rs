@@ -1,14 +1,26 @@
 //! `fieldkeep key`: keys and their versions.
 
+mod policy;
+
+use std::io::{IsTerminal, Write};
+
+use bytesize::ByteSize;
 use clap::{Args, Subcommand};
 use data_encoding::HEXLOWER;
 use fieldkeep_client::Client;
 use fieldkeep_proto::v1;
+use futures_util::{StreamExt, TryStreamExt, stream};
 use serde_json::{Value, json};
 
-use super::failure::Failure;
-use super::output::{Format, print_json, print_line, print_list, print_object, rfc3339, table};
+use self::policy::PolicyArgs;
+use super::failure::{Exit, Failure};
+use super::output::{
+    Format, print_json, print_line, print_list, print_object, rfc3339, table, thousands,
+};
 use super::pages::{LimitArgs, collect};
+
+/// Calls at once that `key list --wide` makes.
+const PARALLEL: usize = 16;
 
 /// Manage keys and their versions.
 #[derive(Debug, Args)]
@@ -23,17 +35,30 @@ pub(crate) struct KeyArgs {
 #[derive(Debug, Subcommand)]
 enum Verb {
     /// Create a key, with version 1
-    #[command(after_help = "Example:\n  fieldkeep key create pii --tenant acme")]
-    Create(Named),
+    #[command(
+        after_help = "Examples:\n  fieldkeep key create pii --tenant acme\n  fieldkeep key create pii --rotate-every 90d --max-messages 1000000000"
+    )]
+    Create(Created),
     /// List the keys of a tenant
-    #[command(after_help = "Example:\n  fieldkeep key list --tenant acme --format json")]
+    #[command(
+        after_help = "Examples:\n  fieldkeep key list --tenant acme --format json\n  fieldkeep key list --wide"
+    )]
     List(ListArgs),
-    /// Show a key and its versions
+    /// Show a key, its versions, and when and why it rotates next
     #[command(after_help = "Example:\n  fieldkeep key show pii --tenant acme")]
     Show(Named),
     /// Add a version and make it primary; older versions still decrypt
     #[command(after_help = "Example:\n  fieldkeep key rotate pii --tenant acme")]
     Rotate(Named),
+    /// Set when a key rotates by itself, in place of what was set before
+    #[command(
+        name = "set-rotation",
+        after_help = "Examples:\n  fieldkeep key set-rotation pii --rotate-every 90d --max-bytes 10GiB\n  fieldkeep key set-rotation pii --rotate-cron '0 3 * * 1' --jitter 2h\n  fieldkeep key set-rotation pii --never"
+    )]
+    SetRotation(RotationSet),
+    /// Show how much was encrypted under each version of a key
+    #[command(after_help = "Example:\n  fieldkeep key usage pii")]
+    Usage(Named),
     /// Enable a disabled key, or one of its versions
     #[command(
         after_help = "Examples:\n  fieldkeep key enable pii\n  fieldkeep key enable pii --version 1"
@@ -65,6 +90,29 @@ impl Named {
 }
 
 #[derive(Debug, Args)]
+struct Created {
+    #[command(flatten)]
+    named: Named,
+    #[command(flatten)]
+    policy: PolicyArgs,
+}
+
+#[derive(Debug, Args)]
+#[command(group = policy::required())]
+struct RotationSet {
+    #[command(flatten)]
+    named: Named,
+    #[command(flatten)]
+    policy: PolicyArgs,
+    /// Rotate on demand alone
+    #[arg(long, conflicts_with_all = ["rotate_every", "rotate_cron", "jitter", "max_messages", "max_bytes", "retire_after"])]
+    never: bool,
+    /// Do not ask before versions are set to retire
+    #[arg(long)]
+    yes: bool,
+}
+
+#[derive(Debug, Args)]
 struct Switched {
     #[command(flatten)]
     named: Named,
@@ -80,6 +128,9 @@ struct ListArgs {
     tenant: String,
     #[command(flatten)]
     limit: LimitArgs,
+    /// Show when each key was made, when it rotates by itself, and its next rotation
+    #[arg(long)]
+    wide: bool,
 }
 
 /// Runs the verb.
@@ -87,10 +138,20 @@ pub(crate) async fn run(args: KeyArgs, client: &Client, format: Format) -> Resul
     let keys = client.keys();
     let (doing, outcome) = match args.verb {
         Verb::List(args) => return list(&args, client, format).await,
-        Verb::Create(named) => (
+        Verb::Usage(named) => return usage(&named, client, format).await,
+        Verb::Create(Created { named, policy }) => (
             format!("create the key `{}`", named.name),
-            keys.create(&named.resource()).await,
+            keys.create_with(&named.resource(), policy.to_rotation())
+                .await,
         ),
+        Verb::SetRotation(args) => {
+            confirm_retirement(&args)?;
+            (
+                format!("set the rotation of the key `{}`", args.named.name),
+                keys.set_rotation(&args.named.resource(), args.policy.to_rotation())
+                    .await,
+            )
+        }
         Verb::Show(named) => (
             format!("show the key `{}`", named.name),
             keys.show(&named.resource()).await,
@@ -140,14 +201,110 @@ async fn list(args: &ListArgs, client: &Client, format: Format) -> Result<(), Fa
         "list the keys",
     )
     .await?;
-    let rows: Vec<Value> = keys.iter().map(key_object).collect();
-    let columns = ["name", "state", "primary_version", "rotate_time", "handle"];
+    let none = "no keys yet: `fieldkeep key create NAME` makes one";
+    if !args.wide {
+        let rows: Vec<Value> = keys.iter().map(key_object).collect();
+        let columns = ["name", "state", "primary_version", "rotate_time", "handle"];
+        return print_list(format, &columns, &rows, none);
+    }
+    let keys = with_next(keys, client).await?;
+    let wide = |key: &v1::Key| {
+        if format == Format::Json {
+            key_object(key)
+        } else {
+            words_object(key)
+        }
+    };
+    let rows: Vec<Value> = keys.iter().map(wide).collect();
+    let columns = [
+        "name",
+        "state",
+        "primary_version",
+        "create_time",
+        "rotate_time",
+        "rotation",
+        "next_rotation",
+    ];
+    print_list(format, &columns, &rows, none)
+}
+
+/// Asks for the next rotation of each key that has one, since a list does not tell it.
+async fn with_next(keys: Vec<v1::Key>, client: &Client) -> Result<Vec<v1::Key>, Failure> {
+    let asked = keys.into_iter().map(|key| async move {
+        if key.rotation.is_none() {
+            return Ok(key);
+        }
+        client.keys().show(&key.name).await
+    });
+    stream::iter(asked)
+        .buffered(PARALLEL)
+        .try_collect()
+        .await
+        .map_err(|error| Failure::from(error).while_doing("cannot list the keys"))
+}
+
+async fn usage(named: &Named, client: &Client, format: Format) -> Result<(), Failure> {
+    let usage = client
+        .keys()
+        .usage(&named.resource())
+        .await
+        .map_err(|error| {
+            Failure::from(error).while_doing(format_args!(
+                "cannot show the usage of the key `{}`",
+                named.name
+            ))
+        })?;
+    let row = |version: &v1::KeyVersionUsage| match format {
+        Format::Json => json!({
+            "version": version.version,
+            "messages": version.messages,
+            "bytes": version.bytes,
+        }),
+        Format::Table => json!({
+            "version": version.version,
+            "messages": thousands(version.messages),
+            "bytes": ByteSize(version.bytes).to_string(),
+        }),
+    };
+    let rows: Vec<Value> = usage.versions.iter().map(row).collect();
     print_list(
         format,
-        &columns,
+        &["version", "messages", "bytes"],
         &rows,
-        "no keys yet: `fieldkeep key create NAME` makes one",
+        "nothing was encrypted under this key yet",
     )
+}
+
+/// Says what retiring versions does, and asks if nobody said `--yes`.
+fn confirm_retirement(args: &RotationSet) -> Result<(), Failure> {
+    let Some(retire_after) = args.policy.retire_after else {
+        return Ok(());
+    };
+    let after = policy::duration(i64::try_from(retire_after.as_secs()).unwrap_or(i64::MAX));
+    let name = &args.named.name;
+    let mut err = std::io::stderr().lock();
+    // Whoever closed standard error does not want to know.
+    let _ = writeln!(
+        err,
+        "warning: versions of `{name}` will be disabled {after} after they are replaced, those replaced before too.\n\
+         What they encrypted and was not re-encrypted will not decrypt, until the version is enabled again."
+    );
+    if args.yes {
+        return Ok(());
+    }
+    if !std::io::stdin().is_terminal() {
+        return Err(
+            Failure::new(Exit::Usage, "nobody can be asked whether this is wanted")
+                .help("give --yes if it is"),
+        );
+    }
+    let _ = write!(err, "Go on? [y/N] ");
+    let mut answer = String::new();
+    let read = std::io::stdin().read_line(&mut answer);
+    match (read, answer.trim()) {
+        (Ok(_), "y" | "Y" | "yes") => Ok(()),
+        _ => Err(Failure::new(Exit::Failed, "nothing was changed")),
+    }
 }
 
 fn print_key(format: Format, key: &v1::Key) -> Result<(), Failure> {
@@ -167,8 +324,10 @@ fn print_key(format: Format, key: &v1::Key) -> Result<(), Failure> {
         "create_time",
         "rotate_time",
         "handle",
+        "rotation",
+        "next_rotation",
     ];
-    print_object(format, &members, &object)?;
+    print_object(format, &members, &words_object(key))?;
     if versions.is_empty() {
         return Ok(());
     }
@@ -211,7 +370,21 @@ pub(crate) fn key_object(key: &v1::Key) -> Value {
         "handle": HEXLOWER.encode(&key.handle),
         "create_time": key.create_time.as_ref().map(|time| rfc3339(time.seconds)),
         "rotate_time": key.rotate_time.as_ref().map(|time| rfc3339(time.seconds)),
+        "rotation": policy::object(key.rotation.as_ref()),
+        "next_rotation": policy::next_object(key.next_rotation.as_ref()),
     })
+}
+
+/// A key for people: its rotation in words.
+fn words_object(key: &v1::Key) -> Value {
+    let mut object = key_object(key);
+    if let Some(members) = object.as_object_mut() {
+        let rotation = policy::words(key.rotation.as_ref());
+        members.insert(String::from("rotation"), Value::String(rotation));
+        let next = policy::next_words(key);
+        members.insert(String::from("next_rotation"), Value::String(next));
+    }
+    object
 }
 
 fn version_object(version: &v1::KeyVersion) -> Value {

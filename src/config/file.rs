@@ -31,6 +31,8 @@ struct ConfigFile {
     cache: CacheSection,
     #[serde(default)]
     limits: LimitsSection,
+    #[serde(default)]
+    rotation: RotationSection,
 }
 
 #[derive(Deserialize)]
@@ -103,6 +105,12 @@ struct LimitsSection {
     drain_timeout_ms: Option<Spanned<u64>>,
 }
 
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RotationSection {
+    per_second: Option<Spanned<u64>>,
+}
+
 /// Parses the text of the file at `path`.
 pub(super) fn parse(path: &Path, text: &str) -> Result<Config, ConfigError> {
     let source = Source { path, text };
@@ -130,6 +138,7 @@ pub(super) fn parse(path: &Path, text: &str) -> Result<Config, ConfigError> {
         },
         cache: source.cache(&file.cache)?,
         limits: source.limits(&file.limits)?,
+        rotation: source.rotation(&file.rotation)?,
         data_dir,
     })
 }

@@ -89,6 +89,7 @@ fn defaults_are_those_of_the_documentation() {
     assert_eq!(config.store, StoreConfig::default());
     assert_eq!(config.audit, AuditConfig::default());
     assert_eq!(config.limits, LimitsConfig::default());
+    assert_eq!(config.rotation, RotationConfig::default());
     assert_eq!(config.cache, CacheOptions::default());
     assert_eq!(
         config.log,
@@ -198,6 +199,7 @@ fn out_of_range_values_are_refused_with_the_range() {
         ("limits", "handshakes", "100001", "1 to 100000"),
         ("limits", "handshake_timeout_ms", "99", "100 to 120000"),
         ("limits", "drain_timeout_ms", "600001", "0 to 600000"),
+        ("rotation", "per_second", "0", "1 to 10000"),
     ] {
         let message = refused(&format!("{MINIMAL}[{section}]\n{setting} = {value}\n"));
         for part in ["line 10", &format!("`{section}.{setting}`"), value, range] {

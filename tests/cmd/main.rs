@@ -149,7 +149,7 @@ fn cases_end_as_they_say() {
 }
 
 /// Every verb; the file of `key list` is `help/key-list.txt`, that of the command itself `help/fieldkeep.txt`.
-const VERBS: [&str; 33] = [
+const VERBS: [&str; 35] = [
     "",
     "demo",
     "init",
@@ -169,6 +169,8 @@ const VERBS: [&str; 33] = [
     "key list",
     "key show",
     "key rotate",
+    "key set-rotation",
+    "key usage",
     "key enable",
     "key disable",
     "encrypt",

@@ -11,11 +11,12 @@ use fieldkeep_keystore::info::CacheOptions;
 use toml::Spanned;
 
 use super::{
-    AuditSection, CacheSection, LimitsSection, ListenSection, Provider, RootSection, TlsSection,
+    AuditSection, CacheSection, LimitsSection, ListenSection, Provider, RootSection,
+    RotationSection, TlsSection,
 };
 use crate::config::{
     AuditConfig, ConfigError, DEFAULT_TRUST_DOMAIN, LimitsConfig, Listen, PassphraseSource,
-    RootConfig, Tls,
+    RootConfig, RotationConfig, Tls,
 };
 
 /// The file that is being read, for paths and messages.
@@ -295,6 +296,21 @@ impl Source<'_> {
             handshakes: count(handshakes),
             handshake_timeout: Duration::from_millis(handshake_timeout_ms),
             drain_timeout: Duration::from_millis(drain_timeout_ms),
+        })
+    }
+
+    pub(super) fn rotation(
+        &self,
+        section: &RotationSection,
+    ) -> Result<RotationConfig, ConfigError> {
+        let per_second = self.number(
+            "rotation.per_second",
+            section.per_second.as_ref(),
+            1..=10_000,
+            size(RotationConfig::default().per_second),
+        )?;
+        Ok(RotationConfig {
+            per_second: count(per_second),
         })
     }
 
