@@ -6,14 +6,13 @@ use fieldkeep_crypto::random;
 use http::uri::PathAndQuery;
 use prost::Message;
 use tokio::time::Instant;
-use tonic::{Code, client::Grpc, transport::Channel};
+use tonic::Code;
 
 use crate::{
-    ClientBuilder, ConnectError, Error, ServerError, codec::SharedCodec, connect::ConnectionState,
+    ClientBuilder, ConfigError, ConnectError, Error, ServerError,
+    codec::SharedCodec,
+    pool::{Lease, Pool},
 };
-
-/// The longest message in either direction, in bytes.
-pub(crate) const MAX_MESSAGE_BYTES: usize = 16 * 1024 * 1024;
 
 /// Longer deadlines are cut to this, so that no sum of times overflows.
 const LONGEST_TIMEOUT: Duration = Duration::from_secs(24 * 3600);
@@ -21,20 +20,25 @@ const MAX_TRIES: u32 = 3;
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 
-/// A connection to a Fieldkeep service. Cheap to clone; clones share the connection.
+/// A client of a Fieldkeep service. Cheap to clone; clones share the connections.
 ///
 /// It has to be built and used in one Tokio runtime, with its I/O and time drivers enabled.
 #[derive(Clone)]
 pub struct Client {
-    grpc: Grpc<Channel>,
     shared: Arc<Shared>,
 }
 
 struct Shared {
-    address: Box<str>,
-    timeout: Duration,
-    batch_timeout: Duration,
-    connection: Arc<ConnectionState>,
+    settings: Settings,
+    pool: Pool,
+}
+
+/// What a client does by itself.
+pub(crate) struct Settings {
+    pub(crate) timeout: Duration,
+    pub(crate) batch_timeout: Duration,
+    /// How many parts of one batch are under way at the same time.
+    pub(crate) parallel: usize,
 }
 
 /// How one call is made.
@@ -59,7 +63,7 @@ impl Plan {
 impl fmt::Debug for Client {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Client")
-            .field("address", &self.shared.address)
+            .field("address", &self.shared.pool.authority())
             .finish_non_exhaustive()
     }
 }
@@ -101,30 +105,26 @@ impl Client {
         ClientBuilder::default()
     }
 
-    pub(crate) fn new(
-        channel: Channel,
-        address: Box<str>,
-        timeout: Duration,
-        batch_timeout: Duration,
-        connection: Arc<ConnectionState>,
-    ) -> Self {
+    pub(crate) fn new(settings: Settings, pool: Pool) -> Self {
         Self {
-            grpc: Grpc::new(channel)
-                .max_decoding_message_size(MAX_MESSAGE_BYTES)
-                .max_encoding_message_size(MAX_MESSAGE_BYTES),
-            shared: Arc::new(Shared {
-                address,
-                timeout,
-                batch_timeout,
-                connection,
-            }),
+            shared: Arc::new(Shared { settings, pool }),
         }
+    }
+
+    pub(crate) fn settings(&self) -> &Settings {
+        &self.shared.settings
+    }
+
+    /// Why changed identity files were not taken over at the last look: for example a certificate that is there before its
+    /// key. `None` if nothing is wrong. The client goes on with what it read before, and looks again.
+    pub fn identity_problem(&self) -> Option<Arc<ConfigError>> {
+        self.shared.pool.identity_problem()
     }
 
     /// How a call is made that touches one thing.
     pub(crate) fn plan(&self) -> Plan {
         Plan {
-            timeout: self.shared.timeout,
+            timeout: self.settings().timeout,
             repeatable: true,
         }
     }
@@ -132,7 +132,7 @@ impl Client {
     /// How a batch is made.
     pub(crate) fn batch_plan(&self) -> Plan {
         Plan {
-            timeout: self.shared.batch_timeout,
+            timeout: self.settings().batch_timeout,
             repeatable: true,
         }
     }
@@ -153,22 +153,29 @@ impl Client {
         let deadline = Instant::now() + timeout;
         let mut last = None;
         for tries in 1..=MAX_TRIES {
-            let attempt = self.attempt(path, Arc::clone(&request), deadline);
-            let outcome = tokio::time::timeout_at(deadline, attempt).await;
-            let error = match outcome.map_err(|_| Failure::Deadline) {
+            let exceeded = |last: Option<Error>| Error::DeadlineExceeded {
+                timeout,
+                last: last.map(Box::new),
+            };
+            let lease = tokio::time::timeout_at(deadline, self.shared.pool.lease()).await;
+            let Ok(mut lease) = lease else {
+                return Err(exceeded(last));
+            };
+            let attempt = attempt(&mut lease, path, Arc::clone(&request), deadline);
+            let error = match tokio::time::timeout_at(deadline, attempt).await {
                 Ok(Ok(reply)) => return Ok(reply),
-                Ok(Err(status)) => self.explain(status),
-                Err(failure) => failure,
+                Ok(Err(status)) => match self.explain(status, &lease) {
+                    Failure::Deadline => return Err(exceeded(last)),
+                    Failure::Other(error) => error,
+                },
+                Err(_) => return Err(exceeded(last)),
             };
-            let error = match error {
-                Failure::Deadline => {
-                    return Err(Error::DeadlineExceeded {
-                        timeout,
-                        last: last.map(Box::new),
-                    });
-                }
-                Failure::Other(error) => error,
-            };
+            // Whoever was refused may have shown a certificate that was replaced since; nothing was carried out.
+            if tries < MAX_TRIES && may_be_outdated(&error) && self.shared.pool.renew(&lease).await
+            {
+                last = Some(error);
+                continue;
+            }
             if tries == MAX_TRIES || !may_repeat(&error, plan.repeatable) {
                 return Err(error);
             }
@@ -186,30 +193,9 @@ impl Client {
         }))
     }
 
-    async fn attempt<Req, Res>(
-        &self,
-        path: &'static str,
-        message: Arc<Req>,
-        deadline: Instant,
-    ) -> Result<Res, tonic::Status>
-    where
-        Req: Message + 'static,
-        Res: Message + Default + 'static,
-    {
-        let mut grpc = self.grpc.clone();
-        grpc.ready()
-            .await
-            .map_err(|error| tonic::Status::from_error(error.into()))?;
-        let mut request = tonic::Request::new(message);
-        request.set_timeout(deadline.saturating_duration_since(Instant::now()));
-        let path = PathAndQuery::from_static(path);
-        let reply = grpc.unary(request, path, SharedCodec::new()).await?;
-        Ok(reply.into_inner())
-    }
-
     /// Says what a failed try means: whose fault it is, and whether anything was sent.
-    fn explain(&self, status: tonic::Status) -> Failure {
-        let address = || self.shared.address.clone();
+    fn explain(&self, status: tonic::Status, lease: &Lease) -> Failure {
+        let address = || self.shared.pool.authority().into();
         let Some(source) = std::error::Error::source(&status) else {
             // A tonic server reports a passed deadline as a cancellation.
             if status.code() == Code::Cancelled && status.message() == "Timeout expired" {
@@ -225,7 +211,7 @@ impl Client {
                 address: address(),
                 source: error.clone(),
             }
-        } else if let Some(alert) = self.shared.connection.refusal() {
+        } else if let Some(alert) = lease.refusal() {
             Error::CertificateRefused {
                 address: address(),
                 alert,
@@ -237,6 +223,28 @@ impl Client {
             }
         })
     }
+}
+
+async fn attempt<Req, Res>(
+    lease: &mut Lease,
+    path: &'static str,
+    message: Arc<Req>,
+    deadline: Instant,
+) -> Result<Res, tonic::Status>
+where
+    Req: Message + 'static,
+    Res: Message + Default + 'static,
+{
+    lease
+        .grpc
+        .ready()
+        .await
+        .map_err(|error| tonic::Status::from_error(error.into()))?;
+    let mut request = tonic::Request::new(message);
+    request.set_timeout(deadline.saturating_duration_since(Instant::now()));
+    let path = PathAndQuery::from_static(path);
+    let reply = lease.grpc.unary(request, path, SharedCodec::new()).await?;
+    Ok(reply.into_inner())
 }
 
 /// Why a try failed. The deadline is kept here, by tonic's client and by the server: whichever notices first, it is told
@@ -260,6 +268,16 @@ fn innermost<'a>(
     std::iter::successors(Some(error), |error| error.source())
         .last()
         .unwrap_or(error)
+}
+
+/// Whether `error` may come of an identity, or a CA, that was replaced on disk since it was read.
+fn may_be_outdated(error: &Error) -> bool {
+    match error {
+        Error::CertificateRefused { .. } => true,
+        Error::Connect { source, .. } => matches!(source, ConnectError::UnknownCa),
+        Error::Server(error) => error.code == Code::Unauthenticated,
+        _ => false,
+    }
 }
 
 /// Whether the same call may be sent again after `error`.

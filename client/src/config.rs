@@ -3,7 +3,7 @@
 use std::{
     env, fmt, io,
     path::{Path, PathBuf},
-    sync::Arc,
+    thread::available_parallelism,
     time::Duration,
 };
 
@@ -11,13 +11,22 @@ use http::Uri;
 
 use crate::{
     Client, Error,
-    connect::{Address, ConnectionState, open_channel},
-    identity::{Origin, Part, PemProblem, Source, tls_config},
+    call::Settings,
+    connect::Address,
+    identity::{Credentials, Origin, Part, PemProblem, Source},
+    pool::Pool,
 };
 
 const DEFAULT_PORT: u16 = 7420;
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(10);
 const DEFAULT_BATCH_TIMEOUT: Duration = Duration::from_secs(60);
+const DEFAULT_PARALLEL_BATCHES: usize = 4;
+/// The most connections when nothing is said; the client's cores if they are fewer.
+const DEFAULT_CONNECTIONS: usize = 4;
+/// More do not help anybody.
+const MAX_CONNECTIONS: usize = 64;
+const DEFAULT_IDENTITY_CHECK: Duration = Duration::from_secs(5);
+
 /// What is wrong with a client's settings.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -96,6 +105,9 @@ pub struct ClientBuilder {
     identity: Option<(Source, Source)>,
     timeout: Option<Duration>,
     batch_timeout: Option<Duration>,
+    parallel_batches: Option<usize>,
+    connections: Option<usize>,
+    identity_check: Option<Duration>,
 }
 
 impl fmt::Debug for ClientBuilder {
@@ -105,6 +117,9 @@ impl fmt::Debug for ClientBuilder {
             .field("address", &self.address)
             .field("timeout", &self.timeout)
             .field("batch_timeout", &self.batch_timeout)
+            .field("parallel_batches", &self.parallel_batches)
+            .field("connections", &self.connections)
+            .field("identity_check", &self.identity_check)
             .finish_non_exhaustive()
     }
 }
@@ -172,6 +187,11 @@ impl ClientBuilder {
     }
 
     /// PEM files with the client's certificate (and, if there are any, the ones between it and the CA) and its key.
+    ///
+    /// These files and the CA's are read again while the client is in use ([`identity_check`](Self::identity_check)).
+    /// When they have changed, new connections take the place of the present ones; calls under way end where they are. Files
+    /// that do not fit together, as a certificate that is there before its key, are left for the next look
+    /// ([`Client::identity_problem`]).
     #[must_use]
     pub fn identity_files(mut self, certificate: impl AsRef<Path>, key: impl AsRef<Path>) -> Self {
         self.identity = Some((
@@ -198,10 +218,35 @@ impl ClientBuilder {
         self
     }
 
-    /// The time that a batch has, with all its tries: 60 seconds if nothing is said, a day at most.
+    /// The time that each call of a batch has, with all its tries: 60 seconds if nothing is said, a day at most.
     #[must_use]
     pub fn batch_timeout(mut self, timeout: Duration) -> Self {
         self.batch_timeout = Some(timeout);
+        self
+    }
+
+    /// How many calls of one batch are under way at the same time, if it has to be split: 4 if nothing is said, at least 1.
+    #[must_use]
+    pub fn parallel_batches(mut self, calls: usize) -> Self {
+        self.parallel_batches = Some(calls);
+        self
+    }
+
+    /// The most connections, from 1 to 64; if nothing is said, as many as this machine has cores, at most 4.
+    ///
+    /// A call takes the connection with the fewest calls under way, and the first of those: so whoever makes one call at a
+    /// time has one connection. A service spreads its connections over its cores.
+    #[must_use]
+    pub fn connections(mut self, connections: usize) -> Self {
+        self.connections = Some(connections);
+        self
+    }
+
+    /// How often the identity's files are looked at while calls are made, at most: every 5 seconds if nothing is said. They
+    /// are also looked at when the service refuses the client's certificate.
+    #[must_use]
+    pub fn identity_check(mut self, interval: Duration) -> Self {
+        self.identity_check = Some(interval);
         self
     }
 
@@ -215,16 +260,30 @@ impl ClientBuilder {
         let ca = self.ca.ok_or(missing("CA certificate", "ca_file"))?;
         let (certificate, key) = self.identity.ok_or(missing("identity", "identity_files"))?;
         let address = parse_address(&address)?;
-        let tls = tls_config(&ca, &certificate, &key)?;
-        let state = Arc::new(ConnectionState::default());
-        let channel = open_channel(&address, Arc::new(tls), &state)?;
-        Ok(Client::new(
-            channel,
-            address.authority.into(),
-            self.timeout.unwrap_or(DEFAULT_TIMEOUT),
-            self.batch_timeout.unwrap_or(DEFAULT_BATCH_TIMEOUT),
-            state,
-        ))
+        let credentials = Credentials {
+            ca,
+            certificate,
+            key,
+        };
+        let connections = self.connections.unwrap_or_else(|| {
+            available_parallelism().map_or(1, |cores| cores.get().min(DEFAULT_CONNECTIONS))
+        });
+        let interval = self.identity_check.unwrap_or(DEFAULT_IDENTITY_CHECK);
+        let pool = Pool::open(
+            address,
+            credentials,
+            connections.clamp(1, MAX_CONNECTIONS),
+            interval,
+        )?;
+        let settings = Settings {
+            timeout: self.timeout.unwrap_or(DEFAULT_TIMEOUT),
+            batch_timeout: self.batch_timeout.unwrap_or(DEFAULT_BATCH_TIMEOUT),
+            parallel: self
+                .parallel_batches
+                .unwrap_or(DEFAULT_PARALLEL_BATCHES)
+                .max(1),
+        };
+        Ok(Client::new(settings, pool))
     }
 }
 

@@ -162,7 +162,7 @@ impl ConnectionState {
 /// If there is no Tokio runtime to run the connection on, or the address cannot be one of TLS.
 pub(crate) fn open_channel(
     address: &Address,
-    tls: Arc<ClientConfig>,
+    tls: &Arc<ClientConfig>,
     state: &Arc<ConnectionState>,
 ) -> Result<Channel, ConfigError> {
     if tokio::runtime::Handle::try_current().is_err() {
@@ -184,7 +184,7 @@ pub(crate) fn open_channel(
         .keep_alive_timeout(KEEP_ALIVE_TIMEOUT)
         .keep_alive_while_idle(true);
     let target = Arc::new((address.clone(), name));
-    let connector = TlsConnector::from(tls);
+    let connector = TlsConnector::from(Arc::clone(tls));
     let state = Arc::clone(state);
     Ok(
         endpoint.connect_with_connector_lazy(tower::service_fn(move |_: Uri| {

@@ -130,25 +130,42 @@ impl Source {
         }
     }
 
-    fn certificates(&self, what: Part) -> Result<Vec<CertificateDer<'static>>, ConfigError> {
-        let text = self.read(what)?;
-        let certificates = CertificateDer::pem_slice_iter(&text)
+    fn certificates(
+        &self,
+        what: Part,
+        text: &[u8],
+    ) -> Result<Vec<CertificateDer<'static>>, ConfigError> {
+        let certificates = CertificateDer::pem_slice_iter(text)
             .collect::<Result<Vec<_>, _>>()
-            .map_err(|error| self.bad(what, pem_problem(&error, &text, "CERTIFICATE")))?;
+            .map_err(|error| self.bad(what, pem_problem(&error, text, "CERTIFICATE")))?;
         if certificates.is_empty() {
             return Err(self.bad(
                 what,
-                pem_problem(&pem::Error::NoItemsFound, &text, "CERTIFICATE"),
+                pem_problem(&pem::Error::NoItemsFound, text, "CERTIFICATE"),
             ));
         }
         Ok(certificates)
     }
 
-    fn private_key(&self) -> Result<PrivateKeyDer<'static>, ConfigError> {
-        let text = self.read(Part::Key)?;
-        PrivateKeyDer::from_pem_slice(&text)
-            .map_err(|error| self.bad(Part::Key, pem_problem(&error, &text, "PRIVATE KEY")))
+    fn private_key(&self, text: &[u8]) -> Result<PrivateKeyDer<'static>, ConfigError> {
+        PrivateKeyDer::from_pem_slice(text)
+            .map_err(|error| self.bad(Part::Key, pem_problem(&error, text, "PRIVATE KEY")))
     }
+}
+
+/// Who the client is and whom it trusts: where the three parts are from.
+pub(crate) struct Credentials {
+    pub(crate) ca: Source,
+    pub(crate) certificate: Source,
+    pub(crate) key: Source,
+}
+
+/// What the three parts held when they were read.
+#[derive(PartialEq, Eq)]
+pub(crate) struct Texts {
+    ca: Zeroizing<Vec<u8>>,
+    certificate: Zeroizing<Vec<u8>>,
+    key: Zeroizing<Vec<u8>>,
 }
 
 fn pem_problem(error: &pem::Error, text: &[u8], expected: &'static str) -> PemProblem {
@@ -160,39 +177,57 @@ fn pem_problem(error: &pem::Error, text: &[u8], expected: &'static str) -> PemPr
     }
 }
 
-/// TLS 1.3 only, ring's algorithms, one CA, a client certificate, no resumption.
-pub(crate) fn tls_config(
-    ca: &Source,
-    certificate: &Source,
-    key: &Source,
-) -> Result<ClientConfig, ConfigError> {
-    let mut roots = RootCertStore::empty();
-    for root in ca.certificates(Part::Ca)? {
-        roots
-            .add(root)
-            .map_err(|_| ca.bad(Part::Ca, PemProblem::BadCertificate))?;
+impl Credentials {
+    /// Whether any part is a file, which may change.
+    pub(crate) fn may_change(&self) -> bool {
+        [&self.ca, &self.certificate, &self.key]
+            .iter()
+            .any(|source| matches!(source, Source::File(_)))
     }
-    let chain = certificate.certificates(Part::Certificate)?;
-    let private_key = key.private_key()?;
-    let mut config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
-        .with_protocol_versions(&[&rustls::version::TLS13])
-        .map_err(ConfigError::Tls)?
-        .with_root_certificates(roots)
-        .with_client_auth_cert(chain, private_key)
-        .map_err(|error| match error {
-            rustls::Error::InconsistentKeys(_) => ConfigError::KeyMismatch {
-                key: key.origin(),
-                certificate: certificate.origin(),
-            },
-            rustls::Error::InvalidCertificate(_) => {
-                certificate.bad(Part::Certificate, PemProblem::BadCertificate)
-            }
-            rustls::Error::General(_) => key.bad(Part::Key, PemProblem::BadKey),
-            other => ConfigError::Tls(other),
-        })?;
-    config.alpn_protocols = vec![b"h2".to_vec()];
-    config.resumption = Resumption::disabled();
-    Ok(config)
+
+    pub(crate) fn read(&self) -> Result<Texts, ConfigError> {
+        Ok(Texts {
+            ca: self.ca.read(Part::Ca)?,
+            certificate: self.certificate.read(Part::Certificate)?,
+            key: self.key.read(Part::Key)?,
+        })
+    }
+
+    /// TLS 1.3 only, ring's algorithms, one CA, a client certificate, no resumption.
+    pub(crate) fn tls_config(&self, texts: &Texts) -> Result<ClientConfig, ConfigError> {
+        let Self {
+            ca,
+            certificate,
+            key,
+        } = self;
+        let mut roots = RootCertStore::empty();
+        for root in ca.certificates(Part::Ca, &texts.ca)? {
+            roots
+                .add(root)
+                .map_err(|_| ca.bad(Part::Ca, PemProblem::BadCertificate))?;
+        }
+        let chain = certificate.certificates(Part::Certificate, &texts.certificate)?;
+        let private_key = key.private_key(&texts.key)?;
+        let mut config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
+            .with_protocol_versions(&[&rustls::version::TLS13])
+            .map_err(ConfigError::Tls)?
+            .with_root_certificates(roots)
+            .with_client_auth_cert(chain, private_key)
+            .map_err(|error| match error {
+                rustls::Error::InconsistentKeys(_) => ConfigError::KeyMismatch {
+                    key: key.origin(),
+                    certificate: certificate.origin(),
+                },
+                rustls::Error::InvalidCertificate(_) => {
+                    certificate.bad(Part::Certificate, PemProblem::BadCertificate)
+                }
+                rustls::Error::General(_) => key.bad(Part::Key, PemProblem::BadKey),
+                other => ConfigError::Tls(other),
+            })?;
+        config.alpn_protocols = vec![b"h2".to_vec()];
+        config.resumption = Resumption::disabled();
+        Ok(config)
+    }
 }
 
 #[cfg(test)]
@@ -212,6 +247,19 @@ mod tests {
             certificate: made.cert.pem(),
             key: made.signing_key.serialize_pem(),
         }
+    }
+
+    fn tls_config(
+        ca: &Source,
+        certificate: &Source,
+        key: &Source,
+    ) -> Result<ClientConfig, ConfigError> {
+        let credentials = Credentials {
+            ca: ca.clone(),
+            certificate: certificate.clone(),
+            key: key.clone(),
+        };
+        credentials.tls_config(&credentials.read()?)
     }
 
     fn memory(text: &str) -> Source {

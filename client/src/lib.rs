@@ -13,8 +13,9 @@
 //! # }
 //! ```
 //!
-//! A [`Client`] is cheap to clone and shares one HTTP/2 connection, which is made when the first call needs it and
-//! made again when it breaks. The transport is TLS 1.3 with a client certificate, nothing else.
+//! A [`Client`] is cheap to clone; clones share its few HTTP/2 connections ([`ClientBuilder::connections`]). Each is made
+//! when a call needs it and made again when it breaks. The transport is TLS 1.3 with a client certificate, nothing else.
+//! Identity files that change are taken over without a restart ([`ClientBuilder::identity_files`]).
 //!
 //! **Deadlines.** Every call ends by its deadline: 10 seconds, or 60 for a batch ([`ClientBuilder::timeout`],
 //! [`ClientBuilder::batch_timeout`]); the service is told, so that it stops work that nobody waits for.
@@ -40,8 +41,10 @@ mod error;
 mod field;
 mod identity;
 mod pages;
+mod pool;
 pub mod reason;
 mod request_id;
+mod wire;
 
 pub use admin::{Audit, Keys, Roles, Tenants};
 pub use batch::{

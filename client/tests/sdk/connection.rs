@@ -55,7 +55,7 @@ async fn a_field_goes_round_in_text_and_in_bytes() {
 #[tokio::test]
 async fn it_connects_with_the_first_call_and_clones_share_the_connection() {
     let fake = Fake::start().await;
-    let client = fake.client();
+    let client = fake.builder().connections(1).build().unwrap();
     assert_eq!(fake.accepted(), 0);
     let mut tasks = tokio::task::JoinSet::new();
     for _ in 0..32 {

@@ -25,7 +25,7 @@ use rustls::ServerConfig;
 use tokio::{
     io::DuplexStream,
     net::{TcpListener, TcpStream},
-    sync::mpsc,
+    sync::{Notify, mpsc},
     task::AbortHandle,
 };
 use tokio_rustls::TlsAcceptor;
@@ -42,6 +42,8 @@ pub(crate) enum Step {
     Fail(Status),
     /// There is never an answer.
     Hang,
+    /// The right answer, when the test says so.
+    Wait(Arc<Notify>),
     /// All connections break.
     Break,
     /// The right answer.
@@ -62,6 +64,7 @@ pub(crate) struct Call {
 struct State {
     script: Mutex<VecDeque<Step>>,
     calls: Mutex<Vec<Call>>,
+    arrival: Notify,
     connections: Mutex<Vec<AbortHandle>>,
     accepted: AtomicU32,
     hanging_up: AtomicBool,
@@ -121,6 +124,17 @@ impl Fake {
 
     pub(crate) fn calls(&self) -> Vec<Call> {
         self.state.calls.lock().unwrap().clone()
+    }
+
+    /// Resolves when so many calls have arrived.
+    pub(crate) async fn arrived(&self, calls: usize) {
+        loop {
+            let arrival = self.state.arrival.notified();
+            if self.calls().len() >= calls {
+                return;
+            }
+            arrival.await;
+        }
     }
 
     /// TCP connections that were accepted.
@@ -234,11 +248,16 @@ impl Handlers {
             request_id: request_id.to_owned(),
             user_agent: text("user-agent"),
         });
+        self.0.arrival.notify_waiters();
         let step = self.0.script.lock().unwrap().pop_front();
         match step {
             None | Some(Step::Answer) => Ok(()),
             Some(Step::Fail(status)) => Err(status),
             Some(Step::Hang) => std::future::pending().await,
+            Some(Step::Wait(go_on)) => {
+                go_on.notified().await;
+                Ok(())
+            }
             Some(Step::Break) => {
                 self.0.break_connections();
                 std::future::pending().await

@@ -6,4 +6,6 @@ mod errors;
 mod fake;
 mod identities;
 mod lists;
+mod pool;
+mod renewal;
 mod retries;

@@ -219,6 +219,8 @@ impl Server {
             .address(address.to_string())
             .ca_file(&self.ca)
             .identity_files(&identity.certificate, &identity.key)
+            // The load shape of the benchmark counts connections by clients.
+            .connections(1)
             .build()
             .expect("the identity's files are valid")
     }
