@@ -9,33 +9,45 @@
     reason = "a benchmark driver: a failure here ends the run"
 )]
 
+mod allocations;
 mod baseline;
 mod keys;
 mod load;
-mod openbao;
+mod mixed;
 mod process;
 mod report;
+mod rows;
+mod servers;
 mod system;
 
 use std::{env, path::PathBuf, process::ExitCode, time::Duration};
 
 const HELP: &str = "\
-Usage: cargo xtask bench [system|keys|openbao] [options]
+Usage: cargo xtask bench [system|mixed|allocations|keys] [options]
 
-  system   unary Encrypt and BatchEncrypt x 1,000 against the bare echo and the cipher-only server (default)
+  system   the calls of the data path against a bare echo and a cipher-only server (default)
+             --rows LIST   which ones, separated by commas (all): encrypt, one, decrypt, reencrypt, reencrypt-current,
+                           batch-encrypt, batch-decrypt, batch-reencrypt, batch-reencrypt-current
              --rounds N    interleaved rounds (7)
              --seconds S   length of one measurement (10)
+             --cores N     1: servers pinned to core 0, load generator to core 1; 2: everything on all cores (2)
+  mixed    latency of unary Encrypt with and without batches of 10,000 fields beside it
+             --rounds N, --seconds S
+  allocations   heap allocations and instructions a call; needs valgrind
+             --rows LIST, --calls N (1,000; a hundredth for batches)
+             --profiles DIR   keeps the profiles there, for callgrind_annotate
   keys     time to ready and resident memory with many keys
              --count N     keys to make (1,000,000)
-  openbao  beside OpenBao's transit engine (benches/peers/openbao.sh installs it)
-             --server FILE   OpenBao's binary
-             --rounds N, --seconds S   as above
   --out FILE   also writes the table to a file
 ";
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = env::args().skip(1).collect();
-    let command = arguments.first().map_or("system", String::as_str);
+    let command = arguments
+        .first()
+        .map(String::as_str)
+        .filter(|word| !word.starts_with("--") || *word == "--help")
+        .unwrap_or("system");
     if let ("baseline", Some(home)) = (command, arguments.get(1)) {
         baseline::serve(&PathBuf::from(home));
         return ExitCode::SUCCESS;
@@ -46,21 +58,31 @@ fn main() -> ExitCode {
     let number = |flag: &str, default: u64| {
         option(flag).map_or(default, |text| text.parse().expect("a number"))
     };
+    let rows = || rows::named(option("--rows").map(String::as_str));
+    let rounds = number("--rounds", 7) as usize;
+    let length = Duration::from_secs(number("--seconds", 10));
     let table = match command {
-        "keys" => keys::run(number("--count", 1_000_000)),
-        "openbao" => openbao::run(
-            &PathBuf::from(option("--server").expect("--server FILE")),
-            number("--rounds", 3) as usize,
-            Duration::from_secs(number("--seconds", 5)),
+        "system" => system::run(&system::Plan {
+            rows: rows(),
+            rounds,
+            length,
+            one_core: number("--cores", 2) == 1,
+        }),
+        "mixed" => mixed::run(rounds, length),
+        "allocations" => allocations::run(
+            &rows(),
+            number("--calls", 1_000),
+            option("--profiles").map(String::as_str),
         ),
+        "keys" => keys::run(number("--count", 1_000_000)),
         "help" | "--help" | "-h" => {
             print!("{HELP}");
             return ExitCode::SUCCESS;
         }
-        _ => system::run(
-            number("--rounds", 7) as usize,
-            Duration::from_secs(number("--seconds", 10)),
-        ),
+        other => {
+            eprintln!("no such command: {other}\n\n{HELP}");
+            return ExitCode::FAILURE;
+        }
     };
     let text = format!("{}\n{table}", report::head());
     println!("{text}");

@@ -141,9 +141,19 @@ impl Home {
         let _ = child.wait();
     }
 
+    /// The same by another program, which is given the binary as an argument already: a tool that looks on.
+    pub fn serve_by(&self, program: Command) -> Server {
+        self.start(program)
+            .unwrap_or_else(|refusal| panic!("serve: {refusal}"))
+    }
+
     /// Starts `fieldkeep serve`; its standard error if it ends before it is ready.
     pub fn try_serve(&self) -> Result<Server, String> {
-        let mut child = Command::new(binary())
+        self.start(Command::new(binary()))
+    }
+
+    fn start(&self, mut program: Command) -> Result<Server, String> {
+        let mut child = program
             .arg("serve")
             .arg("--config")
             .arg(self.config())

@@ -1,0 +1,161 @@
+//! The two servers of a run, with one identity and the same keys, and where they run.
+
+use std::{
+    env,
+    io::{BufRead as _, BufReader, Read as _},
+    net::SocketAddr,
+    process::{Child, Command, Stdio},
+    sync::Arc,
+};
+
+use fieldkeep_client::Client;
+use fieldkeep_harness::{Home, Identity, Server, binary};
+use rustix::process::{Pid, Signal, kill_process};
+use rustix::thread::{CpuSet, sched_setaffinity};
+
+use crate::rows::{KEY, OLD_KEY, Pool};
+
+/// A directory with an identity of the role `data`, and the keys of all rows.
+pub(crate) struct Place {
+    home: Home,
+    app: Identity,
+}
+
+/// Fieldkeep, or the baseline.
+pub(crate) struct Target {
+    process: Process,
+    data: SocketAddr,
+    admin: Option<Identity>,
+}
+
+enum Process {
+    Fieldkeep(Server),
+    Bare(Bare),
+}
+
+/// The baseline's process. Dropping it kills it.
+struct Bare(Child);
+
+impl Drop for Bare {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+impl Place {
+    pub(crate) fn make() -> Self {
+        let home = Home::make();
+        let server = home.serve();
+        let admin = home.admin();
+        let folder = home.path().join("identities");
+        let app = server.issue(&admin, "default", "app", "data", &folder);
+        for key in [KEY, OLD_KEY] {
+            server.run(&admin, &["key", "create", key]);
+        }
+        server.stop();
+        Self { home, app }
+    }
+
+    /// Starts Fieldkeep, below `wrapper` if that names a program.
+    pub(crate) fn fieldkeep(&self, wrapper: &[&str]) -> Target {
+        let server = self.home.serve_by(wrapped(wrapper, binary().as_os_str()));
+        Target {
+            data: server.data,
+            process: Process::Fieldkeep(server),
+            admin: Some(self.home.admin()),
+        }
+    }
+
+    /// Starts the baseline likewise.
+    pub(crate) fn bare(&self, wrapper: &[&str]) -> Target {
+        let program = env::current_exe().expect("the running program has a path");
+        let mut child = wrapped(wrapper, program.as_os_str())
+            .arg("baseline")
+            .arg(self.home.path())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("the baseline starts");
+        let mut line = String::new();
+        BufReader::new(child.stdout.take().expect("piped"))
+            .read_line(&mut line)
+            .expect("its ready line");
+        let data = line
+            .split_whitespace()
+            .find_map(|word| word.strip_prefix("data=")?.parse().ok())
+            .expect("an address");
+        Target {
+            data,
+            process: Process::Bare(Bare(child)),
+            admin: None,
+        }
+    }
+
+    /// Clients of `target`, each with a connection of its own. They belong to the runtime that they are made in.
+    pub(crate) fn clients(&self, target: &Target, count: usize) -> Vec<Client> {
+        let client = || {
+            Client::builder()
+                .address(target.data.to_string())
+                .ca_file(self.home.ca())
+                .identity_files(&self.app.certificate, &self.app.key)
+                .build()
+                .expect("the identity's files are valid")
+        };
+        (0..count).map(|_| client()).collect()
+    }
+
+    /// Ciphertexts of `target`, of which those of [`OLD_KEY`] are behind.
+    pub(crate) async fn pool(&self, target: &Target, client: &Client) -> Arc<Pool> {
+        let pool = Pool::make(client).await;
+        if let (Process::Fieldkeep(server), Some(admin)) = (&target.process, &target.admin) {
+            server.run(admin, &["key", "rotate", OLD_KEY]);
+        }
+        pool
+    }
+}
+
+impl Target {
+    pub(crate) fn pid(&self) -> u32 {
+        match &self.process {
+            Process::Fieldkeep(server) => server.pid(),
+            Process::Bare(bare) => bare.0.id(),
+        }
+    }
+
+    /// Ends it and returns what it wrote to standard error.
+    pub(crate) fn stop(self) -> String {
+        match self.process {
+            Process::Fieldkeep(server) => server.stop(),
+            Process::Bare(mut bare) => {
+                let child = &mut bare.0;
+                kill_process(Pid::from_child(child), Signal::TERM).expect("it is alive");
+                let mut text = String::new();
+                let mut errors = child.stderr.take().expect("piped");
+                errors.read_to_string(&mut text).expect("its errors");
+                text
+            }
+        }
+    }
+}
+
+fn wrapped(wrapper: &[&str], program: &std::ffi::OsStr) -> Command {
+    match wrapper {
+        [] => Command::new(program),
+        [first, rest @ ..] => {
+            let mut command = Command::new(first);
+            command.args(rest).arg(program);
+            command
+        }
+    }
+}
+
+/// Pins this thread, and every thread and process that it starts from now on, to one core; without a number to all.
+pub(crate) fn pin(core: Option<usize>) {
+    let mut set = CpuSet::new();
+    match core {
+        Some(core) => set.set(core),
+        None => (0..CpuSet::MAX_CPU).for_each(|core| set.set(core)),
+    }
+    sched_setaffinity(None, &set).expect("there is such a core");
+}
