@@ -10,6 +10,7 @@ use std::{
     time::Duration,
 };
 
+use self::telemetry::OtlpConfig;
 use fieldkeep_keystore::{
     info::CacheOptions,
     root::{RootProvider, key_file::KeyFile, passphrase::Passphrase},
@@ -17,6 +18,7 @@ use fieldkeep_keystore::{
 
 mod file;
 mod passphrase;
+pub mod telemetry;
 #[cfg(test)]
 mod tests;
 
@@ -50,6 +52,8 @@ pub struct Config {
     pub limits: LimitsConfig,
     /// Rotation on a schedule.
     pub rotation: RotationConfig,
+    /// The collector that traces and metrics are sent to, if there is one.
+    pub otlp: Option<OtlpConfig>,
 }
 
 /// What protects the master key.
@@ -254,6 +258,18 @@ pub enum ConfigError {
     PassphraseVariable {
         /// The variable.
         variable: String,
+        /// What is wrong.
+        problem: &'static str,
+    },
+    /// The value of a header for the collector cannot be had.
+    #[error(
+        "the environment variable `{variable}` of setting `telemetry.headers_env` {problem}: set it to the value of the header `{header}`"
+    )]
+    HeaderVariable {
+        /// The variable.
+        variable: String,
+        /// The header.
+        header: String,
         /// What is wrong.
         problem: &'static str,
     },

@@ -1,7 +1,10 @@
-//! Logs on stderr, and Prometheus metrics.
+//! Logs on stderr, Prometheus metrics, and traces and metrics for an OpenTelemetry collector.
 //!
-//! Neither ever holds plaintext, context values or key material. Labels are bounded: names of RPCs, of
+//! None of them ever holds plaintext, context values or key material. Labels are bounded: names of RPCs, of
 //! `google.rpc.Code`s, and of the two journals.
+
+pub mod otlp;
+pub mod trace;
 
 #[cfg(test)]
 mod tests;
@@ -17,6 +20,7 @@ use prometheus::{
     Encoder as _, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge,
     Opts, Registry, TextEncoder,
     core::{AtomicU64, GenericGauge, GenericGaugeVec},
+    proto::MetricFamily,
 };
 use tracing::{Level, level_filters::LevelFilter};
 use tracing_subscriber::{
@@ -104,6 +108,10 @@ pub struct Metrics {
     pub connections_refused: IntCounter,
     /// TLS handshakes that failed.
     pub handshake_failures: IntCounter,
+    /// Requests to the collector that failed.
+    pub export_failures: IntCounter,
+    /// Spans that did not fit into the exporter's queue.
+    pub spans_dropped: IntCounter,
     cache: CacheMetrics,
     journal: JournalMetrics,
 }
@@ -242,6 +250,14 @@ impl Metrics {
                 "fieldkeep_handshake_failures_total",
                 "TLS handshakes that failed.",
             )?,
+            export_failures: counter(
+                "fieldkeep_otlp_failures_total",
+                "Requests to the OpenTelemetry collector that failed; what they held is lost.",
+            )?,
+            spans_dropped: counter(
+                "fieldkeep_otlp_spans_dropped_total",
+                "Spans that did not fit into the queue.",
+            )?,
             cache: CacheMetrics {
                 keys: gauge("fieldkeep_cache_keys", "Keys in the key cache.")?,
                 bytes: gauge(
@@ -333,13 +349,18 @@ impl Metrics {
         catch_up(&self.cache.evictions, figures.evictions);
     }
 
+    /// All metrics.
+    pub fn gather(&self) -> Vec<MetricFamily> {
+        self.registry.gather()
+    }
+
     /// All metrics in the Prometheus text format, version 0.0.4.
     ///
     /// # Errors
     /// A metric cannot be shown as text: a mistake in the metrics library.
     pub fn render(&self) -> Result<String, prometheus::Error> {
         let mut text = Vec::new();
-        TextEncoder::new().encode(&self.registry.gather(), &mut text)?;
+        TextEncoder::new().encode(&self.gather(), &mut text)?;
         String::from_utf8(text).map_err(|error| prometheus::Error::Msg(error.to_string()))
     }
 }

@@ -1,6 +1,7 @@
 //! The form of the file.
 
 use std::{
+    collections::BTreeMap,
     net::SocketAddr,
     path::{Path, PathBuf},
 };
@@ -33,6 +34,8 @@ struct ConfigFile {
     limits: LimitsSection,
     #[serde(default)]
     rotation: RotationSection,
+    #[serde(default)]
+    telemetry: TelemetrySection,
 }
 
 #[derive(Deserialize)]
@@ -111,6 +114,19 @@ struct RotationSection {
     per_second: Option<Spanned<u64>>,
 }
 
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct TelemetrySection {
+    otlp_endpoint: Option<Spanned<String>>,
+    traces: Option<bool>,
+    sample_ratio: Option<Spanned<f64>>,
+    metrics: Option<bool>,
+    metrics_interval_ms: Option<Spanned<u64>>,
+    headers_env: Option<Spanned<BTreeMap<String, String>>>,
+    service_name: Option<String>,
+    service_instance: Option<String>,
+}
+
 /// Parses the text of the file at `path`.
 pub(super) fn parse(path: &Path, text: &str) -> Result<Config, ConfigError> {
     let source = Source { path, text };
@@ -139,6 +155,7 @@ pub(super) fn parse(path: &Path, text: &str) -> Result<Config, ConfigError> {
         cache: source.cache(&file.cache)?,
         limits: source.limits(&file.limits)?,
         rotation: source.rotation(&file.rotation)?,
+        otlp: source.otlp(&file.telemetry)?,
         data_dir,
     })
 }

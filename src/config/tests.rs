@@ -54,6 +54,9 @@ fn the_documented_example_is_a_configuration_and_shows_the_defaults() {
                         "passphrase_file",
                         "passphrase_env",
                         "mirror_dir",
+                        "otlp_endpoint",
+                        "headers_env",
+                        "service_instance",
                     ]
                     .contains(&name)
             });
@@ -158,8 +161,8 @@ fn unknown_settings_are_refused_with_their_line() {
         message.contains("line 10") && message.contains("levle") && message.contains("level"),
         "{message}"
     );
-    let message = refused(&format!("{MINIMAL}[telemetry]\n"));
-    assert!(message.contains("telemetry"), "{message}");
+    let message = refused(&format!("{MINIMAL}[tracing]\n"));
+    assert!(message.contains("tracing"), "{message}");
     assert!(refused(&format!("typo = 1\n{MINIMAL}")).contains("line 1"));
 }
 
@@ -331,4 +334,62 @@ fn an_unset_passphrase_variable_is_refused_by_name() {
         message.contains("FIELDKEEP_TEST_NEVER_SET") && message.contains("not set"),
         "{message}"
     );
+}
+
+fn otlp(telemetry: &str) -> Result<Config, ConfigError> {
+    load(&format!("{MINIMAL}[telemetry]\n{telemetry}"))
+}
+
+#[test]
+fn telemetry_is_off_without_a_collector() {
+    assert_eq!(load(MINIMAL).unwrap().otlp, None);
+    assert_eq!(otlp("traces = true").unwrap().otlp, None);
+    let on = otlp("otlp_endpoint = \"http://127.0.0.1:4318/\"").unwrap();
+    let on = on.otlp.unwrap();
+    assert_eq!(on.endpoint.authority, "127.0.0.1:4318");
+    assert_eq!(on.endpoint.path, "");
+    assert!(on.traces && on.metrics);
+    assert_eq!(on.sample_per_million, 1_000_000);
+    assert!(!on.service_instance.is_empty());
+    let path = otlp("otlp_endpoint = \"http://collector/otlp/\"\nsample_ratio = 0.25").unwrap();
+    let path = path.otlp.unwrap();
+    assert_eq!(path.endpoint.authority, "collector:4318");
+    assert_eq!(path.endpoint.path, "/otlp");
+    assert_eq!(path.sample_per_million, 250_000);
+}
+
+#[test]
+fn telemetry_that_cannot_be_is_refused() {
+    for (setting, word) in [
+        ("otlp_endpoint = \"https://collector:4318\"", "http://"),
+        ("otlp_endpoint = \"127.0.0.1:4318\"", "http://"),
+        ("otlp_endpoint = \"http://u:p@host\"", "headers_env"),
+        ("otlp_endpoint = \"http://host/?q=1\"", "query"),
+        ("otlp_endpoint = \"\"", "URL"),
+        ("sample_ratio = 1.5", "1.0"),
+        ("sample_ratio = nan", "1.0"),
+        ("metrics_interval_ms = 1", "100"),
+        (
+            "headers_env = { authorization = \"Bearer secret\" }",
+            "environment variable",
+        ),
+        ("headers_env = { \"a b\" = \"X\" }", "name of a header"),
+        ("colour = 1", "colour"),
+    ] {
+        let message = otlp(setting).unwrap_err().to_string();
+        assert!(message.contains(word), "{setting}: {message}");
+        assert!(!message.contains("secret"), "{message}");
+    }
+}
+
+#[test]
+fn a_header_is_read_from_the_environment() {
+    let text = "otlp_endpoint = \"http://h\"\nheaders_env = { x-home = \"PATH\" }";
+    let config = otlp(text).unwrap().otlp.unwrap();
+    let headers = config.headers().unwrap();
+    assert_eq!(headers["x-home"], std::env::var("PATH").unwrap().as_str());
+    assert!(headers["x-home"].is_sensitive());
+    let unset = otlp(&text.replace("PATH", "FIELDKEEP_NOT_SET_ANYWHERE")).unwrap();
+    let message = unset.otlp.unwrap().headers().unwrap_err().to_string();
+    assert!(message.contains("FIELDKEEP_NOT_SET_ANYWHERE"), "{message}");
 }

@@ -21,6 +21,7 @@ use crate::grpc::status::{self, REQUEST_ID_METADATA};
 use crate::service::Service;
 use crate::service::call::{Call, Peer};
 use crate::service::failure::Failure;
+use crate::telemetry::trace::Tracer;
 use crate::telemetry::{Metrics, RpcMetrics};
 
 /// Puts a [`Gate`] before the routes of one listener.
@@ -35,12 +36,19 @@ struct Shared {
     /// One for each row of [`ROUTES`].
     metrics: Vec<Arc<RpcMetrics>>,
     unrouted: Arc<RpcMetrics>,
+    /// `None`: no traces.
+    tracer: Option<Tracer>,
 }
 
 impl GateLayer {
     /// The gate of `listener` on one runtime.
     #[must_use]
-    pub fn new(service: Service, listener: Listener, metrics: &Metrics) -> Self {
+    pub fn new(
+        service: Service,
+        listener: Listener,
+        metrics: &Metrics,
+        tracer: Option<Tracer>,
+    ) -> Self {
         let shared = Shared {
             service,
             listener,
@@ -49,6 +57,7 @@ impl GateLayer {
                 .map(|route| metrics.rpc(route.rpc()))
                 .collect(),
             unrouted: metrics.rpc("unrouted"),
+            tracer,
         };
         Self {
             shared: Arc::new(shared),
@@ -139,6 +148,10 @@ impl Shared {
             action: route.action,
             request_bytes: route.body_bytes,
             metrics: Arc::clone(self.metrics.get(row)?),
+            trace: self
+                .tracer
+                .as_ref()
+                .and_then(|tracer| tracer.begin(request.headers())),
         };
         Some(Arriving {
             call,
@@ -278,9 +291,12 @@ struct Ended {
 
 impl Drop for Ended {
     fn drop(&mut self) {
-        self.call
-            .metrics
-            .ended(self.code.into(), self.call.started.elapsed());
+        let call = &self.call;
+        call.metrics.ended(self.code.into(), call.started.elapsed());
+        if let Some(trace) = &call.trace {
+            let id = *call.request_id.as_bytes();
+            trace.end(call.rpc, id, self.code.into(), call.started);
+        }
     }
 }
 

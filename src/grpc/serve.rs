@@ -32,6 +32,7 @@ use crate::grpc::routes::{ADMIN_BYTES, BATCH_BYTES, Listener, MAX_MESSAGE_BYTES}
 use crate::grpc::tls::TlsConnection;
 use crate::service::Service;
 use crate::telemetry::Metrics;
+use crate::telemetry::trace::Tracer;
 
 /// Streams that a client may have open on one connection.
 const MAX_STREAMS: u32 = 256;
@@ -64,11 +65,12 @@ pub async fn serve(
     service: Service,
     listener: Listener,
     metrics: &Metrics,
+    tracer: Option<Tracer>,
     health: HealthReporter,
     incoming: mpsc::Receiver<Result<TlsConnection, io::Error>>,
     shutdown: impl Future<Output = ()>,
 ) -> Result<(), tonic::transport::Error> {
-    let gate = GateLayer::new(service.clone(), listener, metrics);
+    let gate = GateLayer::new(service.clone(), listener, metrics, tracer);
     let router = Router::new(Handlers::new(service), listener, health);
     Server::builder()
         .max_concurrent_streams(MAX_STREAMS)

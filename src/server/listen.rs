@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use tokio::net::TcpListener;
 use tokio::sync::mpsc::error::TrySendError;
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::task::JoinHandle;
 use tonic_health::ServingStatus;
 use tonic_health::server::HealthReporter;
@@ -20,17 +20,22 @@ use super::worker::{Accepted, Worker};
 use crate::access::Action;
 use crate::audit::trail::settle_if_due;
 use crate::config::Config;
+use crate::config::telemetry::OtlpConfig;
 use crate::grpc::routes::Listener;
 use crate::grpc::serve::SERVICE_NAMES;
 use crate::grpc::tls::Handshaker;
 use crate::service::call::{Call, Peer};
 use crate::service::{Clock, Core, SystemClock};
 use crate::telemetry::Metrics;
+use crate::telemetry::otlp::Exporter;
+use crate::telemetry::trace::Tracer;
 
 /// How often the settled mark and a broken audit trail are looked after.
 const TICK: Duration = Duration::from_secs(1);
 /// How long those who watch the health have to hear of a shutdown.
 const WATCHERS: Duration = Duration::from_millis(500);
+/// How long the last traces and metrics may take to be sent.
+const LAST_TELEMETRY: Duration = Duration::from_secs(2);
 /// How long accepting rests after an error such as too many open files.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
@@ -41,6 +46,7 @@ pub(super) struct Listening {
     tasks: Vec<JoinHandle<()>>,
     health: JoinHandle<()>,
     workers: Vec<Worker>,
+    export: Option<Export>,
 }
 
 impl Listening {
@@ -55,7 +61,15 @@ impl Listening {
         };
         let reporter = HealthReporter::new();
         report_health(&reporter, true).await;
-        let workers = Self::start_workers(config, opened, &reporter)?;
+        let sources = metrics::Sources::new(opened);
+        let (tracer, export) = match &config.otlp {
+            None => (None, None),
+            Some(otlp) => {
+                let (tracer, export) = Export::start(otlp, &opened.metrics, &sources)?;
+                (tracer, Some(export))
+            }
+        };
+        let workers = Self::start_workers(config, opened, &reporter, tracer.as_ref())?;
         let intake = |listener, connections| Intake {
             senders: workers
                 .iter()
@@ -76,7 +90,7 @@ impl Listening {
         let tasks = vec![
             tokio::spawn(accept(data, Listener::Data, data_intake)),
             tokio::spawn(accept(admin, Listener::Admin, admin_intake)),
-            tokio::spawn(metrics::serve(scrape, metrics::Sources::new(opened))),
+            tokio::spawn(metrics::serve(scrape, sources)),
             tokio::spawn(hub),
             tokio::spawn(settle_now_and_then(
                 opened.keystore.clone(),
@@ -90,6 +104,7 @@ impl Listening {
             tasks,
             health,
             workers,
+            export,
         })
     }
 
@@ -97,6 +112,7 @@ impl Listening {
         config: &Config,
         opened: &Opened,
         reporter: &HealthReporter,
+        tracer: Option<&Tracer>,
     ) -> Result<Vec<Worker>, StartError> {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let limits = &config.limits;
@@ -113,6 +129,7 @@ impl Listening {
                     number,
                     core: Arc::clone(&opened.core),
                     metrics: Arc::clone(&opened.metrics),
+                    tracer: tracer.cloned(),
                     handshaker: handshaker.clone(),
                     data_handshakes: data_handshakes.clone(),
                     admin_handshakes: admin_handshakes.clone(),
@@ -138,8 +155,51 @@ impl Listening {
         if stopped.is_err() {
             tracing::error!("a worker did not stop");
         }
+        if let Some(export) = self.export {
+            export.stop().await;
+        }
         self.health.abort();
         let _ = self.health.await;
+    }
+}
+
+/// What sends traces and metrics to a collector.
+struct Export {
+    stop: oneshot::Sender<()>,
+    task: JoinHandle<()>,
+}
+
+impl Export {
+    fn start(
+        config: &OtlpConfig,
+        metrics: &Metrics,
+        sources: &Arc<metrics::Sources>,
+    ) -> Result<(Option<Tracer>, Self), StartError> {
+        let headers = config.headers()?;
+        let (tracer, spans) = config
+            .traces
+            .then(|| Tracer::new(config.sample_per_million, metrics.spans_dropped.clone()))
+            .unzip();
+        let wall = || Duration::from_micros(SystemClock.now_us());
+        let failures = metrics.export_failures.clone();
+        let exporter = Exporter::new(config, headers, spans, failures, wall);
+        let (stop, stopped) = oneshot::channel();
+        let sources = Arc::clone(sources);
+        let task = tokio::spawn(exporter.run(move || sources.gather(), stopped));
+        Ok((tracer, Self { stop, task }))
+    }
+
+    /// Sends what is left.
+    async fn stop(mut self) {
+        drop(self.stop);
+        match tokio::time::timeout(LAST_TELEMETRY, &mut self.task).await {
+            Ok(Ok(())) => {}
+            Ok(Err(_)) => tracing::error!("sending telemetry ended by a defect"),
+            Err(_) => {
+                self.task.abort();
+                tracing::warn!("the collector took too long; the last telemetry is lost");
+            }
+        }
     }
 }
 
@@ -291,6 +351,7 @@ async fn probe_now_and_then(service: crate::service::Service, metrics: Arc<Metri
             action: Action::StatusRead,
             request_bytes: 0,
             metrics: metrics.rpc(RPC),
+            trace: None,
         };
         service.probe_audit(call).await;
     }

@@ -13,6 +13,7 @@ use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
+use prometheus::proto::MetricFamily;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 
@@ -47,7 +48,18 @@ impl Sources {
         })
     }
 
+    /// All metrics as they are now.
+    pub(super) fn gather(&self) -> Vec<MetricFamily> {
+        self.refresh();
+        self.metrics.gather()
+    }
+
     fn render(&self) -> Result<String, prometheus::Error> {
+        self.refresh();
+        self.metrics.render()
+    }
+
+    fn refresh(&self) {
         let cache = self.keystore.cache_stats();
         self.metrics.set_cache(CacheFigures {
             keys: cache.keys,
@@ -60,7 +72,6 @@ impl Sources {
             .set_journal(JournalName::Audit, figures(self.audit.journal().stats()));
         self.metrics
             .set_journal(JournalName::Store, figures(self.store.journal_stats()));
-        self.metrics.render()
     }
 }
 

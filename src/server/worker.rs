@@ -17,6 +17,7 @@ use crate::grpc::serve::serve;
 use crate::grpc::tls::{Handshaker, TlsConnection};
 use crate::service::{Core, Service};
 use crate::telemetry::Metrics;
+use crate::telemetry::trace::Tracer;
 
 /// Connections of one listener that may wait for a worker, and handshaken ones that may wait for its HTTP/2 server.
 const WAITING: usize = 64;
@@ -37,6 +38,7 @@ pub(super) struct Setup {
     pub(super) number: usize,
     pub(super) core: Arc<Core>,
     pub(super) metrics: Arc<Metrics>,
+    pub(super) tracer: Option<Tracer>,
     pub(super) handshaker: Handshaker,
     pub(super) data_handshakes: Slots,
     pub(super) admin_handshakes: Slots,
@@ -159,9 +161,10 @@ impl Port {
         mut stopped: watch::Receiver<bool>,
     ) -> Self {
         let (connections, incoming) = mpsc::channel(WAITING);
-        let (service, metrics, health) = (
+        let (service, metrics, tracer, health) = (
             service.clone(),
             Arc::clone(&setup.metrics),
+            setup.tracer.clone(),
             setup.health.clone(),
         );
         let server = tokio::spawn(async move {
@@ -169,8 +172,10 @@ impl Port {
                 // An error is a worker that is gone, which ends this as well.
                 let _ = stopped.wait_for(|stop| *stop).await;
             };
-            if let Err(error) = serve(service, listener, &metrics, health, incoming, shutdown).await
-            {
+            let served = serve(
+                service, listener, &metrics, tracer, health, incoming, shutdown,
+            );
+            if let Err(error) = served.await {
                 tracing::error!(%error, ?listener, "a server ended");
             }
         });

@@ -11,6 +11,7 @@ use fieldkeep_crypto::random::{self, RandomError};
 use crate::access::Action;
 use crate::access::principal::Principal;
 use crate::telemetry::RpcMetrics;
+use crate::telemetry::trace::CallTrace;
 
 /// The other end of one connection, resolved once when its handshake ended.
 #[derive(Debug)]
@@ -124,6 +125,8 @@ pub struct Call {
     pub request_bytes: usize,
     /// The RPC's metrics.
     pub metrics: Arc<RpcMetrics>,
+    /// The call's span, if its trace is kept.
+    pub trace: Option<Arc<CallTrace>>,
 }
 
 #[cfg(test)]

@@ -16,6 +16,7 @@ use crate::service::failure::Failure;
 use crate::service::record::{self, Account, Ending};
 use crate::service::unwritten;
 use crate::service::{Core, Service};
+use crate::telemetry::trace::CallTrace;
 
 /// The rule of a call whose message was not valid.
 pub const RULE_INVALID: &str = "invalid";
@@ -209,6 +210,7 @@ impl Service {
     }
 
     async fn write(&self, attempt: &mut Attempt) -> Result<(), Failure> {
+        let _waiting = CallTrace::part(attempt.call.trace.as_ref(), "audit");
         let error = match self.append_in_time(attempt).await {
             Ok(ticket) => match self.waiters.committed(ticket).await {
                 Ok(()) => {
@@ -367,7 +369,10 @@ impl Attempt {
             now_us,
         };
         let core = Arc::clone(&self.core);
+        let name = if O::CHANGES { "change" } else { "run" };
+        let running = CallTrace::part(self.call.trace.as_ref(), name);
         let outcome = operation.run(&core, &permit, &mut self.account).await;
+        drop(running);
         // The right to the call is not yet the right to the key that its ciphertext or destination names.
         let refused = match &outcome {
             Ok(_) => self.account.refused_by(),
@@ -384,6 +389,14 @@ impl Attempt {
         let (ok, failed) = self.account.item_counts();
         if ok + failed > 0 {
             self.call.metrics.items(ok.into(), failed.into());
+        }
+        if let Some(trace) = &self.call.trace {
+            if ok + failed > 0 {
+                trace.items(ok, failed);
+            }
+            if let Err(failure) = outcome {
+                trace.reason(failure.verdict().1);
+            }
         }
         let code = outcome.map_or_else(|failure| failure.verdict().0, |()| Code::Ok);
         self.compose(code, outcome.err());

@@ -8,15 +8,17 @@ use std::{
 };
 
 use fieldkeep_keystore::info::CacheOptions;
+use http::HeaderName;
 use toml::Spanned;
 
 use super::{
     AuditSection, CacheSection, LimitsSection, ListenSection, Provider, RootSection,
-    RotationSection, TlsSection,
+    RotationSection, TelemetrySection, TlsSection,
 };
 use crate::config::{
     AuditConfig, ConfigError, DEFAULT_TRUST_DOMAIN, LimitsConfig, Listen, PassphraseSource,
     RootConfig, RotationConfig, Tls,
+    telemetry::{CollectorAddress, OtlpConfig},
 };
 
 /// The file that is being read, for paths and messages.
@@ -123,12 +125,8 @@ impl Source<'_> {
 
     fn variable(&self, name: &Spanned<String>) -> Result<PassphraseSource, ConfigError> {
         let text = name.get_ref();
-        let plain = text
-            .bytes()
-            .all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
-        if text.is_empty() || text.len() > 255 || !plain {
-            let problem = "not the name of an environment variable (letters, digits and `_`)";
-            return Err(self.refuse("root.passphrase_env", name, problem));
+        if !is_variable(text) {
+            return Err(self.refuse("root.passphrase_env", name, NO_VARIABLE));
         }
         Ok(PassphraseSource::Environment(text.clone()))
     }
@@ -314,6 +312,65 @@ impl Source<'_> {
         })
     }
 
+    pub(super) fn otlp(
+        &self,
+        section: &TelemetrySection,
+    ) -> Result<Option<OtlpConfig>, ConfigError> {
+        let sample_per_million = match &section.sample_ratio {
+            None => 1_000_000,
+            Some(ratio) if (0.0..=1.0).contains(ratio.get_ref()) => per_million(*ratio.get_ref()),
+            Some(ratio) => {
+                let problem = "out of range; choose 0.0 (none) to 1.0 (all)";
+                return Err(self.refuse("telemetry.sample_ratio", ratio, problem));
+            }
+        };
+        let metrics_interval_ms = self.number(
+            "telemetry.metrics_interval_ms",
+            section.metrics_interval_ms.as_ref(),
+            100..=3_600_000,
+            15_000,
+        )?;
+        let headers = self.headers(section)?;
+        let Some(endpoint) = &section.otlp_endpoint else {
+            return Ok(None);
+        };
+        let name = |setting: &Option<String>, default: fn() -> String| {
+            setting.clone().unwrap_or_else(default)
+        };
+        Ok(Some(OtlpConfig {
+            endpoint: CollectorAddress::parse(endpoint.get_ref())
+                .map_err(|problem| self.refuse("telemetry.otlp_endpoint", endpoint, problem))?,
+            headers,
+            traces: section.traces.unwrap_or(true),
+            sample_per_million,
+            metrics: section.metrics.unwrap_or(true),
+            metrics_interval: Duration::from_millis(metrics_interval_ms),
+            service_name: name(&section.service_name, || String::from("fieldkeep")),
+            service_instance: name(&section.service_instance, host_name),
+        }))
+    }
+
+    fn headers(
+        &self,
+        section: &TelemetrySection,
+    ) -> Result<Vec<(HeaderName, String)>, ConfigError> {
+        let setting = "telemetry.headers_env";
+        let Some(written) = &section.headers_env else {
+            return Ok(Vec::new());
+        };
+        let header = |(name, variable): (&String, &String)| {
+            if !is_variable(variable) {
+                return Err(self.refuse(setting, written, NO_VARIABLE));
+            }
+            let name = HeaderName::try_from(name.as_str()).map_err(|_| {
+                let problem = format!("`{name}` is not the name of a header");
+                self.refuse(setting, written, problem)
+            })?;
+            Ok((name, variable.clone()))
+        };
+        written.get_ref().iter().map(header).collect()
+    }
+
     fn number(
         &self,
         setting: &'static str,
@@ -337,6 +394,29 @@ impl Source<'_> {
             }
         }
     }
+}
+
+const NO_VARIABLE: &str = "not the name of an environment variable (letters, digits and `_`)";
+
+fn is_variable(text: &str) -> bool {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_';
+    (1..=255).contains(&text.len()) && text.bytes().all(plain)
+}
+
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "the ratio is from 0 to 1"
+)]
+fn per_million(ratio: f64) -> u32 {
+    (ratio * 1_000_000.0).round() as u32
+}
+
+fn host_name() -> String {
+    rustix::system::uname()
+        .nodename()
+        .to_string_lossy()
+        .into_owned()
 }
 
 /// Whether `text` can be the trust domain of a SPIFFE identity (SPIFFE-ID, section 2.1).

@@ -42,7 +42,7 @@ async fn send(
         .set_service_status("fieldkeep.v1.KeyService", ServingStatus::NotServing)
         .await;
     let router = Router::new(Handlers::new(f.service.clone()), listener, reporter);
-    let gate = GateLayer::new(f.service.clone(), listener, &f.metrics).layer(router);
+    let gate = GateLayer::new(f.service.clone(), listener, &f.metrics, None).layer(router);
     let mut request = Request::post(path)
         .header("content-type", "application/grpc")
         .header("te", "trailers");
@@ -269,7 +269,7 @@ fn gate(
 ) -> impl TowerService<Request<Body>, Response = Response<Body>, Error = Infallible> {
     let handlers = Handlers::new(f.service.clone());
     let router = Router::new(handlers, Listener::Data, HealthReporter::new());
-    GateLayer::new(f.service.clone(), Listener::Data, &f.metrics).layer(router)
+    GateLayer::new(f.service.clone(), Listener::Data, &f.metrics, None).layer(router)
 }
 
 /// A body that begins with `start` and never ends.

@@ -157,6 +157,7 @@ impl Fixture {
             action: O::ACTION,
             request_bytes: 0,
             metrics: self.metrics.rpc("test/Rpc"),
+            trace: None,
         }
     }
 
