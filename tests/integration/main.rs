@@ -15,5 +15,6 @@ mod directory;
 mod fixture;
 mod lifecycle;
 mod limits;
+mod otlp;
 mod readme;
 mod transport;
