@@ -4,7 +4,9 @@ use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use super::connection::ConnectionArgs;
 use super::output::Format;
-use super::{audit, cert, data, demo, field, init, key, role, serve, status, tenant};
+use super::{
+    audit, cert, completions, data, demo, field, init, key, profile, role, serve, status, tenant,
+};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -31,16 +33,15 @@ pub(crate) struct Cli {
 /// Options of every verb.
 #[derive(Debug, Args)]
 pub(crate) struct Global {
-    /// How results are printed
+    /// How results are printed [default: table]
     #[arg(
         long,
         global = true,
         value_enum,
-        default_value_t,
         hide_possible_values = true,
         value_name = "table|json"
     )]
-    pub(crate) format: Format,
+    pub(crate) format: Option<Format>,
     #[command(flatten)]
     pub(crate) connection: ConnectionArgs,
 }
@@ -51,6 +52,15 @@ pub(crate) enum Command {
     Demo(demo::DemoArgs),
     Init(init::InitArgs),
     Serve(serve::ServeArgs),
+    #[command(flatten)]
+    Connected(Connected),
+    Profile(profile::ProfileArgs),
+    Completions(completions::CompletionsArgs),
+}
+
+/// The verbs that talk to a service.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Connected {
     Status(status::StatusArgs),
     Cert(cert::CertArgs),
     Role(role::RoleArgs),
@@ -65,7 +75,13 @@ pub(crate) enum Command {
 
 /// The verbs that talk to no service through a configured connection; its options would only be noise in their help.
 /// With each, whether it prints results in a format.
-const LOCAL_VERBS: [(&str, bool); 3] = [("demo", false), ("init", true), ("serve", false)];
+const LOCAL_VERBS: [(&str, bool); 5] = [
+    ("demo", false),
+    ("init", true),
+    ("serve", false),
+    ("profile", true),
+    ("completions", false),
+];
 
 /// Parses the arguments of the process. Prints help or what is wrong, and ends the process, if there is nothing to run.
 pub(crate) fn parse() -> Cli {
@@ -73,21 +89,27 @@ pub(crate) fn parse() -> Cli {
     Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit())
 }
 
-fn command() -> clap::Command {
+/// The definition of the command line.
+pub(crate) fn command() -> clap::Command {
     let mut command = Cli::command();
     // Global options are handed down when the command is built; only then can they be hidden.
     command.build();
     for (verb, prints_results) in LOCAL_VERBS {
         command = command.mut_subcommand(verb, |verb| {
-            verb.mut_args(|arg| {
-                let id = arg.get_id().as_str();
-                let connects = matches!(id, "addr" | "ca" | "cert" | "key_file");
-                let hidden = connects || (id == "format" && !prints_results);
-                if hidden { arg.hide(true) } else { arg }
-            })
+            let verb = hide_global(verb, prints_results);
+            verb.mut_subcommands(|verb| hide_global(verb, prints_results))
         });
     }
     command
+}
+
+fn hide_global(verb: clap::Command, prints_results: bool) -> clap::Command {
+    verb.mut_args(|arg| {
+        let id = arg.get_id().as_str();
+        let connects = matches!(id, "profile" | "addr" | "ca" | "cert" | "key_file");
+        let hidden = connects || (id == "format" && !prints_results);
+        if hidden { arg.hide(true) } else { arg }
+    })
 }
 
 #[cfg(test)]

@@ -1,13 +1,15 @@
-//! Where the service is and who the caller is: from options or the environment.
+//! Where the service is and who the caller is: from options, the environment or a profile, in this order.
 
 use std::ffi::OsString;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::Args;
 use fieldkeep_client::Client;
 
 use super::failure::{Exit, Failure, file_failure};
+use super::output::Format;
+use super::profile;
 
 /// The admin listener of a service that runs with default settings.
 const DEFAULT_ADDRESS: &str = "https://127.0.0.1:7421";
@@ -16,16 +18,24 @@ const DEFAULT_ADDRESS: &str = "https://127.0.0.1:7421";
 #[derive(Clone, Debug, Args)]
 #[command(next_help_heading = "Connection")]
 pub(crate) struct ConnectionArgs {
-    /// Address of the service
+    /// Profile for what is not given otherwise
+    #[arg(
+        long,
+        global = true,
+        env = "FIELDKEEP_PROFILE",
+        hide_env_values = true,
+        value_name = "NAME"
+    )]
+    profile: Option<String>,
+    /// Address of the service [default: https://127.0.0.1:7421]
     #[arg(
         long,
         global = true,
         env = "FIELDKEEP_ADDR",
         hide_env_values = true,
-        value_name = "URL",
-        default_value = DEFAULT_ADDRESS
+        value_name = "URL"
     )]
-    addr: String,
+    addr: Option<String>,
     /// CA certificate of the service, PEM
     #[arg(
         long,
@@ -71,20 +81,41 @@ impl ConnectionArgs {
             .map_err(Failure::from)
     }
 
+    /// Fills what was not given from the profile, and the format of results with it.
+    pub(crate) fn with_profile(
+        self,
+        format: Option<Format>,
+    ) -> Result<(ConnectionArgs, Format), Failure> {
+        let name = self.profile.filter(|name| !name.is_empty());
+        let profile = profile::load(name.as_deref())?;
+        let path = |given: Option<OsString>, of_profile: Option<PathBuf>| {
+            given
+                .filter(|path| !path.is_empty())
+                .or(of_profile.map(PathBuf::into_os_string))
+        };
+        let connection = ConnectionArgs {
+            profile: name,
+            addr: self
+                .addr
+                .filter(|address| !address.is_empty())
+                .or(profile.address),
+            ca: path(self.ca, profile.ca),
+            cert: path(self.cert, profile.cert),
+            key_file: path(self.key_file, profile.key),
+        };
+        Ok((connection, format.or(profile.format).unwrap_or_default()))
+    }
+
     /// The address as it was given.
     pub(crate) fn address(&self) -> &str {
-        if self.addr.is_empty() {
-            DEFAULT_ADDRESS
-        } else {
-            &self.addr
-        }
+        self.addr.as_deref().unwrap_or(DEFAULT_ADDRESS)
     }
 }
 
 fn read_pem(path: Option<&OsString>, option: &str, variable: &str) -> Result<Vec<u8>, Failure> {
     let Some(path) = path.filter(|path| !path.is_empty()).map(Path::new) else {
         return Err(Failure::new(Exit::Usage, format_args!("`{variable}` is not set, and {option} is not given")).help(
-            "set FIELDKEEP_CA, FIELDKEEP_CERT and FIELDKEEP_KEY; `fieldkeep init` and `fieldkeep cert issue` print the lines",
+            "set FIELDKEEP_CA, FIELDKEEP_CERT and FIELDKEEP_KEY; `fieldkeep dev`, `fieldkeep init` and `fieldkeep cert issue` print the lines",
         ));
     };
     std::fs::read(path).map_err(|error| {

@@ -3,6 +3,7 @@
 mod args;
 mod audit;
 mod cert;
+mod completions;
 mod connection;
 mod data;
 mod demo;
@@ -12,6 +13,7 @@ mod init;
 mod key;
 mod output;
 mod pages;
+mod profile;
 mod progress;
 mod role;
 mod serve;
@@ -22,8 +24,10 @@ mod tenant;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use args::{Cli, Command};
+use args::{Cli, Command, Connected, Global};
+use connection::ConnectionArgs;
 use failure::{Exit, Failure};
+use output::Format;
 
 /// Runs the command that the process was started with, and gives its exit code.
 pub fn main() -> ExitCode {
@@ -61,22 +65,38 @@ fn run(cli: Cli) -> Result<(), Failure> {
 }
 
 async fn run_verb(cli: Cli) -> Result<(), Failure> {
-    let (connection, format) = (cli.global.connection, cli.global.format);
+    let Global { connection, format } = cli.global;
+    let local_format = format.unwrap_or_default();
     match cli.command {
         Command::Demo(args) => demo::run(args).await,
-        Command::Init(args) => init::run(args, format).await,
+        Command::Init(args) => init::run(args, local_format).await,
         Command::Serve(_) => Ok(()),
-        Command::Cert(args) => cert::run(args, &connection, format).await,
-        Command::Status(_) => {
+        Command::Profile(args) => profile::run(&args, local_format),
+        Command::Completions(args) => completions::run(&args),
+        Command::Connected(verb) => {
+            let (connection, format) = connection.with_profile(format)?;
+            run_connected(verb, &connection, format).await
+        }
+    }
+}
+
+async fn run_connected(
+    verb: Connected,
+    connection: &ConnectionArgs,
+    format: Format,
+) -> Result<(), Failure> {
+    match verb {
+        Connected::Cert(args) => cert::run(args, connection, format).await,
+        Connected::Status(_) => {
             status::run(&connection.client()?, connection.address(), format).await
         }
-        Command::Role(args) => role::run(args, &connection.client()?, format).await,
-        Command::Tenant(args) => tenant::run(args, &connection.client()?, format).await,
-        Command::Key(args) => key::run(args, &connection.client()?, format).await,
-        Command::Encrypt(args) => field::encrypt(args, &connection.client()?, format).await,
-        Command::Decrypt(args) => field::decrypt(args, &connection.client()?, format).await,
-        Command::Reencrypt(args) => field::reencrypt(args, &connection.client()?, format).await,
-        Command::Data(args) => data::run(args, &connection, format).await,
-        Command::Audit(args) => audit::run(args, &connection.client()?, format).await,
+        Connected::Role(args) => role::run(args, &connection.client()?, format).await,
+        Connected::Tenant(args) => tenant::run(args, &connection.client()?, format).await,
+        Connected::Key(args) => key::run(args, &connection.client()?, format).await,
+        Connected::Encrypt(args) => field::encrypt(args, &connection.client()?, format).await,
+        Connected::Decrypt(args) => field::decrypt(args, &connection.client()?, format).await,
+        Connected::Reencrypt(args) => field::reencrypt(args, &connection.client()?, format).await,
+        Connected::Data(args) => data::run(args, connection, format).await,
+        Connected::Audit(args) => audit::run(args, &connection.client()?, format).await,
     }
 }

@@ -9,13 +9,24 @@ use serde_json::Value;
 use super::failure::{Exit, Failure};
 
 /// How results are printed.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub(crate) enum Format {
     /// Aligned columns.
     #[default]
     Table,
     /// One JSON object or array.
     Json,
+}
+
+impl Format {
+    /// As it is written.
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Format::Table => "table",
+            Format::Json => "json",
+        }
+    }
 }
 
 /// Whether standard output may have colours: a terminal, and the user has not asked for none (no-color.org).

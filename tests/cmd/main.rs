@@ -9,6 +9,7 @@
 )]
 
 use std::collections::BTreeMap;
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -72,7 +73,9 @@ fn run(case: &Case) -> Result<(), String> {
     let temporary = tempfile::tempdir().unwrap();
     let directory = temporary.path().to_str().unwrap();
     for (name, content) in &case.files {
-        std::fs::write(temporary.path().join(name), content).unwrap();
+        let path = temporary.path().join(name);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, content).unwrap();
     }
     let place = |text: &String| text.replace("[DIR]", directory);
     let mut command = fieldkeep();
@@ -149,7 +152,7 @@ fn cases_end_as_they_say() {
 }
 
 /// Every verb; the file of `key list` is `help/key-list.txt`, that of the command itself `help/fieldkeep.txt`.
-const VERBS: [&str; 35] = [
+const VERBS: [&str; 39] = [
     "",
     "demo",
     "init",
@@ -182,6 +185,10 @@ const VERBS: [&str; 35] = [
     "data reencrypt",
     "audit",
     "audit list",
+    "profile",
+    "profile list",
+    "profile show",
+    "completions",
     "help",
     "help key",
     "help key create",
@@ -231,4 +238,28 @@ fn help_is_as_it_was() {
         files(&here().join("help"), "txt"),
         "help/ has files of verbs that are no more"
     );
+}
+
+#[test]
+fn completions_of_bash_are_a_bash_script() {
+    let script = fieldkeep().args(["completions", "bash"]).output().unwrap();
+    let mut bash = Command::new("bash")
+        .arg("-n")
+        .stdin(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    bash.stdin
+        .take()
+        .unwrap()
+        .write_all(&script.stdout)
+        .unwrap();
+    let parsed = bash.wait_with_output().unwrap();
+    assert!(
+        parsed.status.success() && parsed.stderr.is_empty(),
+        "{}",
+        String::from_utf8_lossy(&parsed.stderr)
+    );
+    let text = String::from_utf8(script.stdout).unwrap();
+    assert!(text.contains("set-rotation"), "{text}");
 }
