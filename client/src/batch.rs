@@ -1,274 +1,40 @@
-//! Many fields in one call.
+//! Many fields in one go: as many calls as they need.
 
-use std::fmt;
+use std::{iter, sync::OnceLock, vec};
 
 use bytes::Bytes;
-use fieldkeep_proto::v1;
-use prost::Message as _;
-use tonic::Code;
+use futures_util::{StreamExt as _, stream};
 
-use crate::{Client, Error, ErrorKind, ReEncrypted, error::kind_of, reason};
+use crate::{
+    BatchDecrypt, BatchEncrypt, BatchReEncrypt, Client, Encrypted, Error, ItemError, ReEncrypted,
+    message::{Added, Batch, Group, Limits, outputs},
+};
 
-/// The most items in a batch.
+/// The most items of one call; longer batches are split.
 pub const MAX_BATCH_ITEMS: usize = 10_000;
-/// The longest request, in bytes as encoded.
+/// The longest request of one call, in bytes as encoded; longer batches are split.
 pub const MAX_REQUEST_BYTES: usize = 8 * 1024 * 1024;
-
-/// Values to encrypt, and defaults for what an item leaves empty.
-///
-/// ```no_run
-/// # async fn example(client: fieldkeep_client::Client) -> Result<(), fieldkeep_client::Error> {
-/// use fieldkeep_client::{BatchEncrypt, EncryptItem};
-///
-/// let rows = [("1", "ada@example.org"), ("2", "bob@example.org")];
-/// let batch = BatchEncrypt {
-///     key: "pii".into(),
-///     field: "customer.email".into(),
-///     items: rows.iter().map(|(id, email)| EncryptItem::new(*email).context("id", *id)).collect(),
-///     ..BatchEncrypt::default()
-/// };
-/// for result in client.encrypt_batch(batch).await? {
-///     match result {
-///         Ok(encrypted) => println!("{} bytes", encrypted.ciphertext.len()),
-///         Err(error) => eprintln!("{error}"),
-///     }
-/// }
-/// # Ok(())
-/// # }
-/// ```
-#[derive(Clone, Debug, Default)]
-pub struct BatchEncrypt {
-    /// The key of items that name none.
-    pub key: String,
-    /// The field of items that name none.
-    pub field: String,
-    /// The context of items that have none, as names and values.
-    pub context: Vec<(String, String)>,
-    /// The items, at most 10,000.
-    pub items: Vec<EncryptItem>,
-}
-
-/// One value of a [`BatchEncrypt`].
-#[derive(Clone, Default)]
-pub struct EncryptItem {
-    /// The value, at most 64 KiB.
-    pub plaintext: Bytes,
-    /// The context, as names and values; if it has any pair it replaces the batch's.
-    pub context: Vec<(String, String)>,
-    /// The key; empty: the batch's.
-    pub key: String,
-    /// The field; empty: the batch's.
-    pub field: String,
-}
-
-/// Ciphertexts to decrypt, and defaults for what an item leaves empty.
-#[derive(Clone, Debug, Default)]
-pub struct BatchDecrypt {
-    /// The field of items that name none.
-    pub field: String,
-    /// The context of items that have none, as names and values.
-    pub context: Vec<(String, String)>,
-    /// The items, at most 10,000.
-    pub items: Vec<DecryptItem>,
-}
-
-/// One ciphertext of a [`BatchDecrypt`].
-#[derive(Clone, Default)]
-pub struct DecryptItem {
-    /// Ciphertext format v1, binary form.
-    pub ciphertext: Bytes,
-    /// The context, as names and values; if it has any pair it replaces the batch's.
-    pub context: Vec<(String, String)>,
-    /// The field; empty: the batch's.
-    pub field: String,
-}
-
-/// Ciphertexts to re-encrypt, and defaults for what an item leaves empty.
-#[derive(Clone, Debug, Default)]
-pub struct BatchReEncrypt {
-    /// The field of items that name none.
-    pub field: String,
-    /// The context of items that have none, as names and values.
-    pub context: Vec<(String, String)>,
-    /// The key to seal under, of items that name none; empty: the key that the ciphertext names.
-    pub destination_key: String,
-    /// The items, at most 10,000.
-    pub items: Vec<ReEncryptItem>,
-}
-
-/// One ciphertext of a [`BatchReEncrypt`].
-#[derive(Clone, Default)]
-pub struct ReEncryptItem {
-    /// Ciphertext format v1, binary form.
-    pub ciphertext: Bytes,
-    /// The context, as names and values; if it has any pair it replaces the batch's.
-    pub context: Vec<(String, String)>,
-    /// The field; empty: the batch's.
-    pub field: String,
-    /// The key to seal under; empty: the batch's.
-    pub destination_key: String,
-}
-
-/// The result of one item of a [`BatchEncrypt`].
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Encrypted {
-    /// Ciphertext format v1, binary form. It shares the reply's buffer with its neighbours.
-    pub ciphertext: Bytes,
-    /// The key version that sealed it.
-    pub version: u32,
-}
-
-/// Why one item of a batch failed, while its neighbours may have succeeded.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{message}")]
-pub struct ItemError {
-    /// The gRPC status code.
-    pub code: Code,
-    /// The stable reason, of [`reason`].
-    pub reason: String,
-    /// What happened and what to do, for people.
-    pub message: String,
-}
-
-impl ItemError {
-    /// The kind, to branch on.
-    pub fn kind(&self) -> ErrorKind {
-        kind_of(self.code, Some(&self.reason))
-    }
-}
-
-impl From<v1::ItemError> for ItemError {
-    fn from(error: v1::ItemError) -> Self {
-        Self {
-            code: Code::from_i32(error.code),
-            reason: error.reason,
-            message: error.message,
-        }
-    }
-}
-
-impl EncryptItem {
-    /// An item with the batch's key, field and context.
-    pub fn new(plaintext: impl Into<Bytes>) -> Self {
-        Self {
-            plaintext: plaintext.into(),
-            ..Self::default()
-        }
-    }
-
-    /// Adds a name and value to the item's own context.
-    #[must_use]
-    pub fn context(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
-        self.context.push((name.into(), value.into()));
-        self
-    }
-}
-
-impl DecryptItem {
-    /// An item with the batch's field and context.
-    pub fn new(ciphertext: impl Into<Bytes>) -> Self {
-        Self {
-            ciphertext: ciphertext.into(),
-            ..Self::default()
-        }
-    }
-
-    /// Adds a name and value to the item's own context.
-    #[must_use]
-    pub fn context(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
-        self.context.push((name.into(), value.into()));
-        self
-    }
-}
-
-impl ReEncryptItem {
-    /// An item with the batch's field, context and destination.
-    pub fn new(ciphertext: impl Into<Bytes>) -> Self {
-        Self {
-            ciphertext: ciphertext.into(),
-            ..Self::default()
-        }
-    }
-
-    /// Adds a name and value to the item's own context.
-    #[must_use]
-    pub fn context(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
-        self.context.push((name.into(), value.into()));
-        self
-    }
-}
-
-// Items show lengths in place of values: a value is a secret, or becomes one when it is logged beside its row.
-impl fmt::Debug for EncryptItem {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("EncryptItem")
-            .field("plaintext_bytes", &self.plaintext.len())
-            .field("key", &self.key)
-            .field("field", &self.field)
-            .finish_non_exhaustive()
-    }
-}
-
-impl fmt::Debug for DecryptItem {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("DecryptItem")
-            .field("ciphertext_bytes", &self.ciphertext.len())
-            .field("field", &self.field)
-            .finish_non_exhaustive()
-    }
-}
-
-impl fmt::Debug for ReEncryptItem {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ReEncryptItem")
-            .field("ciphertext_bytes", &self.ciphertext.len())
-            .field("field", &self.field)
-            .field("destination_key", &self.destination_key)
-            .finish_non_exhaustive()
-    }
-}
 
 impl Client {
     /// Encrypts many values. The results come in the order of the items; each succeeds or fails by itself.
     ///
+    /// A batch of any length is split into calls that keep the service's limits: 10,000 items, 8 MiB of request and
+    /// 16 MiB of reply. Some of them are under way at the same time ([`ClientBuilder::parallel_batches`]
+    /// (crate::ClientBuilder::parallel_batches)). When one of them fails as a whole, no further ones are begun. What others
+    /// have done is not lost: the items that have no result get the failed call's error, each as its [`ItemError`].
+    ///
     /// # Errors
-    /// [`reason::BATCH_TOO_LARGE`] and [`reason::REQUEST_TOO_LARGE`] before anything is sent; otherwise an error of
-    /// the call as a whole.
+    /// If not one of the calls came through, the error of the first; so always, if the batch fits into one call.
     pub async fn encrypt_batch(
         &self,
         batch: BatchEncrypt,
     ) -> Result<Vec<Result<Encrypted, ItemError>>, Error> {
-        check_count(batch.items.len())?;
-        let count = batch.items.len();
-        let request = v1::BatchEncryptRequest {
-            key: batch.key,
-            field: batch.field,
-            context: pairs(batch.context),
-            items: batch
-                .items
-                .into_iter()
-                .map(|item| v1::EncryptItem {
-                    plaintext: item.plaintext,
-                    context: pairs(item.context),
-                    key: item.key,
-                    field: item.field,
-                })
-                .collect(),
-        };
-        check_bytes(request.encoded_len())?;
-        let path = "/fieldkeep.v1.FieldService/BatchEncrypt";
-        let reply: v1::BatchEncryptResponse = self.unary(path, request, self.batch_plan()).await?;
-        let results = reply.results.into_iter().map(|result| match result.error {
-            Some(error) => Err(error.into()),
-            None => Ok(Encrypted {
-                ciphertext: result.ciphertext,
-                version: result.version,
-            }),
-        });
-        collect(count, results)
+        let (defaults, items) = batch.into_parts();
+        self.batch(defaults, items).await
     }
 
-    /// Decrypts many ciphertexts. The results come in the order of the items; each succeeds or fails by itself.
+    /// Decrypts many ciphertexts. The results come in the order of the items; each succeeds or fails by itself. Splits as
+    /// [`encrypt_batch`](Self::encrypt_batch).
     ///
     /// # Errors
     /// As [`encrypt_batch`](Self::encrypt_batch).
@@ -276,32 +42,12 @@ impl Client {
         &self,
         batch: BatchDecrypt,
     ) -> Result<Vec<Result<Bytes, ItemError>>, Error> {
-        check_count(batch.items.len())?;
-        let count = batch.items.len();
-        let request = v1::BatchDecryptRequest {
-            field: batch.field,
-            context: pairs(batch.context),
-            items: batch
-                .items
-                .into_iter()
-                .map(|item| v1::DecryptItem {
-                    ciphertext: item.ciphertext,
-                    context: pairs(item.context),
-                    field: item.field,
-                })
-                .collect(),
-        };
-        check_bytes(request.encoded_len())?;
-        let path = "/fieldkeep.v1.FieldService/BatchDecrypt";
-        let reply: v1::BatchDecryptResponse = self.unary(path, request, self.batch_plan()).await?;
-        let results = reply.results.into_iter().map(|result| match result.error {
-            Some(error) => Err(error.into()),
-            None => Ok(result.plaintext),
-        });
-        collect(count, results)
+        let (defaults, items) = batch.into_parts();
+        self.batch(defaults, items).await
     }
 
-    /// Re-encrypts many ciphertexts. The results come in the order of the items; each succeeds or fails by itself.
+    /// Re-encrypts many ciphertexts. The results come in the order of the items; each succeeds or fails by itself. Splits as
+    /// [`encrypt_batch`](Self::encrypt_batch).
     ///
     /// # Errors
     /// As [`encrypt_batch`](Self::encrypt_batch).
@@ -309,77 +55,105 @@ impl Client {
         &self,
         batch: BatchReEncrypt,
     ) -> Result<Vec<Result<ReEncrypted, ItemError>>, Error> {
-        check_count(batch.items.len())?;
-        let count = batch.items.len();
-        let request = v1::BatchReEncryptRequest {
-            field: batch.field,
-            context: pairs(batch.context),
-            destination_key: batch.destination_key,
-            items: batch
-                .items
-                .into_iter()
-                .map(|item| v1::ReEncryptItem {
-                    ciphertext: item.ciphertext,
-                    context: pairs(item.context),
-                    field: item.field,
-                    destination_key: item.destination_key,
-                })
-                .collect(),
+        let (defaults, items) = batch.into_parts();
+        self.batch(defaults, items).await
+    }
+
+    async fn batch<B: Batch>(
+        &self,
+        defaults: B,
+        items: Vec<B::Item>,
+    ) -> Result<Vec<Result<B::Output, ItemError>>, Error> {
+        let mut all = Vec::with_capacity(items.len());
+        let failed = OnceLock::new();
+        let parts = Parts {
+            defaults,
+            items: items.into_iter(),
+            next: None,
         };
-        check_bytes(request.encoded_len())?;
-        let path = "/fieldkeep.v1.FieldService/BatchReEncrypt";
-        let reply: v1::BatchReEncryptResponse =
-            self.unary(path, request, self.batch_plan()).await?;
-        let results = reply.results.into_iter().map(|result| match result.error {
-            Some(error) => Err(error.into()),
-            None => Ok(ReEncrypted {
-                ciphertext: result.ciphertext,
-                version: result.version,
-                changed: result.changed,
-            }),
+        let calls = parts.map(|part| self.part(part, &failed));
+        let mut calls = stream::iter(calls).buffered(self.settings().parallel);
+        let mut came_through = false;
+        let mut first_error = None;
+        while let Some((items, outcome)) = calls.next().await {
+            match outcome {
+                Ok(results) => {
+                    came_through = true;
+                    all.extend(results);
+                }
+                Err((for_items, error)) => {
+                    all.extend(iter::repeat_n(for_items, items).map(Err));
+                    first_error = first_error.or(error);
+                }
+            }
+        }
+        match first_error {
+            Some(error) if !came_through => Err(error),
+            _ => Ok(all),
+        }
+    }
+
+    /// Makes one call of a batch, unless another one has failed as a whole. Returns with the outcome how many items it
+    /// is for.
+    async fn part<B: Batch>(
+        &self,
+        part: Part<B>,
+        failed: &OnceLock<ItemError>,
+    ) -> (usize, PartOutcome<B::Output>) {
+        let (items, message) = match part {
+            Part::Call(items, message) => (items, message),
+            Part::TooLong(error) => return (1, Err(((&error).into(), Some(error)))),
+        };
+        if let Some(error) = failed.get() {
+            return (items, Err((error.clone(), None)));
+        }
+        let outcome = self
+            .unary::<B, B::Reply>(B::BATCH_PATH, message, self.batch_plan())
+            .await
+            .and_then(|reply| outputs::<B>(items, B::results(reply)));
+        let outcome = outcome.map_err(|error| {
+            // The first failure is as good as another one.
+            let for_items = failed.get_or_init(|| (&error).into()).clone();
+            (for_items, Some(error))
         });
-        collect(count, results)
+        (items, outcome)
     }
 }
 
-fn pairs(context: Vec<(String, String)>) -> Vec<v1::ContextPair> {
-    context
-        .into_iter()
-        .map(|(name, value)| v1::ContextPair { name, value })
-        .collect()
+/// What came of one call of a batch, or the error for each of its items, with the error itself if the call was made.
+type PartOutcome<T> = Result<Vec<Result<T, ItemError>>, (ItemError, Option<Error>)>;
+
+/// What becomes of the next items of a batch.
+enum Part<B> {
+    /// One call with so many items.
+    Call(usize, B),
+    /// One item that no call can hold.
+    TooLong(Error),
 }
 
-fn check_count(items: usize) -> Result<(), Error> {
-    if items <= MAX_BATCH_ITEMS {
-        return Ok(());
-    }
-    Err(Error::Refused {
-        reason: reason::BATCH_TOO_LARGE,
-        message: format!("the batch has {items} items, and may have {MAX_BATCH_ITEMS}: split it")
-            .into(),
-    })
+/// A batch, part by part.
+struct Parts<B: Batch> {
+    defaults: B,
+    items: vec::IntoIter<B::Item>,
+    /// What did not fit into the part before.
+    next: Option<B::WireItem>,
 }
 
-fn check_bytes(bytes: usize) -> Result<(), Error> {
-    if bytes <= MAX_REQUEST_BYTES {
-        return Ok(());
-    }
-    Err(Error::Refused {
-        reason: reason::REQUEST_TOO_LARGE,
-        message: format!("the batch has {bytes} bytes, and may have {MAX_REQUEST_BYTES}: split it")
-            .into(),
-    })
-}
+impl<B: Batch> Iterator for Parts<B> {
+    type Item = Part<B>;
 
-/// A reply with another number of results could pair values with the wrong rows, so it is refused as a whole.
-fn collect<T>(
-    expected: usize,
-    results: impl ExactSizeIterator<Item = Result<T, ItemError>>,
-) -> Result<Vec<Result<T, ItemError>>, Error> {
-    if results.len() != expected {
-        return Err(Error::Reply {
-            what: "the batch's results are not as many as its items",
-        });
+    fn next(&mut self) -> Option<Part<B>> {
+        let mut group = Group::new(&self.defaults);
+        while let Some(item) = self.next.take().or_else(|| self.items.next().map(B::item)) {
+            match group.add(item, Limits::CALL) {
+                Added::Yes => {}
+                Added::Full(item) => {
+                    self.next = Some(item);
+                    break;
+                }
+                Added::TooLong(error) => return Some(Part::TooLong(error)),
+            }
+        }
+        (!group.is_empty()).then(|| Part::Call(group.len(), group.into_message(&self.defaults)))
     }
-    Ok(results.collect())
 }

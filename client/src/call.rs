@@ -193,6 +193,22 @@ impl Client {
         }))
     }
 
+    /// A place on a connection, for a call that is not made here.
+    pub(crate) async fn lease(&self) -> Lease {
+        self.shared.pool.lease().await
+    }
+
+    /// Says what the failure of a stream means, which has no deadline of its own.
+    pub(crate) fn explain_stream(&self, status: tonic::Status, lease: &Lease) -> Error {
+        match self.explain(status, lease) {
+            Failure::Deadline => Error::DeadlineExceeded {
+                timeout: LONGEST_TIMEOUT,
+                last: None,
+            },
+            Failure::Other(error) => error,
+        }
+    }
+
     /// Says what a failed try means: whose fault it is, and whether anything was sent.
     fn explain(&self, status: tonic::Status, lease: &Lease) -> Failure {
         let address = || self.shared.pool.authority().into();

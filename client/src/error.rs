@@ -67,6 +67,15 @@ pub enum Error {
         message: Box<str>,
     },
 
+    /// A stream broke. The items that have no result may have been carried out or not.
+    #[error("the stream broke after {answered} results: {source}")]
+    Stream {
+        /// The results that had come.
+        answered: u64,
+        /// Why it broke.
+        source: Box<Error>,
+    },
+
     /// The decrypted value is not UTF-8 text.
     #[error("the decrypted value is not UTF-8 text: take it as bytes with `decrypt`")]
     NotText,
@@ -206,6 +215,7 @@ impl Error {
             Self::DeadlineExceeded { .. } => ErrorKind::DeadlineExceeded,
             Self::Server(error) => kind_of(error.code, error.reason()),
             Self::Refused { reason, .. } => kind_of(Code::InvalidArgument, Some(reason)),
+            Self::Stream { source, .. } => source.kind(),
             Self::NotText => ErrorKind::InvalidArgument,
             Self::Random | Self::Reply { .. } => ErrorKind::Internal,
         }
@@ -220,6 +230,7 @@ impl Error {
             Self::CertificateRefused { .. } => Some(Code::Unauthenticated),
             Self::DeadlineExceeded { .. } => Some(Code::DeadlineExceeded),
             Self::Refused { .. } => Some(Code::InvalidArgument),
+            Self::Stream { source, .. } => source.code(),
             Self::Config(_) | Self::NotText | Self::Random | Self::Reply { .. } => None,
         }
     }
@@ -229,6 +240,7 @@ impl Error {
         match self {
             Self::Server(error) => error.reason(),
             Self::Refused { reason, .. } => Some(reason),
+            Self::Stream { source, .. } => source.reason(),
             _ => None,
         }
     }

@@ -40,21 +40,26 @@ mod connect;
 mod error;
 mod field;
 mod identity;
+mod items;
+mod message;
 mod pages;
 mod pool;
 pub mod reason;
 mod request_id;
+mod stream;
 mod wire;
 
 pub use admin::{Audit, Keys, Roles, Tenants};
-pub use batch::{
-    BatchDecrypt, BatchEncrypt, BatchReEncrypt, DecryptItem, EncryptItem, Encrypted, ItemError,
-    MAX_BATCH_ITEMS, MAX_REQUEST_BYTES, ReEncryptItem,
-};
+pub use batch::{MAX_BATCH_ITEMS, MAX_REQUEST_BYTES};
 pub use call::Client;
 pub use config::{ClientBuilder, ConfigError};
 pub use connect::ConnectError;
 pub use error::{Error, ErrorKind, ServerError};
 pub use field::{FieldCall, ReEncrypted, ReEncryptedText};
 pub use identity::{Origin, Part, PemProblem};
+pub use items::{
+    BatchDecrypt, BatchEncrypt, BatchReEncrypt, DecryptItem, EncryptItem, Encrypted, ItemError,
+    ReEncryptItem,
+};
 pub use pages::Pages;
+pub use stream::Results;

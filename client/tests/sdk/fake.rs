@@ -21,6 +21,7 @@ use fieldkeep_proto::v1::{
     key_service_server::KeyServiceServer, system_service_server::SystemServiceServer,
     tenant_service_server::TenantServiceServer,
 };
+use prost::Message;
 use rustls::ServerConfig;
 use tokio::{
     io::DuplexStream,
@@ -58,6 +59,8 @@ pub(crate) struct Call {
     pub(crate) timeout: Duration,
     pub(crate) request_id: String,
     pub(crate) user_agent: String,
+    /// The length of the message.
+    pub(crate) bytes: usize,
 }
 
 #[derive(Default)]
@@ -230,7 +233,7 @@ pub(crate) fn retry_status(reason: &str, delay: Duration) -> Status {
 
 impl Handlers {
     /// Notes the call, and does what the script says.
-    async fn arrive<T>(
+    async fn arrive<T: Message>(
         &self,
         rpc: &'static str,
         request: &Request<T>,
@@ -247,6 +250,7 @@ impl Handlers {
             timeout: parse_timeout(&text("grpc-timeout")),
             request_id: request_id.to_owned(),
             user_agent: text("user-agent"),
+            bytes: request.get_ref().encoded_len(),
         });
         self.0.arrival.notify_waiters();
         let step = self.0.script.lock().unwrap().pop_front();
@@ -266,8 +270,11 @@ impl Handlers {
     }
 }
 
-/// Digits and a unit (H, M, S, m, u, n), as in the gRPC protocol.
+/// Digits and a unit (H, M, S, m, u, n), as in the gRPC protocol; empty: none.
 fn parse_timeout(text: &str) -> Duration {
+    if text.is_empty() {
+        return Duration::ZERO;
+    }
     let (digits, unit) = text.split_at(text.len() - 1);
     let amount: u64 = digits.parse().unwrap();
     match unit {
@@ -441,31 +448,83 @@ impl v1::field_service_server::FieldService for Handlers {
         }))
     }
 
-    type EncryptStreamStream = tokio_stream::Empty<Result<v1::EncryptStreamResponse, Status>>;
+    type EncryptStreamStream = Answers<v1::EncryptStreamResponse>;
 
     async fn encrypt_stream(
         &self,
-        _: Request<tonic::Streaming<v1::BatchEncryptRequest>>,
+        request: Request<tonic::Streaming<v1::BatchEncryptRequest>>,
     ) -> Result<Response<Self::EncryptStreamStream>, Status> {
-        Err(Status::unimplemented("not needed yet"))
+        let handlers = self.clone();
+        let answers = request.into_inner().then(move |message| {
+            let handlers = handlers.clone();
+            async move {
+                let answer = handlers.batch_encrypt(Request::new(message?)).await;
+                let (results, error) = in_place(answer)?;
+                Ok(v1::EncryptStreamResponse {
+                    request_id: Bytes::new(),
+                    results: results.map_or(Vec::new(), |reply| reply.results),
+                    error,
+                })
+            }
+        });
+        Ok(Response::new(Box::pin(answers)))
     }
 
-    type DecryptStreamStream = tokio_stream::Empty<Result<v1::DecryptStreamResponse, Status>>;
+    type DecryptStreamStream = Answers<v1::DecryptStreamResponse>;
 
     async fn decrypt_stream(
         &self,
-        _: Request<tonic::Streaming<v1::BatchDecryptRequest>>,
+        request: Request<tonic::Streaming<v1::BatchDecryptRequest>>,
     ) -> Result<Response<Self::DecryptStreamStream>, Status> {
-        Err(Status::unimplemented("not needed yet"))
+        let handlers = self.clone();
+        let answers = request.into_inner().then(move |message| {
+            let handlers = handlers.clone();
+            async move {
+                let answer = handlers.batch_decrypt(Request::new(message?)).await;
+                let (results, error) = in_place(answer)?;
+                Ok(v1::DecryptStreamResponse {
+                    request_id: Bytes::new(),
+                    results: results.map_or(Vec::new(), |reply| reply.results),
+                    error,
+                })
+            }
+        });
+        Ok(Response::new(Box::pin(answers)))
     }
 
-    type ReEncryptStreamStream = tokio_stream::Empty<Result<v1::ReEncryptStreamResponse, Status>>;
+    type ReEncryptStreamStream = Answers<v1::ReEncryptStreamResponse>;
 
     async fn re_encrypt_stream(
         &self,
-        _: Request<tonic::Streaming<v1::BatchReEncryptRequest>>,
+        request: Request<tonic::Streaming<v1::BatchReEncryptRequest>>,
     ) -> Result<Response<Self::ReEncryptStreamStream>, Status> {
-        Err(Status::unimplemented("not needed yet"))
+        let handlers = self.clone();
+        let answers = request.into_inner().then(move |message| {
+            let handlers = handlers.clone();
+            async move {
+                let answer = handlers.batch_re_encrypt(Request::new(message?)).await;
+                let (results, error) = in_place(answer)?;
+                Ok(v1::ReEncryptStreamResponse {
+                    request_id: Bytes::new(),
+                    results: results.map_or(Vec::new(), |reply| reply.results),
+                    error,
+                })
+            }
+        });
+        Ok(Response::new(Box::pin(answers)))
+    }
+}
+
+type Answers<T> = std::pin::Pin<Box<dyn tokio_stream::Stream<Item = Result<T, Status>> + Send>>;
+
+/// A failure of a message is answered in its place; that the service is not available ends the stream.
+fn in_place<T>(
+    answer: Result<Response<T>, Status>,
+) -> Result<(Option<T>, Option<v1::ItemError>), Status> {
+    match answer {
+        Ok(reply) => Ok((Some(reply.into_inner()), None)),
+        Err(status) if status.code() == Code::Unavailable => Err(status),
+        Err(status) => Ok((None, Some(item_error(&status)))),
     }
 }
 

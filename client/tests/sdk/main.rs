@@ -9,3 +9,4 @@ mod lists;
 mod pool;
 mod renewal;
 mod retries;
+mod streams;

@@ -1,0 +1,235 @@
+//! The items of batches and streams, and their results.
+
+use std::fmt;
+
+use bytes::Bytes;
+use tonic::Code;
+
+use fieldkeep_proto::v1;
+
+use crate::{Error, ErrorKind, error::kind_of};
+
+/// Values to encrypt, and defaults for what an item leaves empty.
+///
+/// ```no_run
+/// # async fn example(client: fieldkeep_client::Client) -> Result<(), fieldkeep_client::Error> {
+/// use fieldkeep_client::{BatchEncrypt, EncryptItem};
+///
+/// let rows = [("1", "ada@example.org"), ("2", "bob@example.org")];
+/// let batch = BatchEncrypt {
+///     key: "pii".into(),
+///     field: "customer.email".into(),
+///     items: rows.iter().map(|(id, email)| EncryptItem::new(*email).context("id", *id)).collect(),
+///     ..BatchEncrypt::default()
+/// };
+/// for result in client.encrypt_batch(batch).await? {
+///     match result {
+///         Ok(encrypted) => println!("{} bytes", encrypted.ciphertext.len()),
+///         Err(error) => eprintln!("{error}"),
+///     }
+/// }
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone, Debug, Default)]
+pub struct BatchEncrypt {
+    /// The key of items that name none.
+    pub key: String,
+    /// The field of items that name none.
+    pub field: String,
+    /// The context of items that have none, as names and values.
+    pub context: Vec<(String, String)>,
+    /// The items.
+    pub items: Vec<EncryptItem>,
+}
+
+/// One value of a [`BatchEncrypt`].
+#[derive(Clone, Default)]
+pub struct EncryptItem {
+    /// The value, at most 64 KiB.
+    pub plaintext: Bytes,
+    /// The context, as names and values; if it has any pair it replaces the batch's.
+    pub context: Vec<(String, String)>,
+    /// The key; empty: the batch's.
+    pub key: String,
+    /// The field; empty: the batch's.
+    pub field: String,
+}
+
+/// Ciphertexts to decrypt, and defaults for what an item leaves empty.
+#[derive(Clone, Debug, Default)]
+pub struct BatchDecrypt {
+    /// The field of items that name none.
+    pub field: String,
+    /// The context of items that have none, as names and values.
+    pub context: Vec<(String, String)>,
+    /// The items.
+    pub items: Vec<DecryptItem>,
+}
+
+/// One ciphertext of a [`BatchDecrypt`].
+#[derive(Clone, Default)]
+pub struct DecryptItem {
+    /// Ciphertext format v1, binary form.
+    pub ciphertext: Bytes,
+    /// The context, as names and values; if it has any pair it replaces the batch's.
+    pub context: Vec<(String, String)>,
+    /// The field; empty: the batch's.
+    pub field: String,
+}
+
+/// Ciphertexts to re-encrypt, and defaults for what an item leaves empty.
+#[derive(Clone, Debug, Default)]
+pub struct BatchReEncrypt {
+    /// The field of items that name none.
+    pub field: String,
+    /// The context of items that have none, as names and values.
+    pub context: Vec<(String, String)>,
+    /// The key to seal under, of items that name none; empty: the key that the ciphertext names.
+    pub destination_key: String,
+    /// The items.
+    pub items: Vec<ReEncryptItem>,
+}
+
+/// One ciphertext of a [`BatchReEncrypt`].
+#[derive(Clone, Default)]
+pub struct ReEncryptItem {
+    /// Ciphertext format v1, binary form.
+    pub ciphertext: Bytes,
+    /// The context, as names and values; if it has any pair it replaces the batch's.
+    pub context: Vec<(String, String)>,
+    /// The field; empty: the batch's.
+    pub field: String,
+    /// The key to seal under; empty: the batch's.
+    pub destination_key: String,
+}
+
+/// The result of one item of a [`BatchEncrypt`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Encrypted {
+    /// Ciphertext format v1, binary form. It shares the reply's buffer with its neighbours.
+    pub ciphertext: Bytes,
+    /// The key version that sealed it.
+    pub version: u32,
+}
+
+/// Why one item of a batch failed, while its neighbours may have succeeded.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{message}")]
+pub struct ItemError {
+    /// The gRPC status code.
+    pub code: Code,
+    /// The stable reason, of [`reason`](crate::reason); empty if there is none.
+    pub reason: String,
+    /// What happened and what to do, for people.
+    pub message: String,
+}
+
+impl ItemError {
+    /// The kind, to branch on.
+    pub fn kind(&self) -> ErrorKind {
+        kind_of(self.code, Some(&self.reason))
+    }
+}
+
+impl From<v1::ItemError> for ItemError {
+    fn from(error: v1::ItemError) -> Self {
+        Self {
+            code: Code::from_i32(error.code),
+            reason: error.reason,
+            message: error.message,
+        }
+    }
+}
+
+/// A call that failed as a whole, told for each of its items.
+impl From<&Error> for ItemError {
+    fn from(error: &Error) -> Self {
+        Self {
+            code: error.code().unwrap_or(Code::Internal),
+            reason: error.reason().unwrap_or_default().to_owned(),
+            message: error.to_string(),
+        }
+    }
+}
+
+impl EncryptItem {
+    /// An item with the batch's key, field and context.
+    pub fn new(plaintext: impl Into<Bytes>) -> Self {
+        Self {
+            plaintext: plaintext.into(),
+            ..Self::default()
+        }
+    }
+
+    /// Adds a name and value to the item's own context.
+    #[must_use]
+    pub fn context(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
+        self.context.push((name.into(), value.into()));
+        self
+    }
+}
+
+impl DecryptItem {
+    /// An item with the batch's field and context.
+    pub fn new(ciphertext: impl Into<Bytes>) -> Self {
+        Self {
+            ciphertext: ciphertext.into(),
+            ..Self::default()
+        }
+    }
+
+    /// Adds a name and value to the item's own context.
+    #[must_use]
+    pub fn context(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
+        self.context.push((name.into(), value.into()));
+        self
+    }
+}
+
+impl ReEncryptItem {
+    /// An item with the batch's field, context and destination.
+    pub fn new(ciphertext: impl Into<Bytes>) -> Self {
+        Self {
+            ciphertext: ciphertext.into(),
+            ..Self::default()
+        }
+    }
+
+    /// Adds a name and value to the item's own context.
+    #[must_use]
+    pub fn context(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
+        self.context.push((name.into(), value.into()));
+        self
+    }
+}
+
+// Items show lengths in place of values: a value is a secret, or becomes one when it is logged beside its row.
+impl fmt::Debug for EncryptItem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("EncryptItem")
+            .field("plaintext_bytes", &self.plaintext.len())
+            .field("key", &self.key)
+            .field("field", &self.field)
+            .finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for DecryptItem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("DecryptItem")
+            .field("ciphertext_bytes", &self.ciphertext.len())
+            .field("field", &self.field)
+            .finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for ReEncryptItem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ReEncryptItem")
+            .field("ciphertext_bytes", &self.ciphertext.len())
+            .field("field", &self.field)
+            .field("destination_key", &self.destination_key)
+            .finish_non_exhaustive()
+    }
+}
