@@ -152,7 +152,7 @@ fn cases_end_as_they_say() {
 }
 
 /// Every verb; the file of `key list` is `help/key-list.txt`, that of the command itself `help/fieldkeep.txt`.
-const VERBS: [&str; 39] = [
+const VERBS: [&str; 40] = [
     "",
     "demo",
     "init",
@@ -183,6 +183,7 @@ const VERBS: [&str; 39] = [
     "data encrypt",
     "data decrypt",
     "data reencrypt",
+    "data scan",
     "audit",
     "audit list",
     "profile",

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::super::failure::Failure;
-use super::columns::Column;
+use super::layout::Column;
 
 /// What to do with a batch of items.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

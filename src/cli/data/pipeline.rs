@@ -1,7 +1,7 @@
 //! Reader, parallel batches, writer: bounded memory, and rows in their order.
 
 use std::future::Future;
-use std::io::{BufReader, Read, Write};
+use std::io::{BufRead, Read, Write};
 use std::sync::Arc;
 
 use futures_util::StreamExt;
@@ -11,8 +11,15 @@ use tokio_util::task::AbortOnDropHandle;
 
 use super::super::failure::{Exit, Failure};
 use super::cipher::{Item, Operation, Outcome};
-use super::columns::{ColumnChoice, ContextChoice, Layout};
-use super::reader::{RecordError, RecordReader};
+use super::columns::{ColumnChoice, ContextChoice};
+use super::input::{Source, decompress};
+use super::layout::Layout;
+use super::reader::RecordError;
+use super::record::Record;
+use super::resume::Resume;
+use super::row::{Problem, Shape};
+use super::rows::Rows;
+use super::target::write_failure;
 use super::transform::{Chunk, Counts, Direction, transform};
 
 /// A batch ends at this number of values.
@@ -25,6 +32,8 @@ const BATCH_BYTES: u64 = 1024 * 1024;
 pub(crate) struct Job {
     /// What is done.
     pub(crate) direction: Direction,
+    /// The form of the file.
+    pub(crate) shape: Shape,
     /// The columns it is done to.
     pub(crate) columns: Vec<ColumnChoice>,
     /// The columns that bind the row.
@@ -33,48 +42,48 @@ pub(crate) struct Job {
     pub(crate) parallel: usize,
 }
 
-/// Runs a job from `input` to `output`. `advanced` hears how many bytes of input are done.
-pub(crate) async fn run<R, W, C, F>(
+/// Runs a job from `source` to `output`. `left` hears of what is left as it is.
+pub(crate) async fn run<W, C, F>(
     job: Job,
-    input: R,
+    source: Source,
     output: &mut W,
     cipher: C,
-    advanced: impl Fn(u64),
+    mut left: impl FnMut(&Problem) -> Result<(), Failure>,
 ) -> Result<Counts, Failure>
 where
-    R: Read + Send + 'static,
     W: Write,
     C: Fn(Operation, Vec<Item>) -> F + Clone + Send + Sync + 'static,
     F: Future<Output = Outcome> + Send + 'static,
 {
+    let (direction, parallel) = (job.direction, job.parallel.max(1));
     // Reading blocks, and so has a thread of its own, from the first byte.
-    let (header_sender, header) = tokio::sync::oneshot::channel();
+    let (start_sender, start) = tokio::sync::oneshot::channel();
     let (chunk_sender, chunks) = mpsc::channel(1);
-    let values_in_row = job.columns.len().max(1);
-    tokio::task::spawn_blocking(move || match read_header(input) {
-        Ok((reader, text, header)) => {
-            if header_sender.send(Ok((text, header))).is_ok() {
-                read_chunks(reader, values_in_row, &chunk_sender);
+    tokio::task::spawn_blocking(move || match Reader::start(&job, source) {
+        Ok((reader, text)) => {
+            if start_sender
+                .send(Ok((Arc::clone(&reader.layout), text)))
+                .is_ok()
+            {
+                reader.read_chunks(&chunk_sender);
             }
         }
         Err(failure) => {
-            let _ = header_sender.send(Err(failure));
+            let _ = start_sender.send(Err(failure));
         }
     });
-    let (text, header) = header
+    let (layout, text) = start
         .await
         .map_err(|_| Failure::new(Exit::Failed, "the reader ended"))??;
-    let layout = Arc::new(Layout::new(&header, &job.columns, &job.context)?);
     let write = |output: &mut W, text: &[u8]| {
-        let failed =
-            |error| Failure::new(Exit::Failed, "cannot write the output").caused_by(&error);
-        output.write_all(text).map_err(failed)
+        output
+            .write_all(text)
+            .map_err(|error| write_failure(&error))
     };
-    write(output, &text)?;
-    let header_bytes = text.len() as u64;
-    advanced(header_bytes);
-
-    let direction = job.direction;
+    let dry_run = matches!(direction, Direction::ReEncrypt { dry_run: true, .. });
+    if !dry_run {
+        write(output, &text)?;
+    }
     let started = ReceiverStream::new(chunks).map(|chunk: Result<Chunk, Failure>| {
         let (layout, cipher) = (Arc::clone(&layout), cipher.clone());
         async move {
@@ -85,75 +94,107 @@ where
             })?
         }
     });
-    let mut finished = started.buffered(job.parallel.max(1));
-    let mut counts = Counts::default();
+    let mut finished = started.buffered(parallel);
+    let mut counts = Counts {
+        bytes: text.len() as u64,
+        ..Counts::default()
+    };
     while let Some(done) = finished.next().await {
         let done = done?;
-        write(output, &done.text)?;
+        if !dry_run {
+            write(output, &done.text)?;
+        }
         counts.add(done.counts);
-        advanced(done.input_bytes);
+        done.problems.iter().try_for_each(&mut left)?;
     }
     Ok(counts)
 }
 
-type Header<R> = (RecordReader<BufReader<R>>, Vec<u8>, super::record::Record);
-
-/// Reads up to the end of the header; gives its text too, with what stood before.
-fn read_header<R: Read>(input: R) -> Result<Header<R>, Failure> {
-    let mut reader = RecordReader::new(BufReader::with_capacity(256 * 1024, input))
-        .map_err(|e| unreadable(&e))?;
-    let mut text = reader.prefix().to_vec();
-    while let Some(record) = reader.next_record().map_err(|e| unreadable(&e))? {
-        text.extend_from_slice(&record.raw);
-        if !record.is_blank() {
-            return Ok((reader, text, record));
-        }
-    }
-    Err(Failure::new(Exit::Invalid, "the input is empty")
-        .help("a CSV file begins with a header that names its columns"))
+/// The thread that reads.
+struct Reader {
+    rows: Rows<Box<dyn BufRead + Send>>,
+    resume: Resume,
+    layout: Arc<Layout>,
 }
 
-/// Reads rows into chunks until the end, an error, or until nobody wants them any more.
-fn read_chunks<R: Read>(
-    mut reader: RecordReader<BufReader<R>>,
-    values_in_row: usize,
-    sender: &mpsc::Sender<Result<Chunk, Failure>>,
-) {
-    let mut chunk = Chunk::default();
-    loop {
-        let ended = match reader.next_record() {
-            Ok(Some(record)) => {
-                chunk.bytes += record.raw.len() as u64;
-                chunk.records.push(record);
-                false
-            }
-            Ok(None) => true,
-            Err(error) => {
-                // The rows before come first, so that what is wrong with them is said first.
-                let _ = sender.blocking_send(Ok(std::mem::take(&mut chunk)));
-                let _ = sender.blocking_send(Err(unreadable(&error)));
+impl Reader {
+    /// Reads what comes before the rows: the header of a CSV file. Gives its text too.
+    fn start(job: &Job, source: Source) -> Result<(Reader, Vec<u8>), Failure> {
+        let (rows, text, header) =
+            open_rows(job.shape, source.input).map_err(|error| unreadable(job.shape, &error))?;
+        let layout = Layout::new(job.shape, header.as_ref(), &job.columns, &job.context)?;
+        // What an interrupted run left is a help if it can be read and begins alike, and nothing else.
+        let left = source
+            .resume
+            .and_then(|left| open_rows(job.shape, left).ok());
+        let resume = left.filter(|(_, beginning, _)| *beginning == text);
+        let reader = Reader {
+            rows,
+            resume: Resume::new(resume.map(|(rows, _, _)| rows)),
+            layout: Arc::new(layout),
+        };
+        Ok((reader, text))
+    }
+
+    /// Reads rows into chunks until the end, an error, or until nobody wants them any more.
+    fn read_chunks(mut self, sender: &mpsc::Sender<Result<Chunk, Failure>>) {
+        let mut chunk = Chunk::default();
+        let values_in_row = self.layout.columns.len().max(1);
+        loop {
+            let ended = match self.rows.next_row() {
+                Ok(Some(row)) => {
+                    chunk.bytes += row.raw().len() as u64;
+                    let (row, resumed) = self.resume.instead_of(row, &self.layout);
+                    chunk.resumed += u64::from(resumed && !row.is_blank());
+                    chunk.rows.push(row);
+                    false
+                }
+                Ok(None) => true,
+                Err(error) => {
+                    // The rows before come first, so that what is wrong with them is said first.
+                    let _ = sender.blocking_send(Ok(std::mem::take(&mut chunk)));
+                    let _ = sender.blocking_send(Err(unreadable(self.layout.shape(), &error)));
+                    return;
+                }
+            };
+            let full =
+                chunk.rows.len() * values_in_row >= BATCH_VALUES || chunk.bytes >= BATCH_BYTES;
+            let send = full || (ended && !chunk.rows.is_empty());
+            if send
+                && sender
+                    .blocking_send(Ok(std::mem::take(&mut chunk)))
+                    .is_err()
+            {
                 return;
             }
-        };
-        let full =
-            chunk.records.len() * values_in_row >= BATCH_VALUES || chunk.bytes >= BATCH_BYTES;
-        let send = full || (ended && !chunk.records.is_empty());
-        if send
-            && sender
-                .blocking_send(Ok(std::mem::take(&mut chunk)))
-                .is_err()
-        {
-            return;
-        }
-        if ended {
-            return;
+            if ended {
+                return;
+            }
         }
     }
 }
 
-fn unreadable(error: &RecordError) -> Failure {
+type Opened = (Rows<Box<dyn BufRead + Send>>, Vec<u8>, Option<Record>);
+
+/// Begins to read, up to the end of a header; gives the text so far, and the header.
+pub(super) fn open_rows(shape: Shape, input: Box<dyn Read + Send>) -> Result<Opened, RecordError> {
+    let mut rows = Rows::new(shape, decompress(input)?)?;
+    let mut text = rows.prefix().to_vec();
+    if let Rows::Csv(records) = &mut rows {
+        while let Some(record) = records.next_record()? {
+            text.extend_from_slice(&record.raw);
+            if !record.is_blank() {
+                return Ok((rows, text, Some(record)));
+            }
+        }
+    }
+    Ok((rows, text, None))
+}
+
+pub(super) fn unreadable(shape: Shape, error: &RecordError) -> Failure {
     let help = match error {
         RecordError::Io(_) => "check the input and its disk",
+        RecordError::TooLong { .. } if shape != Shape::Csv => "each line must be one JSON value",
         RecordError::UnclosedQuote { .. } | RecordError::TooLong { .. } => {
             "a quote within a value must be doubled, and the value quoted (RFC 4180)"
         }
@@ -168,7 +209,7 @@ fn unreadable(error: &RecordError) -> Failure {
             .help(help),
         _ => Failure::new(
             Exit::Invalid,
-            format_args!("the input is not a CSV file: {error}"),
+            format_args!("the input is not {}: {error}", shape.name()),
         )
         .help(help),
     }

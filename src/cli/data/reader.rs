@@ -20,7 +20,7 @@ pub(super) enum RecordError {
     UnclosedQuote { line: u64 },
     #[error("line {line}: there is text after a closing quote")]
     TextAfterQuote { line: u64 },
-    #[error("line {line}: the record that begins here is longer than 16 MiB")]
+    #[error("line {line}: the row that begins here is longer than 16 MiB")]
     TooLong { line: u64 },
     #[error("the input is UTF-16 text, not UTF-8")]
     Utf16,
@@ -38,42 +38,44 @@ enum State {
     ReturnAfterQuote,
 }
 
+/// Takes a byte order mark off the input; gives what was taken.
+pub(super) fn take_byte_order_mark(input: &mut impl BufRead) -> Result<&'static [u8], RecordError> {
+    let start = input.fill_buf()?;
+    if start.starts_with(b"\xFF\xFE") || start.starts_with(b"\xFE\xFF") {
+        return Err(RecordError::Utf16);
+    }
+    if start.starts_with(BYTE_ORDER_MARK) {
+        input.consume(BYTE_ORDER_MARK.len());
+        return Ok(BYTE_ORDER_MARK);
+    }
+    Ok(b"")
+}
+
 /// Reads records one after the other.
 pub(super) struct RecordReader<R> {
     input: R,
     line: u64,
     rows: u64,
-    byte_order_mark: bool,
+    prefix: &'static [u8],
     max_record_bytes: usize,
 }
 
 impl<R: BufRead> RecordReader<R> {
     /// Begins to read; a byte order mark is taken off and remembered.
     pub(super) fn new(mut input: R) -> Result<RecordReader<R>, RecordError> {
-        let start = input.fill_buf()?;
-        if start.starts_with(b"\xFF\xFE") || start.starts_with(b"\xFE\xFF") {
-            return Err(RecordError::Utf16);
-        }
-        let byte_order_mark = start.starts_with(BYTE_ORDER_MARK);
-        if byte_order_mark {
-            input.consume(BYTE_ORDER_MARK.len());
-        }
+        let prefix = take_byte_order_mark(&mut input)?;
         Ok(RecordReader {
             input,
             line: 1,
             rows: 0,
-            byte_order_mark,
+            prefix,
             max_record_bytes: MAX_RECORD_BYTES,
         })
     }
 
     /// What stood before the header and goes there again.
     pub(super) fn prefix(&self) -> &'static [u8] {
-        if self.byte_order_mark {
-            BYTE_ORDER_MARK
-        } else {
-            b""
-        }
+        self.prefix
     }
 
     /// The next record or blank line; `None` at the end of the input.

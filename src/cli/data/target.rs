@@ -1,69 +1,200 @@
-//! The output file: whole or not there.
+//! The output: a file that is whole or not there, or standard output.
 
-use std::fs::File;
+use std::fs::{File, OpenOptions};
 use std::io::{self, BufWriter, Write};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
-use tempfile::NamedTempFile;
+use tempfile::TempPath;
 
 use super::super::failure::{Exit, Failure, file_failure};
+use super::input::{Compression, compression_of};
 
-/// A file that takes its name when it is complete and on the disk. Dropped before, it is gone.
+type Buffer = BufWriter<Box<dyn Write + Send>>;
+
+/// Where rows go. A file takes its name when it is complete and on the disk; dropped before, it is gone, unless an
+/// interrupted run is to go on from it.
 pub(crate) struct Target {
-    writer: BufWriter<NamedTempFile>,
-    path: PathBuf,
-    replace: bool,
+    /// None once it is finished.
+    encoder: Option<Encoder>,
+    file: Option<Unnamed>,
 }
 
-impl Target {
-    /// Begins to write beside `path`. `replace`: an existing file may be replaced.
-    pub(crate) fn create(path: &Path, replace: bool) -> Result<Target, Failure> {
-        if path.is_dir() {
-            return Err(Failure::new(
-                Exit::Usage,
-                format_args!("`{}` is a directory", path.display()),
-            )
-            .help("--output names the file to write"));
-        }
-        if !replace && path.symlink_metadata().is_ok() {
-            return Err(already_there(path));
-        }
-        let name = path
-            .file_name()
-            .unwrap_or_default()
-            .to_string_lossy()
-            .into_owned();
-        let file = tempfile::Builder::new()
-            .prefix(&format!(".{name}."))
-            .suffix(".part")
-            .tempfile_in(directory(path))
-            .map_err(|error| file_failure("write", path, &error))?;
-        Ok(Target {
-            writer: BufWriter::with_capacity(256 * 1024, file),
-            path: path.into(),
-            replace,
+/// A file without its name yet.
+struct Unnamed {
+    file: File,
+    temporary: Option<TempPath>,
+    path: PathBuf,
+    replace: bool,
+    /// What an interrupted run left, to be removed at the end; set if this run is to leave something too.
+    previous: Option<PathBuf>,
+}
+
+enum Encoder {
+    Plain(Buffer),
+    Gzip(flate2::write::GzEncoder<Buffer>),
+    Zstd(zstd::Encoder<'static, Buffer>),
+}
+
+impl Encoder {
+    fn new(compression: Compression, sink: Box<dyn Write + Send>) -> io::Result<Encoder> {
+        let buffer = BufWriter::with_capacity(256 * 1024, sink);
+        Ok(match compression {
+            Compression::Plain => Encoder::Plain(buffer),
+            Compression::Gzip => Encoder::Gzip(flate2::write::GzEncoder::new(
+                buffer,
+                flate2::Compression::default(),
+            )),
+            Compression::Zstd => {
+                let mut encoder = zstd::Encoder::new(buffer, zstd::DEFAULT_COMPRESSION_LEVEL)?;
+                encoder.include_checksum(true)?;
+                Encoder::Zstd(encoder)
+            }
         })
     }
 
-    /// Brings the file to the disk and gives it its name.
-    pub(crate) fn finish(self) -> Result<(), Failure> {
-        let path = self.path;
-        let failed = |error: &io::Error| file_failure("write", &path, error);
-        let file = self
-            .writer
-            .into_inner()
-            .map_err(|error| failed(error.error()))?;
-        file.as_file().sync_all().map_err(|error| failed(&error))?;
-        if self.replace {
-            file.persist(&path).map_err(|error| failed(&error.error))?;
-        } else {
-            file.persist_noclobber(&path)
-                .map_err(|error| match error.error.kind() {
-                    io::ErrorKind::AlreadyExists => already_there(&path),
-                    _ => failed(&error.error),
-                })?;
+    fn finish(self) -> io::Result<()> {
+        let mut buffer = match self {
+            Encoder::Plain(buffer) => buffer,
+            Encoder::Gzip(encoder) => encoder.finish()?,
+            Encoder::Zstd(encoder) => encoder.finish()?,
+        };
+        buffer.flush()
+    }
+}
+
+impl Target {
+    /// Begins to write beside `path`, compressed as its extension says. `replace`: an existing file may be replaced.
+    pub(crate) fn create(path: &Path, replace: bool) -> Result<Target, Failure> {
+        check_name(path, replace)?;
+        let (file, temporary) = tempfile::Builder::new()
+            .prefix(&format!(".{}.", file_name(path)))
+            .suffix(".part")
+            .tempfile_in(directory(path))
+            .map_err(|error| file_failure("write", path, &error))?
+            .into_parts();
+        Target::to_file(file, temporary, path, replace, None)
+    }
+
+    /// As [`create`](Self::create), but what is written stays when the command is interrupted. `identity` names input and
+    /// choices: a later run with the same one goes on. Gives what an interrupted run has left too.
+    pub(super) fn resume(
+        path: &Path,
+        replace: bool,
+        identity: &str,
+    ) -> Result<(Target, Option<File>), Failure> {
+        check_name(path, replace)?;
+        let failed = |error: io::Error| file_failure("write", path, &error);
+        let beside = |suffix: &str| {
+            directory(path).join(format!(".{}.{identity}.{suffix}", file_name(path)))
+        };
+        let (part, previous) = (beside("part"), beside("previous"));
+        // Two interrupted runs may have left something: the one that came further counts.
+        if let Ok(left) = File::open(&part) {
+            if left.try_lock().is_err() {
+                return Err(Failure::new(
+                    Exit::Conflict,
+                    format_args!("another command is writing `{}`", path.display()),
+                )
+                .help("wait for its end"));
+            }
+            let length = |path: &Path| path.metadata().map_or(0, |metadata| metadata.size());
+            if length(&part) > length(&previous) {
+                std::fs::rename(&part, &previous).map_err(failed)?;
+            } else {
+                std::fs::remove_file(&part).map_err(failed)?;
+            }
         }
-        File::open(directory(&path))
+        let file = OpenOptions::new()
+            .write(true)
+            .create_new(true)
+            .mode(0o600)
+            .open(&part)
+            .map_err(failed)?;
+        file.lock().map_err(failed)?;
+        let left = File::open(&previous).ok();
+        let temporary = TempPath::try_from_path(part).map_err(failed)?;
+        let target = Target::to_file(file, temporary, path, replace, Some(previous))?;
+        Ok((target, left))
+    }
+
+    fn to_file(
+        file: File,
+        temporary: TempPath,
+        path: &Path,
+        replace: bool,
+        previous: Option<PathBuf>,
+    ) -> Result<Target, Failure> {
+        let failed = |error: io::Error| file_failure("write", path, &error);
+        let sink = Box::new(file.try_clone().map_err(failed)?);
+        Ok(Target {
+            encoder: Some(Encoder::new(compression_of(path).0, sink).map_err(failed)?),
+            file: Some(Unnamed {
+                file,
+                temporary: Some(temporary),
+                path: path.into(),
+                replace,
+                previous,
+            }),
+        })
+    }
+
+    /// Standard output, not compressed.
+    pub(super) fn standard_output() -> Target {
+        Target {
+            encoder: Some(Encoder::Plain(BufWriter::new(Box::new(io::stdout())))),
+            file: None,
+        }
+    }
+
+    /// Nowhere: for a dry run.
+    pub(super) fn nowhere() -> Target {
+        Target {
+            encoder: Some(Encoder::Plain(BufWriter::new(Box::new(io::sink())))),
+            file: None,
+        }
+    }
+
+    /// Brings a file to the disk and gives it its name.
+    pub(crate) fn finish(mut self) -> Result<(), Failure> {
+        let finished = self.encoder.take().map_or(Ok(()), Encoder::finish);
+        let Some(mut unnamed) = self.file.take() else {
+            return finished.map_err(|error| write_failure(&error));
+        };
+        let outcome = finished
+            .map_err(|error| file_failure("write", &unnamed.path, &error))
+            .and_then(|()| unnamed.take_name());
+        if outcome.is_err() {
+            self.file = Some(unnamed);
+        }
+        outcome
+    }
+}
+
+impl Unnamed {
+    fn take_name(&mut self) -> Result<(), Failure> {
+        let failed = |error: &io::Error| file_failure("write", &self.path, error);
+        self.file.sync_all().map_err(|error| failed(&error))?;
+        let Some(temporary) = self.temporary.take() else {
+            return Ok(());
+        };
+        let named = if self.replace {
+            temporary.persist(&self.path)
+        } else {
+            temporary.persist_noclobber(&self.path)
+        };
+        if let Err(error) = named {
+            self.temporary = Some(error.path);
+            return Err(match error.error.kind() {
+                io::ErrorKind::AlreadyExists => already_there(&self.path),
+                _ => failed(&error.error),
+            });
+        }
+        if let Some(previous) = &self.previous {
+            // There may be none; one that stays is only in the way.
+            let _ = std::fs::remove_file(previous);
+        }
+        File::open(directory(&self.path))
             .and_then(|directory| directory.sync_all())
             .map_err(|error| failed(&error))
     }
@@ -71,12 +202,72 @@ impl Target {
 
 impl Write for Target {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.writer.write(bytes)
+        match &mut self.encoder {
+            Some(Encoder::Plain(buffer)) => buffer.write(bytes),
+            Some(Encoder::Gzip(encoder)) => encoder.write(bytes),
+            Some(Encoder::Zstd(encoder)) => encoder.write(bytes),
+            None => Err(io::ErrorKind::BrokenPipe.into()),
+        }
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        self.writer.flush()
+        match &mut self.encoder {
+            Some(Encoder::Plain(buffer)) => buffer.flush(),
+            Some(Encoder::Gzip(encoder)) => encoder.flush(),
+            Some(Encoder::Zstd(encoder)) => encoder.flush(),
+            None => Ok(()),
+        }
     }
+}
+
+impl Drop for Target {
+    /// What was written of a file that a later run can go on from stays; anything else goes.
+    fn drop(&mut self) {
+        let Some(mut unnamed) = self.file.take() else {
+            return;
+        };
+        let _ = self.flush();
+        let is_empty = unnamed.file.metadata().is_ok_and(|file| file.len() == 0);
+        if unnamed.previous.is_none() || is_empty {
+            return;
+        }
+        if let Some(temporary) = unnamed.temporary.take() {
+            let name = temporary.display().to_string();
+            if temporary.keep().is_ok() {
+                eprintln!(
+                    "note: what is done so far is in `{name}`; the same command goes on from there"
+                );
+            }
+        }
+    }
+}
+
+/// A failure to write that may only mean that nobody reads any more.
+pub(super) fn write_failure(error: &io::Error) -> Failure {
+    let exit = match error.kind() {
+        io::ErrorKind::BrokenPipe => Exit::PipeClosed,
+        _ => Exit::Failed,
+    };
+    Failure::new(exit, "cannot write the output").caused_by(error)
+}
+
+fn check_name(path: &Path, replace: bool) -> Result<(), Failure> {
+    if path.is_dir() {
+        return Err(Failure::new(
+            Exit::Usage,
+            format_args!("`{}` is a directory", path.display()),
+        )
+        .help("--output names the file to write"));
+    }
+    if !replace && path.symlink_metadata().is_ok() {
+        return Err(already_there(path));
+    }
+    Ok(())
+}
+
+fn file_name(path: &Path) -> String {
+    let name = path.file_name().unwrap_or_default();
+    name.to_string_lossy().into_owned()
 }
 
 fn already_there(path: &Path) -> Failure {
@@ -96,7 +287,6 @@ fn directory(path: &Path) -> &Path {
 
 /// Refuses an output that is the input under whatever name.
 pub(crate) fn refuse_same_file(input: &Path, output: &Path) -> Result<(), Failure> {
-    use std::os::unix::fs::MetadataExt;
     let id = |path: &Path| path.metadata().ok().map(|file| (file.dev(), file.ino()));
     if id(input).is_some() && id(input) == id(output) {
         return Err(

@@ -1,6 +1,5 @@
 //! Turns a chunk of rows into the text that replaces it: pure apart from the calls to the cipher.
 
-use std::borrow::Cow;
 use std::future::Future;
 use std::sync::Arc;
 
@@ -8,10 +7,9 @@ use bytes::Bytes;
 use fieldkeep_crypto::ciphertext::{Ciphertext, MAX_PLAINTEXT_BYTES, decode_text, encode_text};
 
 use super::super::failure::{Exit, Failure};
-use super::super::output::count_of;
 use super::cipher::{Item, ItemRefused, Operation, Outcome};
-use super::columns::{Column, Layout};
-use super::record::Record;
+use super::layout::{Layout, Value};
+use super::row::{Problem, Row};
 
 /// What is done with the chosen columns.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,16 +25,31 @@ pub(crate) enum Direction {
     ReEncrypt {
         /// Whether a value that does not open is left rather than an error.
         keep_going: bool,
+        /// Only count what is behind.
+        dry_run: bool,
     },
+}
+
+impl Direction {
+    fn keeps_going(self) -> bool {
+        match self {
+            Direction::Encrypt => false,
+            Direction::Decrypt { keep_going } | Direction::ReEncrypt { keep_going, .. } => {
+                keep_going
+            }
+        }
+    }
 }
 
 /// Some rows of the input.
 #[derive(Debug, Default)]
 pub(super) struct Chunk {
-    /// Records and blank lines in their order.
-    pub(super) records: Vec<Record>,
-    /// The bytes of input they take.
+    /// Rows and blank lines in their order.
+    pub(super) rows: Vec<Row>,
+    /// The bytes they take.
     pub(super) bytes: u64,
+    /// How many of them come from an interrupted run.
+    pub(super) resumed: u64,
 }
 
 /// What was done, in numbers.
@@ -44,14 +57,18 @@ pub(super) struct Chunk {
 pub(crate) struct Counts {
     /// Rows, without the header.
     pub(crate) rows: u64,
-    /// Values that were encrypted, decrypted or re-encrypted.
+    /// Values that were encrypted, decrypted or re-encrypted, or that are behind in a dry run.
     pub(crate) values: u64,
     /// Values that needed nothing: already encrypted, or already under the primary version.
     pub(crate) already: u64,
     /// Empty values in the chosen columns.
     pub(crate) empty: u64,
-    /// Values that did not open and were left as they are.
+    /// Values and rows that could not be worked on and were left as they are.
     pub(crate) left: u64,
+    /// Bytes of input, not compressed.
+    pub(crate) bytes: u64,
+    /// Rows that an interrupted run had done.
+    pub(crate) resumed: u64,
 }
 
 impl Counts {
@@ -62,6 +79,8 @@ impl Counts {
         self.already += other.already;
         self.empty += other.empty;
         self.left += other.left;
+        self.bytes += other.bytes;
+        self.resumed += other.resumed;
     }
 }
 
@@ -72,14 +91,16 @@ pub(super) struct Done {
     pub(super) text: Vec<u8>,
     /// What was done.
     pub(super) counts: Counts,
-    /// The bytes of input it took.
-    pub(super) input_bytes: u64,
+    /// What was left as it is, and why.
+    pub(super) problems: Vec<Problem>,
 }
 
-/// A chosen value: where it is and what it becomes.
-struct Cell {
-    record: usize,
-    column: Arc<Column>,
+/// A chosen value and what it becomes.
+pub(super) struct Cell {
+    /// The row, counted from 0 within the chunk.
+    row: usize,
+    /// The value.
+    pub(super) value: Value,
     context: Arc<[(String, String)]>,
     replacement: Option<Vec<u8>>,
 }
@@ -95,60 +116,63 @@ where
     C: Fn(Operation, Vec<Item>) -> F,
     F: Future<Output = Outcome>,
 {
-    let mut work = Work::new(&layout, &chunk)?;
+    let mut work = Work::new(&layout, direction, chunk)?;
     match direction {
         Direction::Encrypt => work.encrypt(&cipher).await?,
-        Direction::Decrypt { keep_going } => {
-            work.open(&cipher, Operation::Decrypt, keep_going).await?
-        }
-        Direction::ReEncrypt { keep_going } => {
-            work.open(&cipher, Operation::ReEncrypt, keep_going).await?
-        }
+        Direction::Decrypt { .. } => work.decrypt(&cipher).await?,
+        Direction::ReEncrypt { dry_run, .. } => work.reencrypt(&cipher, dry_run).await?,
     }
     Ok(work.finish())
 }
 
 /// A chunk being worked on.
-struct Work<'c> {
-    chunk: &'c Chunk,
-    cells: Vec<Cell>,
-    counts: Counts,
+pub(super) struct Work<'l> {
+    layout: &'l Layout,
+    keep_going: bool,
+    rows: Vec<Row>,
+    /// The chosen values that are not empty, in the order of the text.
+    pub(super) cells: Vec<Cell>,
+    /// What was done so far.
+    pub(super) counts: Counts,
+    problems: Vec<Problem>,
 }
 
-impl<'c> Work<'c> {
+impl<'l> Work<'l> {
     /// Finds the values to work on, and everything that is wrong with the rows.
-    fn new(layout: &Layout, chunk: &'c Chunk) -> Result<Work<'c>, Failure> {
+    fn new(layout: &'l Layout, direction: Direction, chunk: Chunk) -> Result<Self, Failure> {
         let mut work = Work {
-            chunk,
+            layout,
+            keep_going: direction.keeps_going(),
+            rows: chunk.rows,
             cells: Vec::new(),
-            counts: Counts::default(),
+            counts: Counts {
+                bytes: chunk.bytes,
+                resumed: chunk.resumed,
+                ..Counts::default()
+            },
+            problems: Vec::new(),
         };
-        for (place, record) in chunk.records.iter().enumerate() {
-            if record.is_blank() {
+        for place in 0..work.rows.len() {
+            let Some(row) = work.rows.get(place).filter(|row| !row.is_blank()) else {
                 continue;
-            }
+            };
             work.counts.rows += 1;
-            if record.len() != layout.width {
-                let what = format!(
-                    "{} has {}, the header has {}",
-                    at(record),
-                    count_of(record.len() as u64, "value"),
-                    layout.width
-                );
-                return Err(Failure::new(Exit::Invalid, what)
-                    .help("every row must have as many values as the header"));
-            }
-            let context = row_context(layout, record)?;
-            for column in &layout.columns {
-                if record.value(column.index).is_empty() {
+            let found = match layout.find(row) {
+                Ok(found) => found,
+                Err(problem) => {
+                    work.leave(problem)?;
+                    continue;
+                }
+            };
+            for value in found.values {
+                if value.value.is_empty() {
                     work.counts.empty += 1;
                     continue;
                 }
-                let (column, context) = (Arc::clone(column), Arc::clone(&context));
                 work.cells.push(Cell {
-                    record: place,
-                    column,
-                    context,
+                    row: place,
+                    value,
+                    context: Arc::clone(&found.context),
                     replacement: None,
                 });
             }
@@ -156,24 +180,26 @@ impl<'c> Work<'c> {
         Ok(work)
     }
 
-    fn record(&self, cell: &Cell) -> Cow<'c, Record> {
-        let records: &'c [Record] = &self.chunk.records;
-        records
-            .get(cell.record)
-            .map_or_else(|| Cow::Owned(Record::default()), Cow::Borrowed)
+    /// Leaves a value or row as it is, or ends the run.
+    fn leave(&mut self, problem: Problem) -> Result<(), Failure> {
+        if !self.keep_going {
+            return Err(problem.into());
+        }
+        self.counts.left += 1;
+        self.problems.push(problem);
+        Ok(())
     }
 
-    fn value(&self, cell: &Cell) -> Vec<u8> {
-        self.record(cell).value(cell.column.index).into_owned()
-    }
-
-    /// Where a cell is, for people.
-    fn place(&self, cell: &Cell) -> String {
-        format!("{}, column `{}`", at(&self.record(cell)), cell.column.name)
+    fn problem(&self, index: usize, what: impl std::fmt::Display, help: &'static str) -> Problem {
+        let nowhere = Row::Json(super::row::Line::default());
+        let cell = self.cells.get(index);
+        let row = cell.and_then(|cell| self.rows.get(cell.row));
+        let column = cell.map(|cell| cell.value.column.name.as_str());
+        row.unwrap_or(&nowhere).problem(column, what, help)
     }
 
     /// Sends values to the cipher: (index of the cell, value) each.
-    async fn call<C, F>(
+    pub(super) async fn call<C, F>(
         &self,
         cipher: &C,
         operation: Operation,
@@ -188,10 +214,9 @@ impl<'c> Work<'c> {
         }
         let items = values.iter().filter_map(|(index, value)| {
             let cell = self.cells.get(*index)?;
-            let (column, context) = (Arc::clone(&cell.column), Arc::clone(&cell.context));
             Some(Item {
-                column,
-                context,
+                column: Arc::clone(&cell.value.column),
+                context: Arc::clone(&cell.context),
                 value: value.clone(),
             })
         });
@@ -218,154 +243,142 @@ impl<'c> Work<'c> {
         let mut plain = Vec::with_capacity(self.cells.len());
         let mut suspects = Vec::new();
         for (index, cell) in self.cells.iter().enumerate() {
-            let value = self.value(cell);
-            match parse_ciphertext(&value) {
-                Some(ciphertext) => suspects.push((index, Bytes::from(ciphertext))),
-                None => plain.push((index, Bytes::from(value))),
+            match parse_ciphertext(&cell.value.value) {
+                Some(ciphertext) => suspects.push((index, ciphertext)),
+                None => plain.push(index),
             }
         }
         // Text that looks like a ciphertext is one only if it opens; else it is somebody's value like any other.
         for (index, _, result) in self.call(cipher, Operation::Decrypt, suspects).await? {
             match result {
                 Ok(_) => self.counts.already += 1,
-                Err(refused) if refused.does_not_open() => {
-                    if let Some(cell) = self.cells.get(index) {
-                        plain.push((index, Bytes::from(self.value(cell))));
-                    }
-                }
-                Err(refused) => return Err(self.refused(index, &refused)),
+                Err(refused) if refused.does_not_open() => plain.push(index),
+                Err(refused) => return Err(self.refused(index, &refused).into()),
             }
         }
-        for (index, value) in &plain {
-            if let Some(cell) = self
-                .cells
-                .get(*index)
-                .filter(|_| value.len() > MAX_PLAINTEXT_BYTES)
-            {
-                let what = format!("{} has {} bytes", self.place(cell), value.len());
-                return Err(
-                    Failure::new(Exit::Invalid, what).help("a value may have 65,536 bytes at most")
-                );
-            }
+        let plaintext = |&index: &usize| {
+            let cell = self.cells.get(index)?;
+            let plaintext = self.layout.plaintext(self.rows.get(cell.row)?, &cell.value);
+            Some((index, plaintext))
+        };
+        let plain: Vec<(usize, Bytes)> = plain.iter().filter_map(plaintext).collect();
+        let too_long = |(_, value): &&(usize, Bytes)| value.len() > MAX_PLAINTEXT_BYTES;
+        if let Some((index, value)) = plain.iter().find(too_long) {
+            let what = format_args!(" has {} bytes", value.len());
+            let help = "a value may have 65,536 bytes at most";
+            return Err(self.problem(*index, what, help).into());
         }
         for (index, _, result) in self.call(cipher, Operation::Encrypt, plain).await? {
             let ciphertext = result.map_err(|refused| self.refused(index, &refused))?;
-            self.replace(index, encode_text(&ciphertext).into_bytes());
+            self.replace(
+                index,
+                self.layout.write_ciphertext(encode_text(&ciphertext)),
+            );
         }
         Ok(())
     }
 
-    /// Decrypts or re-encrypts.
-    async fn open<C, F>(
-        &mut self,
-        cipher: &C,
-        operation: Operation,
-        keep_going: bool,
-    ) -> Result<(), Failure>
+    async fn decrypt<C, F>(&mut self, cipher: &C) -> Result<(), Failure>
     where
         C: Fn(Operation, Vec<Item>) -> F,
         F: Future<Output = Outcome>,
     {
-        let mut ciphertexts = Vec::with_capacity(self.cells.len());
-        for (index, cell) in self.cells.iter().enumerate() {
-            match parse_ciphertext(&self.value(cell)) {
-                Some(ciphertext) => ciphertexts.push((index, Bytes::from(ciphertext))),
-                None if keep_going => self.counts.left += 1,
-                None => {
-                    let what = format!("{} is not a ciphertext", self.place(cell));
-                    return Err(Failure::new(Exit::Invalid, what).help(
-                        "was this column encrypted? choose the columns that were, or leave such values with --keep-going",
-                    ));
-                }
-            }
-        }
-        for (index, input, result) in self.call(cipher, operation, ciphertexts).await? {
+        let ciphertexts = self.ciphertexts()?;
+        for (index, _, result) in self.call(cipher, Operation::Decrypt, ciphertexts).await? {
             match result {
-                Ok(output) if operation == Operation::Decrypt => {
-                    self.replace(index, output.to_vec())
-                }
-                Ok(output) if output == input => self.counts.already += 1,
-                Ok(output) => self.replace(index, encode_text(&output).into_bytes()),
-                Err(refused) if keep_going && refused.does_not_open() => self.counts.left += 1,
-                Err(refused) => return Err(self.refused(index, &refused)),
+                Ok(plaintext) => match self.layout.write_plaintext(plaintext) {
+                    Ok(text) => self.replace(index, text),
+                    Err((what, help)) => self.leave(self.problem(index, what, help))?,
+                },
+                Err(refused) => self.leave_refused(index, &refused)?,
             }
         }
         Ok(())
     }
 
-    fn replace(&mut self, index: usize, value: Vec<u8>) {
+    /// The ciphertexts in the chosen columns, in binary form, with their cells.
+    pub(super) fn ciphertexts(&mut self) -> Result<Vec<(usize, Bytes)>, Failure> {
+        let mut ciphertexts = Vec::with_capacity(self.cells.len());
+        for index in 0..self.cells.len() {
+            let value = self.cells.get(index).map(|cell| &cell.value.value);
+            match value.and_then(|value| parse_ciphertext(value)) {
+                Some(ciphertext) => ciphertexts.push((index, ciphertext)),
+                None => self.leave(self.problem(
+                    index,
+                    " is not a ciphertext",
+                    "was this column encrypted? choose the columns that were, or leave such values with --keep-going",
+                ))?,
+            }
+        }
+        Ok(ciphertexts)
+    }
+
+    /// Puts a ciphertext in the place of another.
+    pub(super) fn replace_ciphertext(&mut self, index: usize, ciphertext: &[u8]) {
+        self.replace(index, self.layout.write_ciphertext(encode_text(ciphertext)));
+    }
+
+    fn replace(&mut self, index: usize, text: Vec<u8>) {
         if let Some(cell) = self.cells.get_mut(index) {
-            cell.replacement = Some(value);
+            cell.replacement = Some(text);
             self.counts.values += 1;
         }
     }
 
-    fn refused(&self, index: usize, refused: &ItemRefused) -> Failure {
-        let place = self
-            .cells
-            .get(index)
-            .map(|cell| self.place(cell))
-            .unwrap_or_default();
-        let failure = Failure::new(
-            exit_of_reason(&refused.reason),
-            format_args!("{place}: {}", refused.message),
-        );
+    /// Leaves a value that does not open, if that is wanted.
+    pub(super) fn leave_refused(
+        &mut self,
+        index: usize,
+        refused: &ItemRefused,
+    ) -> Result<(), Failure> {
+        let problem = self.refused(index, refused);
         if refused.does_not_open() {
-            return failure.help(
-                "decrypt with the same field and context columns as it was encrypted with; \
-                 leave values that do not open with --keep-going",
-            );
+            return self.leave(problem);
         }
-        failure
+        Err(problem.into())
+    }
+
+    fn refused(&self, index: usize, refused: &ItemRefused) -> Problem {
+        let help = if refused.does_not_open() {
+            "decrypt with the same field and context columns as it was encrypted with; \
+             leave values that do not open with --keep-going"
+        } else {
+            ""
+        };
+        Problem {
+            exit: exit_of_reason(&refused.reason),
+            ..self.problem(index, format_args!(": {}", refused.message), help)
+        }
     }
 
     /// Writes the rows with their new values.
-    fn finish(self) -> Done {
-        let mut text = Vec::with_capacity(self.chunk.bytes as usize * 2);
+    fn finish(mut self) -> Done {
+        self.problems.sort_by_key(|problem| problem.line);
+        let mut text = Vec::with_capacity(self.counts.bytes as usize * 2);
         let mut cells = self.cells.iter().peekable();
-        for (place, record) in self.chunk.records.iter().enumerate() {
+        for (place, row) in self.rows.iter().enumerate() {
             let mut replacements = Vec::new();
-            while let Some(cell) = cells.next_if(|cell| cell.record == place) {
-                replacements.extend(
-                    cell.replacement
-                        .as_deref()
-                        .map(|value| (cell.column.index, value)),
-                );
+            while let Some(cell) = cells.next_if(|cell| cell.row == place) {
+                let replacement = cell.replacement.as_deref();
+                replacements.extend(replacement.map(|text| (&cell.value.place, text)));
             }
-            record.write_with(replacements, &mut text);
+            row.write_with(replacements, &mut text);
         }
         Done {
             text,
             counts: self.counts,
-            input_bytes: self.chunk.bytes,
+            problems: self.problems,
         }
     }
 }
 
-/// Where a record is, for people.
-fn at(record: &Record) -> String {
-    format!("row {} (line {})", record.row, record.line)
-}
-
-fn row_context(layout: &Layout, record: &Record) -> Result<Arc<[(String, String)]>, Failure> {
-    let pair = |(name, index): &(String, usize)| match std::str::from_utf8(&record.value(*index)) {
-        Ok(value) => Ok((name.clone(), value.to_owned())),
-        Err(_) => Err(Failure::new(
-            Exit::Invalid,
-            format_args!("{}: the context `{name}` is not UTF-8 text", at(record)),
-        )
-        .help("convert the file to UTF-8, or bind rows by another column")),
-    };
-    layout.context.iter().map(pair).collect()
-}
-
 /// The binary form, if the value has the form of a ciphertext.
-fn parse_ciphertext(value: &[u8]) -> Option<Vec<u8>> {
+pub(super) fn parse_ciphertext(value: &[u8]) -> Option<Bytes> {
     if !value.starts_with(b"fk1:") {
         return None;
     }
     let bytes = decode_text(std::str::from_utf8(value).ok()?).ok()?;
-    Ciphertext::parse(&bytes).is_ok().then_some(bytes)
+    Ciphertext::parse(&bytes).is_ok().then(|| bytes.into())
 }
 
 /// The exit code that goes with a reason of the service.

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use fieldkeep_client::Client;
 use fieldkeep_crypto::ciphertext::{Ciphertext, decode_text};
 
-use super::super::data::{ColumnChoice, Counts, Direction, Job, Target, process};
+use super::super::data::{ColumnChoice, Counts, Direction, Job, Shape, Source, Target, process};
 use super::super::failure::{Exit, Failure, file_failure};
 use super::super::progress::byte_progress;
 
@@ -48,6 +48,7 @@ pub(super) async fn convert(
         .map_err(|error| Failure::new(Exit::Failed, error))?;
     let job = Job {
         direction,
+        shape: Shape::Csv,
         columns: columns.to_vec(),
         context: vec![context],
         parallel: 4,
@@ -61,7 +62,8 @@ pub(super) async fn convert(
     );
     let mut target = Target::create(output, false)?;
     let started = Instant::now();
-    let counts = process(job, file, &mut target, client, |bytes| bar.inc(bytes)).await;
+    let source = Source::new(bar.wrap_read(file));
+    let counts = process(job, source, &mut target, client, |_| Ok(())).await;
     bar.finish_and_clear();
     let counts = counts?;
     let elapsed = started.elapsed();

@@ -209,7 +209,10 @@ async fn rotate(
     expect(key.primary_version == 2, "the rotation makes version 2")?;
     scene.done("acme/pii now encrypts with version 2; version 1 still decrypts")?;
     let (sealed, renewed) = (world.path("sealed.csv"), world.path("renewed.csv"));
-    let direction = Direction::ReEncrypt { keep_going: false };
+    let direction = Direction::ReEncrypt {
+        keep_going: false,
+        dry_run: false,
+    };
     let (counts, elapsed) = convert(&people.app, direction, None, &sealed, &renewed).await?;
     rates.push(Rate {
         what: "re-encrypt a file",

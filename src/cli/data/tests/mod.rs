@@ -17,6 +17,7 @@ use super::*;
 fn job(direction: Direction, columns: &[&str]) -> Job {
     Job {
         direction,
+        shape: Shape::Csv,
         columns: columns.iter().map(|text| text.parse().unwrap()).collect(),
         context: vec!["id".parse().unwrap()],
         parallel: 3,
@@ -31,6 +32,14 @@ fn process(
     columns: &[&str],
     input: &[u8],
 ) -> Result<(Vec<u8>, Counts), Failure> {
+    process_job(job(direction, columns), input).map(|(output, mut counts)| {
+        assert_eq!(counts.bytes, input.len() as u64);
+        counts.bytes = 0;
+        (output, counts)
+    })
+}
+
+fn process_job(job: Job, input: &[u8]) -> Result<(Vec<u8>, Counts), Failure> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .build()
@@ -38,8 +47,8 @@ fn process(
     runtime.block_on(async {
         let mut output = Vec::new();
         let cipher = |operation, items: Vec<Item>| async move { answer(operation, &items) };
-        let input = std::io::Cursor::new(input.to_vec());
-        let counts = run(job(direction, columns), input, &mut output, cipher, |_| {}).await?;
+        let source = Source::new(std::io::Cursor::new(input.to_vec()));
+        let counts = run(job, source, &mut output, cipher, |_| Ok(())).await?;
         Ok((output, counts))
     })
 }
@@ -120,7 +129,10 @@ fn what_opens_is_encrypted_already_and_what_only_looks_so_is_not() {
 
 #[test]
 fn reencryption_changes_what_is_old_and_nothing_else() {
-    let reencrypt = Direction::ReEncrypt { keep_going: false };
+    let reencrypt = Direction::ReEncrypt {
+        keep_going: false,
+        dry_run: false,
+    };
     let (sealed, _) = process(Direction::Encrypt, &COLUMNS, FILE.as_bytes()).unwrap();
     let (renewed, counts) = process(reencrypt, &COLUMNS, &sealed).unwrap();
     assert_eq!((counts.values, counts.already), (7, 0));
@@ -222,13 +234,12 @@ fn a_state_that_hides_whether_a_value_is_encrypted_is_an_error() {
                     .collect()),
             }
         };
-        let input = std::io::Cursor::new(sealed);
         run(
             job(Direction::Encrypt, &["email=k:f"]),
-            input,
+            Source::new(std::io::Cursor::new(sealed)),
             &mut Vec::new(),
             cipher,
-            |_| {},
+            |_| Ok(()),
         )
         .await
         .unwrap_err()
@@ -305,10 +316,10 @@ fn batches_run_in_parallel_but_few_are_in_memory_and_rows_keep_their_order() {
         let mut output = Vec::new();
         run(
             job(Direction::Encrypt, &["email=k:f"]),
-            input,
+            Source::new(input),
             &mut output,
             cipher,
-            |_| {},
+            |_| Ok(()),
         )
         .await
         .unwrap();
