@@ -25,6 +25,9 @@ pub enum KeyError {
     /// The store could not be read.
     #[error("the store could not be read")]
     Unavailable(#[source] StoreError),
+    /// The store did not take the count of a use, so the key was not used.
+    #[error("the use of the key could not be counted, so it was refused")]
+    Uncounted(#[source] CommitError),
     /// A stored record is not what Fieldkeep wrote.
     #[error(transparent)]
     Damaged(#[from] Damaged),
@@ -116,6 +119,16 @@ pub enum KeystoreError {
         /// The primary version.
         version: u32,
     },
+    /// A planned rotation came late: another version is primary by now.
+    #[error(
+        "version {expected} is not the primary version any more, {primary} is: nothing is to be done"
+    )]
+    PrimaryMoved {
+        /// The version that was to be replaced.
+        expected: u32,
+        /// The primary version.
+        primary: u32,
+    },
     /// All version numbers are used.
     #[error("the key has used all of its version numbers: make a new key")]
     VersionsExhausted,
@@ -201,6 +214,13 @@ pub(crate) enum ReadError {
     Damaged(Damaged),
 }
 
+/// Why a count could not be leased or given back.
+#[derive(Debug)]
+pub(crate) enum LeaseError {
+    Read(ReadError),
+    Commit(CommitError),
+}
+
 impl Damaged {
     pub(crate) fn new(store_key: impl AsRef<[u8]>, what: &'static str) -> Self {
         Damaged {
@@ -236,6 +256,30 @@ impl From<ReadError> for KeystoreError {
         match error {
             ReadError::Unavailable(error) => KeystoreError::Unavailable(error),
             ReadError::Damaged(damaged) => KeystoreError::Damaged(damaged),
+        }
+    }
+}
+
+impl From<ReadError> for LeaseError {
+    fn from(error: ReadError) -> Self {
+        LeaseError::Read(error)
+    }
+}
+
+impl From<LeaseError> for KeyError {
+    fn from(error: LeaseError) -> Self {
+        match error {
+            LeaseError::Read(error) => error.into(),
+            LeaseError::Commit(error) => KeyError::Uncounted(error),
+        }
+    }
+}
+
+impl From<LeaseError> for KeystoreError {
+    fn from(error: LeaseError) -> Self {
+        match error {
+            LeaseError::Read(error) => error.into(),
+            LeaseError::Commit(error) => error.into(),
         }
     }
 }

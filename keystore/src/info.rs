@@ -1,9 +1,19 @@
 //! What the keystore tells about tenants, keys and changes; never key material.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use fieldkeep_crypto::{
     ciphertext::{Handle, Suite},
     names::Name,
+};
+
+use crate::{
+    error::Damaged,
+    rotation::{
+        plan::{Candidate, Next, Used},
+        policy::RotationPolicy,
+    },
 };
 
 /// A tenant.
@@ -38,6 +48,11 @@ pub struct KeyInfo {
     pub rotated: u64,
     /// Newest first, at most the newest 1,000; filled by `describe_key` alone.
     pub versions: Vec<VersionInfo>,
+    /// When it rotates by itself; `None`: on demand alone.
+    pub rotation: Option<Arc<RotationPolicy>>,
+    /// The rotation that comes next; `None` without a policy that rotates, and for a disabled key. Filled by `describe_key`
+    /// alone.
+    pub next: Option<Next>,
 }
 
 /// A version of a key.
@@ -52,6 +67,30 @@ pub struct VersionInfo {
     /// Whether it encrypts.
     pub primary: bool,
 }
+
+/// What was encrypted under one version of a key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct VersionUsage {
+    /// The version.
+    pub number: u32,
+    /// What was counted; after a crash also what was left of a leased block. Never less than the truth.
+    pub used: Used,
+}
+
+/// A page of the keys that have a rotation policy.
+#[derive(Debug)]
+pub struct CandidatePage {
+    /// The keys.
+    pub candidates: Vec<Candidate>,
+    /// Keys that were left out, since a record is damaged.
+    pub damaged: Vec<Damaged>,
+    /// Where the next page begins; `None`: this was the last one.
+    pub next: Option<KeyCursor>,
+}
+
+/// A place among all keys of all tenants.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KeyCursor(pub(crate) Bytes);
 
 /// The outcome of a change.
 #[derive(Clone, Debug, PartialEq, Eq)]

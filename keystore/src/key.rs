@@ -3,7 +3,7 @@
 use std::{
     fmt,
     sync::{
-        Arc,
+        Arc, OnceLock,
         atomic::{AtomicBool, Ordering},
     },
 };
@@ -16,7 +16,17 @@ use fieldkeep_crypto::{
 };
 use tokio::sync::Mutex;
 
-use crate::{error::KeyError, field_keys::FieldKeys, reader::Reader, state::KeyState};
+use crate::{
+    error::KeyError,
+    field_keys::FieldKeys,
+    reader::Reader,
+    rotation::plan::Used,
+    state::KeyState,
+    usage::{
+        meter::{Limits, Spent},
+        meters::MeterUser,
+    },
+};
 
 /// The most older versions that one key holds unwrapped.
 pub(crate) const MAX_OLDER_VERSIONS: usize = 64;
@@ -25,7 +35,7 @@ pub(crate) const MAX_OLDER_VERSIONS: usize = 64;
 const ALLOCATION_BYTES: usize = 32;
 /// Snapshot, names, place in both caches, list of older versions.
 const KEY_BYTES: usize = size_of::<Key>() + size_of::<OlderVersions>() + 6 * ALLOCATION_BYTES + 256;
-/// A version with its DEK and an empty list of field keys.
+/// A version with its DEK, an empty list of field keys and its meter with its place among all meters.
 const VERSION_BYTES: usize = size_of::<Version>() + 32 + 4 * ALLOCATION_BYTES;
 
 /// A key as it was when it was asked for. Whoever holds one works on with it undisturbed; a change makes a new snapshot
@@ -160,6 +170,34 @@ impl Key {
         }
     }
 
+    /// Counts what is about to be encrypted with the primary version: so many messages, with so many bytes of plaintext
+    /// together (each at most 2^40). To be called *before* sealing, so that the count is never less than the truth.
+    ///
+    /// Nearly always two atomic subtractions: counts are leased in blocks. When a block is used up, this waits for one commit
+    /// that serves all who wait.
+    ///
+    /// # Errors
+    /// [`KeyError::Uncounted`], [`KeyError::Unavailable`], [`KeyError::Damaged`]: it is not counted, so nothing may be
+    /// encrypted.
+    pub async fn count(&self, messages: u64, bytes: u64) -> Result<(), KeyError> {
+        let used = Used { messages, bytes };
+        let primary = &self.primary;
+        let meter = primary.meter.get_or_init(|| {
+            let meters = &self.reader.meters;
+            meters.hold(&self.tenant, &self.name, primary.handle, primary.number)
+        });
+        let limits = || Limits::of(self.state.rotation.as_deref());
+        match meter.spend(used) {
+            Spent::Yes => Ok(()),
+            Spent::Low => {
+                meter.lease_early(&self.reader, limits());
+                Ok(())
+            }
+            // Boxed, so that the future of the common case is small.
+            Spent::No => Box::pin(meter.lease_and_spend(&self.reader, limits(), used)).await,
+        }
+    }
+
     /// A version to decrypt with. One that is not in memory is read from the store, once for all that ask for it at
     /// the same time; the newest 64 asked for stay.
     ///
@@ -225,6 +263,8 @@ pub struct Version {
     number: u32,
     dek: Dek,
     field_keys: FieldKeys,
+    /// Counts what it encrypts; held from the first time on.
+    meter: OnceLock<MeterUser>,
     /// Set whenever the version holds more than before.
     grown: Arc<AtomicBool>,
 }
@@ -244,6 +284,7 @@ impl Version {
             number,
             dek,
             field_keys: FieldKeys::new(),
+            meter: OnceLock::new(),
             grown: Arc::clone(grown),
         }
     }

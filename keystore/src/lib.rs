@@ -20,6 +20,7 @@
 //! - Once a change is acknowledged, every later [`keystore::Keystore::key`] sees it.
 
 mod cache;
+mod candidates;
 mod field_keys;
 mod keyring;
 mod lifecycle;
@@ -34,10 +35,12 @@ mod state;
 mod store_key;
 mod system;
 mod tenants;
+mod usage;
 
 pub mod error;
 pub mod info;
 pub mod key;
 pub mod keystore;
 pub mod root;
+pub mod rotation;
 pub mod store;

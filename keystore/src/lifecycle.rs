@@ -17,6 +17,7 @@ use crate::{
     mutation::{Draft, MAX_ATTEMPTS, Outcome, committed_before},
     reader::{Reader, StoredKey},
     records::join_tenant,
+    rotation::policy::RotationPolicy,
     sealed::{self, Sealed},
     state::KeyState,
     store::{CommitError, Operation},
@@ -31,21 +32,27 @@ pub(crate) struct Lifecycle {
 }
 
 /// What is to become of a key.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(crate) enum KeyChange {
     Rotate,
+    RotateFrom(u32),
+    Retire(u32),
+    SetRotation(Option<Arc<RotationPolicy>>),
     SetEnabled(bool),
     SetVersionEnabled(u32, bool),
 }
 
 impl KeyChange {
     /// The state after the change.
-    pub(crate) fn apply(self, state: &KeyState, now: u64) -> Result<KeyState, KeystoreError> {
+    pub(crate) fn apply(&self, state: &KeyState, now: u64) -> Result<KeyState, KeystoreError> {
         match self {
             KeyChange::Rotate => state.rotate(now),
-            KeyChange::SetEnabled(enabled) => Ok(state.set_enabled(enabled)),
+            KeyChange::RotateFrom(from) => state.rotate_from(*from, now),
+            KeyChange::Retire(through) => state.retire(*through),
+            KeyChange::SetRotation(rotation) => Ok(state.set_rotation(rotation.clone())),
+            KeyChange::SetEnabled(enabled) => Ok(state.set_enabled(*enabled)),
             KeyChange::SetVersionEnabled(version, enabled) => {
-                state.set_version_enabled(version, enabled)
+                state.set_version_enabled(*version, *enabled)
             }
         }
     }
@@ -78,13 +85,14 @@ impl Lifecycle {
         tenant: &Name,
         name: &Name,
         suite: Suite,
+        rotation: Option<Arc<RotationPolicy>>,
         operation: Operation,
         now: u64,
     ) -> Result<Changed<KeyInfo>, KeystoreError> {
         let tenant = self.tenant(tenant).await?;
         let mut conflict = Bytes::new();
         for _ in 0..MAX_ATTEMPTS {
-            let state = KeyState::new(Handle::make()?, suite, now);
+            let state = KeyState::new(Handle::make()?, suite, rotation.clone(), now);
             let (_, version) = self.make_version(&tenant, name, &state, now)?;
             let record = self.seal_state(&tenant, name, &state, 1);
             let mut draft = Draft::new(operation, now);
@@ -267,5 +275,7 @@ pub(crate) fn describe(tenant: &Name, name: &Name, state: &KeyState) -> KeyInfo 
         created: state.created,
         rotated: state.rotated,
         versions: Vec::new(),
+        rotation: state.rotation.clone(),
+        next: None,
     }
 }

@@ -5,10 +5,11 @@ use fieldkeep_crypto::names::Name;
 
 use crate::{
     error::{Damaged, KeystoreError},
-    info::{KeyInfo, TenantInfo, VersionInfo},
+    info::{KeyInfo, TenantInfo, VersionInfo, VersionUsage},
     keystore::MAX_PAGE,
     lifecycle::describe,
     reader::Reader,
+    rotation::plan::Used,
     state::KeyState,
     store_key,
     tenants::{self, Tenant},
@@ -88,6 +89,38 @@ pub(crate) async fn versions(
     }
     versions.reverse();
     Ok(versions)
+}
+
+/// The use of the newest 1,000 versions of a key, newest first, without those that encrypted nothing.
+pub(crate) async fn usage(
+    reader: &Reader,
+    tenant: &Tenant,
+    state: &KeyState,
+) -> Result<Vec<VersionUsage>, KeystoreError> {
+    let first = state.primary.saturating_sub(MAX_VERSIONS - 1).max(1);
+    let after = store_key::usage(state.handle, first - 1);
+    let prefix = store_key::usage_of(state.handle);
+    let page = reader
+        .store
+        .scan(prefix.as_bytes(), Some(&after), MAX_VERSIONS as usize)
+        .await
+        .map_err(KeystoreError::Unavailable)?;
+    let mut usage = Vec::with_capacity(page.len());
+    for (store_key, record) in page.iter().rev() {
+        let number = str::from_utf8(store_key)
+            .ok()
+            .and_then(|key| key.strip_prefix(&prefix))
+            .and_then(|number| u32::from_str_radix(number, 16).ok())
+            .ok_or_else(|| Damaged::new(store_key, "its name is not a version"))?;
+        let used = match reader.meters.find((state.handle, number)) {
+            Some(meter) => meter.used(reader).await?,
+            None => reader.open_usage(tenant, store_key, &record.value)?.0,
+        };
+        if used != Used::default() {
+            usage.push(VersionUsage { number, used });
+        }
+    }
+    Ok(usage)
 }
 
 /// One page of records under `prefix`, by what follows it in their keys.

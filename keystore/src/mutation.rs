@@ -1,6 +1,8 @@
 //! How a change is committed: drafts of transactions, retries after conflicts, and repeated operations.
 
 use bytes::Bytes;
+use fieldkeep_crypto::{ciphertext::Handle, wrap::StoreId};
+use ring::digest::{Context, SHA256};
 
 use crate::{
     error::KeystoreError,
@@ -71,6 +73,34 @@ impl Draft {
             Err(error) => Err(error),
         }
     }
+}
+
+/// The operation of a planned act on a version of a key: the same each time. The first 16 bytes of SHA-256 over the act (and
+/// a zero byte), store id, handle and version are its id, and all of it is its fingerprint.
+pub(crate) fn derive_operation(
+    act: &str,
+    store_id: &StoreId,
+    handle: Handle,
+    version: u32,
+) -> Operation {
+    let mut context = Context::new(&SHA256);
+    context.update(act.as_bytes());
+    context.update(&[0]);
+    context.update(store_id.as_bytes());
+    context.update(handle.as_bytes());
+    context.update(&version.to_be_bytes());
+    let digest = context.finish();
+    let mut operation = Operation {
+        id: [0; 16],
+        fingerprint: [0; 32],
+    };
+    for (to, from) in operation.id.iter_mut().zip(digest.as_ref()) {
+        *to = *from;
+    }
+    for (to, from) in operation.fingerprint.iter_mut().zip(digest.as_ref()) {
+        *to = *from;
+    }
+    operation
 }
 
 /// The revision of an operation that was committed before; `None` if it was not. Asked when a change is refused, since

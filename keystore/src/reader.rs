@@ -18,6 +18,7 @@ use crate::{
     store::Store,
     store_key,
     tenants::Tenant,
+    usage::meters::Meters,
 };
 
 /// Reads the store.
@@ -26,6 +27,7 @@ pub(crate) struct Reader {
     pub(crate) system: System,
     /// A tenant's record does not change once made, so nothing here goes stale.
     tenants: Cache<Name, Arc<Tenant>>,
+    pub(crate) meters: Arc<Meters>,
 }
 
 /// A key's record, authenticated.
@@ -41,6 +43,7 @@ impl Reader {
             store,
             system,
             tenants: Cache::new(max_tenants.max(1)),
+            meters: Arc::default(),
         }
     }
 

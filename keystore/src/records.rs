@@ -80,6 +80,41 @@ pub(crate) struct KeyRecord {
     /// First and last version of each range in turn.
     #[prost(uint32, repeated, tag = "7")]
     pub(crate) disabled_versions: Vec<u32>,
+    #[prost(message, optional, tag = "8")]
+    pub(crate) rotation: Option<RotationRecord>,
+    /// Versions up to this one were retired by schedule and are not retired again.
+    #[prost(uint32, tag = "9")]
+    pub(crate) retired_through: u32,
+}
+
+/// A rotation policy in a key's record. Zero and empty: not set.
+#[derive(Clone, PartialEq, Message)]
+pub(crate) struct RotationRecord {
+    /// Seconds.
+    #[prost(uint64, tag = "1")]
+    pub(crate) period: u64,
+    #[prost(string, tag = "2")]
+    pub(crate) cron: String,
+    /// Seconds; zero is not the same as absent.
+    #[prost(uint64, optional, tag = "3")]
+    pub(crate) jitter: Option<u64>,
+    #[prost(uint64, tag = "4")]
+    pub(crate) max_messages: u64,
+    #[prost(uint64, tag = "5")]
+    pub(crate) max_bytes: u64,
+    /// Seconds.
+    #[prost(uint64, tag = "6")]
+    pub(crate) retire_after: u64,
+}
+
+/// `u/<handle>/<version>`. Upper bounds of what was encrypted: what was counted, and what is leased.
+#[derive(Clone, Copy, PartialEq, Eq, Message)]
+pub(crate) struct UsageRecord {
+    #[prost(uint64, tag = "1")]
+    pub(crate) messages: u64,
+    /// Bytes of plaintext.
+    #[prost(uint64, tag = "2")]
+    pub(crate) bytes: u64,
 }
 
 /// `v/<handle>/<version>`, after the tenant's name (see [`split_tenant`]).

@@ -1,10 +1,13 @@
 //! The mutable state of a key, as a pure state machine: each change makes a new state or says why not.
 
+use std::sync::Arc;
+
 use fieldkeep_crypto::ciphertext::{Handle, Suite};
 
 use crate::{
     error::{KeyError, KeystoreError},
     records::KeyRecord,
+    rotation::policy::RotationPolicy,
 };
 
 /// The most separate ranges of disabled versions, so that a key's record stays below 4 KiB: at most 10 bytes each.
@@ -21,10 +24,19 @@ pub(crate) struct KeyState {
     pub(crate) rotated: u64,
     /// First and last version of each range; ascending, apart from each other by at least one version.
     disabled: Vec<(u32, u32)>,
+    /// When it rotates by itself; `None`: on demand alone.
+    pub(crate) rotation: Option<Arc<RotationPolicy>>,
+    /// Versions up to this one were retired by schedule. Not again: an operator may have enabled one since.
+    pub(crate) retired_through: u32,
 }
 
 impl KeyState {
-    pub(crate) fn new(handle: Handle, suite: Suite, now: u64) -> Self {
+    pub(crate) fn new(
+        handle: Handle,
+        suite: Suite,
+        rotation: Option<Arc<RotationPolicy>>,
+        now: u64,
+    ) -> Self {
         KeyState {
             handle,
             suite,
@@ -33,6 +45,8 @@ impl KeyState {
             created: now,
             rotated: now,
             disabled: Vec::new(),
+            rotation,
+            retired_through: 0,
         }
     }
 
@@ -46,6 +60,42 @@ impl KeyState {
             rotated: now,
             ..self.clone()
         })
+    }
+
+    /// With one more version, if `from` is still the primary one.
+    pub(crate) fn rotate_from(&self, from: u32, now: u64) -> Result<Self, KeystoreError> {
+        if self.primary != from {
+            return Err(KeystoreError::PrimaryMoved {
+                expected: from,
+                primary: self.primary,
+            });
+        }
+        self.rotate(now)
+    }
+
+    pub(crate) fn set_rotation(&self, rotation: Option<Arc<RotationPolicy>>) -> Self {
+        KeyState {
+            rotation,
+            ..self.clone()
+        }
+    }
+
+    /// With the versions up to `through` disabled that were not retired before; never the primary one.
+    pub(crate) fn retire(&self, through: u32) -> Result<Self, KeystoreError> {
+        if through == 0 || through > self.primary {
+            return Err(KeystoreError::NoSuchVersion {
+                version: through,
+                newest: self.primary,
+            });
+        }
+        let first = self.retired_through.saturating_add(1);
+        let last = through.min(self.primary - 1);
+        let mut next = self.clone();
+        if first <= last {
+            next.disabled = with(&self.disabled, first, last);
+            next.retired_through = last;
+        }
+        next.check_ranges()
     }
 
     pub(crate) fn set_enabled(&self, enabled: bool) -> Self {
@@ -75,15 +125,19 @@ impl KeyState {
             next.disabled = if enabled {
                 without(&self.disabled, version)
             } else {
-                with(&self.disabled, version)
+                with(&self.disabled, version, version)
             };
         }
-        if next.disabled.len() > MAX_DISABLED_RANGES {
+        next.check_ranges()
+    }
+
+    fn check_ranges(self) -> Result<Self, KeystoreError> {
+        if self.disabled.len() > MAX_DISABLED_RANGES {
             return Err(KeystoreError::TooManyDisabledRanges {
                 limit: MAX_DISABLED_RANGES,
             });
         }
-        Ok(next)
+        Ok(self)
     }
 
     /// Whether a version may be used.
@@ -112,7 +166,9 @@ impl KeyState {
 
     /// Bytes on the heap.
     pub(crate) fn heap_bytes(&self) -> usize {
+        let rotation = self.rotation.as_ref();
         self.disabled.capacity() * size_of::<(u32, u32)>()
+            + rotation.map_or(0, |policy| policy.heap_bytes())
     }
 
     pub(crate) fn to_record(&self) -> KeyRecord {
@@ -128,6 +184,8 @@ impl KeyState {
                 .iter()
                 .flat_map(|(first, last)| [*first, *last])
                 .collect(),
+            rotation: self.rotation.as_ref().map(|policy| policy.to_record()),
+            retired_through: self.retired_through,
         }
     }
 
@@ -145,9 +203,13 @@ impl KeyState {
             }
             least = last.saturating_add(2);
         }
-        if record.primary == 0 || !rest.is_empty() {
+        if record.primary == 0 || !rest.is_empty() || record.retired_through >= record.primary {
             return Err("its versions are not in order");
         }
+        let rotation = match &record.rotation {
+            Some(rotation) => Some(Arc::new(RotationPolicy::from_record(rotation)?)),
+            None => None,
+        };
         Ok(KeyState {
             handle: Handle::from_bytes(handle),
             suite,
@@ -156,6 +218,8 @@ impl KeyState {
             created: record.created,
             rotated: record.rotated,
             disabled,
+            rotation,
+            retired_through: record.retired_through,
         })
     }
 }
@@ -165,20 +229,18 @@ pub(crate) fn suite_from(code: u32) -> Option<Suite> {
     Suite::try_from(u8::try_from(code).ok()?).ok()
 }
 
-/// The ranges and one version that is in none of them; neighbours join.
-fn with(ranges: &[(u32, u32)], version: u32) -> Vec<(u32, u32)> {
-    let mut joined = (version, version);
+/// The ranges and all versions from `first` to `last`; neighbours and what overlaps join.
+fn with(ranges: &[(u32, u32)], first: u32, last: u32) -> Vec<(u32, u32)> {
+    let mut joined = (first, last);
     let mut next = Vec::with_capacity(ranges.len() + 1);
     let mut after = Vec::new();
-    for (first, last) in ranges {
-        if last.checked_add(1) == Some(version) {
-            joined.0 = *first;
-        } else if version.checked_add(1) == Some(*first) {
-            joined.1 = *last;
-        } else if *last < version {
-            next.push((*first, *last));
+    for (one, other) in ranges {
+        if other.saturating_add(1) < first {
+            next.push((*one, *other));
+        } else if last.saturating_add(1) < *one {
+            after.push((*one, *other));
         } else {
-            after.push((*first, *last));
+            joined = (joined.0.min(*one), joined.1.max(*other));
         }
     }
     next.push(joined);
@@ -213,7 +275,7 @@ mod tests {
     fn state(primary: u32) -> KeyState {
         KeyState {
             primary,
-            ..KeyState::new(Handle::from_bytes([1; 8]), Suite::KcXaes256Gcm, 5)
+            ..KeyState::new(Handle::from_bytes([1; 8]), Suite::KcXaes256Gcm, None, 5)
         }
     }
 

@@ -7,11 +7,12 @@
 //! t/<tenant>                     tenant, under the system's record key
 //! k/<tenant>/<key>               key metadata, under the tenant's record key
 //! v/<handle>/<version>           immutable version, under the tenant's record key; 16 and 8 hexadecimal digits
+//! u/<handle>/<version>           use of a version, under the tenant's record key; never in the audit trail
 //! sys/...                        other records of the system, under the system's record key
 //! ```
 
 use bytes::Bytes;
-use fieldkeep_crypto::ciphertext::Handle;
+use fieldkeep_crypto::{ciphertext::Handle, names::Name};
 
 pub(crate) const META: &str = "meta/store";
 pub(crate) const KEYRING: &str = "root/keyring";
@@ -25,6 +26,18 @@ const MAX_SYSTEM_BYTES: usize = 256;
 
 pub(crate) fn tenant(tenant: &str) -> Bytes {
     Bytes::from(format!("{TENANTS}{tenant}"))
+}
+
+/// What the keys of all tenants begin with.
+pub(crate) const KEYS: &str = "k/";
+
+/// Tenant and name of a key, from its store key.
+pub(crate) fn key_names(store_key: &[u8]) -> Option<(Name, Name)> {
+    let (tenant, name) = str::from_utf8(store_key)
+        .ok()?
+        .strip_prefix(KEYS)?
+        .split_once('/')?;
+    Some((Name::parse(tenant).ok()?, Name::parse(name).ok()?))
 }
 
 /// What the keys of a tenant begin with.
@@ -43,6 +56,15 @@ pub(crate) fn versions_of(handle: Handle) -> String {
 
 pub(crate) fn version(handle: Handle, number: u32) -> Bytes {
     Bytes::from(format!("v/{handle}/{number:08x}"))
+}
+
+/// What the usage records of a key begin with.
+pub(crate) fn usage_of(handle: Handle) -> String {
+    format!("u/{handle}/")
+}
+
+pub(crate) fn usage(handle: Handle, number: u32) -> Bytes {
+    Bytes::from(format!("u/{handle}/{number:08x}"))
 }
 
 pub(crate) fn is_system(key: &str) -> bool {

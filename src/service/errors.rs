@@ -1,6 +1,7 @@
 //! From the errors of the parts to what a call fails with.
 
 use fieldkeep_keystore::error::{KeyError, KeystoreError};
+use fieldkeep_keystore::store::CommitError;
 
 use crate::access::AccessError;
 use crate::access::ca::CaError;
@@ -42,6 +43,8 @@ pub(super) fn of_key(error: KeyError) -> Failure {
         KeyError::KeyDisabled => Failure::KeyDisabled,
         KeyError::VersionDisabled => Failure::VersionDisabled,
         KeyError::Unavailable(source) => Failure::store(source),
+        KeyError::Uncounted(CommitError::NoSpace) => Failure::NoSpace,
+        KeyError::Uncounted(source) => Failure::store(source),
         KeyError::NotFound | KeyError::NoSuchVersion => Failure::internal(error),
         KeyError::Damaged(damaged) => logged(damaged),
     }
@@ -56,7 +59,7 @@ impl From<KeystoreError> for Failure {
             KeystoreError::KeyExists { key, .. } => Self::AlreadyExists(key.into()),
             KeystoreError::NoSuchVersion { version, .. } => Self::VersionNotFound(version),
             KeystoreError::PrimaryVersion { .. } => Self::PrimaryVersion,
-            KeystoreError::Conflict { .. } => Self::Conflict,
+            KeystoreError::Conflict { .. } | KeystoreError::PrimaryMoved { .. } => Self::Conflict,
             KeystoreError::OperationReused => Self::RequestIdReused,
             KeystoreError::NoSpace => Self::NoSpace,
             KeystoreError::Unavailable(source) => Self::store(source),

@@ -185,7 +185,7 @@ impl Operation for CreateKey {
         let keystore = core.vault.manage(permit, tenant.as_str())?;
         let operation = self.request.operation(permit)?;
         let changed = keystore
-            .create_key(&tenant, &key, self.suite, operation, permit.now_s())
+            .create_key(&tenant, &key, self.suite, None, operation, permit.now_s())
             .await?;
         account.used_version(changed.value.primary);
         let present = present_key(keystore, &tenant, &key, &changed).await?;
@@ -220,7 +220,7 @@ impl Operation for DescribeKey {
         self.about(permit.principal(), account);
         let (tenant, key) = names(&self.key, permit.principal())?;
         let keystore = core.vault.manage(permit, tenant.as_str())?;
-        Ok(keystore.describe_key(&tenant, &key).await?)
+        Ok(keystore.describe_key(&tenant, &key, permit.now_s()).await?)
     }
 }
 

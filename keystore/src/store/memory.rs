@@ -186,16 +186,18 @@ impl Inner {
                 });
             }
         }
-        self.operations.insert(
-            operation.id,
-            Outcome {
-                fingerprint: operation.fingerprint,
-                revision,
-            },
-        );
-        self.ages.insert((now, operation.id));
-        self.clock.note(now);
-        self.forget_operations();
+        if !operation.is_once() {
+            self.operations.insert(
+                operation.id,
+                Outcome {
+                    fingerprint: operation.fingerprint,
+                    revision,
+                },
+            );
+            self.ages.insert((now, operation.id));
+            self.clock.note(now);
+            self.forget_operations();
+        }
         self.watchers.publish(events);
         Ok(Committed {
             revision,

@@ -41,11 +41,25 @@ pub struct Record {
 /// Names one intended change, so that a retry is not a second change.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Operation {
-    /// Unique for each intended change: random, or derived from the caller's request id.
+    /// Unique for each intended change: random, or derived from the caller's request id. Not all zeros, which is
+    /// [`Operation::ONCE`].
     pub id: [u8; 16],
     /// Says what the change is (a hash of the request). The same id with another fingerprint is
     /// [`CommitError::OperationReused`].
     pub fingerprint: [u8; 32],
+}
+
+impl Operation {
+    /// A change that nobody repeats: its outcome is not remembered, and [`Transaction::now`] does not count. For many small
+    /// commits, which would fill the store with operation ids.
+    pub const ONCE: Operation = Operation {
+        id: [0; 16],
+        fingerprint: [0; 32],
+    };
+
+    pub(crate) fn is_once(&self) -> bool {
+        self.id == Self::ONCE.id
+    }
 }
 
 impl fmt::Debug for Operation {

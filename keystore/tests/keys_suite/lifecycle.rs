@@ -16,19 +16,26 @@ async fn create_describe_and_list() {
         create(&keystore, "default", key).await;
     }
     let made = keystore
-        .create_key(&name("default"), &name("d"), SUITE, operation(), NOW + 9)
+        .create_key(
+            &name("default"),
+            &name("d"),
+            SUITE,
+            None,
+            operation(),
+            NOW + 9,
+        )
         .await
         .unwrap();
     assert_eq!((made.value.primary, made.value.enabled), (1, true));
     assert_eq!((made.value.created, made.value.rotated), (NOW + 9, NOW + 9));
     assert_eq!(made.changes.len(), 2);
     let error = keystore
-        .create_key(&name("default"), &name("d"), SUITE, operation(), NOW)
+        .create_key(&name("default"), &name("d"), SUITE, None, operation(), NOW)
         .await
         .unwrap_err();
     assert!(matches!(error, KeystoreError::KeyExists { .. }), "{error}");
     let error = keystore
-        .create_key(&name("none"), &name("d"), SUITE, operation(), NOW)
+        .create_key(&name("none"), &name("d"), SUITE, None, operation(), NOW)
         .await
         .unwrap_err();
     assert!(matches!(error, KeystoreError::TenantNotFound(_)), "{error}");
@@ -43,12 +50,12 @@ async fn create_describe_and_list() {
     assert_eq!(page, [made.value]);
 
     let described = keystore
-        .describe_key(&name("default"), &name("d"))
+        .describe_key(&name("default"), &name("d"), NOW)
         .await
         .unwrap();
     assert_eq!(described.versions.len(), 1);
     let error = keystore
-        .describe_key(&name("default"), &name("e"))
+        .describe_key(&name("default"), &name("e"), NOW)
         .await
         .unwrap_err();
     assert!(
@@ -82,7 +89,7 @@ async fn describe_gives_the_newest_thousand_versions() {
         .set_version_enabled(&tenant, &key, 1004, false, operation(), NOW)
         .await
         .unwrap();
-    let described = keystore.describe_key(&tenant, &key).await.unwrap();
+    let described = keystore.describe_key(&tenant, &key, NOW).await.unwrap();
     let numbers: Vec<u32> = described.versions.iter().map(|one| one.number).collect();
     assert_eq!(numbers, (6..=1005).rev().collect::<Vec<_>>());
     let primaries = described.versions.iter().filter(|one| one.primary).count();
@@ -174,7 +181,7 @@ async fn a_repeated_operation_changes_nothing_and_gets_its_first_revision() {
             .await
             .unwrap();
         let made_key = keystore
-            .create_key(&tenant, &key, SUITE, operations[1], NOW)
+            .create_key(&tenant, &key, SUITE, None, operations[1], NOW)
             .await
             .unwrap();
         let rotated = keystore
@@ -288,7 +295,7 @@ async fn an_operation_id_is_good_for_one_change() {
         .unwrap_err();
     assert!(matches!(error, KeystoreError::OperationReused), "{error}");
     let error = keystore
-        .create_key(&tenant, &name("other"), SUITE, other, NOW)
+        .create_key(&tenant, &name("other"), SUITE, None, other, NOW)
         .await
         .unwrap_err();
     assert!(matches!(error, KeystoreError::OperationReused), "{error}");
@@ -321,7 +328,7 @@ async fn concurrent_rotations_each_make_one_version() {
     let cached = keystore.key("default", "pii").await.unwrap();
     assert_eq!(cached.primary().number(), TASKS + 1);
     let described = keystore
-        .describe_key(&name("default"), &name("pii"))
+        .describe_key(&name("default"), &name("pii"), NOW)
         .await
         .unwrap();
     assert_eq!(described.versions.len(), TASKS as usize + 1);
@@ -335,7 +342,14 @@ async fn of_concurrent_creations_one_wins() {
             let keystore = keystore.clone();
             tokio::spawn(async move {
                 keystore
-                    .create_key(&name("default"), &name("pii"), SUITE, operation(), NOW)
+                    .create_key(
+                        &name("default"),
+                        &name("pii"),
+                        SUITE,
+                        None,
+                        operation(),
+                        NOW,
+                    )
                     .await
             })
         })

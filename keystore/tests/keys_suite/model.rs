@@ -105,7 +105,7 @@ async fn follow(steps: Vec<Step>) {
 async fn compare(keystore: &fieldkeep_keystore::keystore::Keystore, model: &Model) {
     let newest = model.versions.len() as u32;
     let described = keystore
-        .describe_key(&name("default"), &name("pii"))
+        .describe_key(&name("default"), &name("pii"), NOW)
         .await
         .unwrap();
     assert_eq!(

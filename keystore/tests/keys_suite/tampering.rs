@@ -79,7 +79,7 @@ pub(crate) async fn use_all(store: Arc<dyn Store>, subject: &Subject) -> Result<
             .map_err(told)?;
         for key in &keys {
             let described = keystore
-                .describe_key(&tenant.name, &key.name)
+                .describe_key(&tenant.name, &key.name, NOW)
                 .await
                 .map_err(told)?;
             assert_eq!(described.enabled, key.enabled);

@@ -209,6 +209,7 @@ async fn a_reencrypted_batch_keeps_what_is_current_and_moves_the_rest() {
             &name("acme"),
             &name("new"),
             Suite::KcXaes256Gcm,
+            None,
             operation(),
             NOW,
         )
@@ -386,7 +387,14 @@ async fn a_key_that_is_disabled_while_a_batch_waits_for_its_place_gives_no_resul
     let f = Fixture::make().await;
     let (tenant, pii) = (name("acme"), name("pii"));
     f.keystore
-        .create_key(&tenant, &name("new"), Suite::KcXaes256Gcm, operation(), NOW)
+        .create_key(
+            &tenant,
+            &name("new"),
+            Suite::KcXaes256Gcm,
+            None,
+            operation(),
+            NOW,
+        )
         .await
         .unwrap();
     let large = Bytes::from(vec![b'x'; 60_000]);
@@ -458,7 +466,7 @@ async fn a_destination_that_is_disabled_while_a_batch_waits_gets_nothing() {
     let f = Fixture::make().await;
     let (tenant, new) = (name("acme"), name("new"));
     f.keystore
-        .create_key(&tenant, &new, Suite::KcXaes256Gcm, operation(), NOW)
+        .create_key(&tenant, &new, Suite::KcXaes256Gcm, None, operation(), NOW)
         .await
         .unwrap();
     let sealed = f.encrypt("acme/app", &[b'x'; 65_536]).await.unwrap();

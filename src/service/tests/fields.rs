@@ -173,7 +173,14 @@ async fn another_key_of_the_own_tenant_may_be_the_destination() {
     let f = Fixture::make().await;
     let tenant = name("acme");
     f.keystore
-        .create_key(&tenant, &name("new"), Suite::KcXaes256Gcm, operation(), NOW)
+        .create_key(
+            &tenant,
+            &name("new"),
+            Suite::KcXaes256Gcm,
+            None,
+            operation(),
+            NOW,
+        )
         .await
         .unwrap();
     let old = f.encrypt("acme/app", b"value").await.unwrap().ciphertext;
@@ -236,7 +243,7 @@ async fn a_damaged_key_is_opaque_until_the_tenant_is_checked() {
     let suite = Suite::KcXaes256Gcm;
     let cold = f
         .keystore
-        .create_key(&name("other"), &name("cold"), suite, operation(), NOW)
+        .create_key(&name("other"), &name("cold"), suite, None, operation(), NOW)
         .await
         .unwrap()
         .value;

@@ -103,7 +103,14 @@ impl Fixture {
                 .await
                 .unwrap();
             keystore
-                .create_key(&tenant, &name("pii"), Suite::KcXaes256Gcm, operation(), NOW)
+                .create_key(
+                    &tenant,
+                    &name("pii"),
+                    Suite::KcXaes256Gcm,
+                    None,
+                    operation(),
+                    NOW,
+                )
                 .await
                 .unwrap();
             let app = Identity::new(tenant, name("app"));

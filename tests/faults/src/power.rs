@@ -162,7 +162,7 @@ pub(crate) fn child(kind: &str, directory: &Path) {
         for number in 0..KEYS {
             let name = Name::parse(&format!("key-{number}")).expect("a name");
             keystore
-                .create_key(&tenant, &name, Suite::KcXaes256Gcm, operation(), NOW)
+                .create_key(&tenant, &name, Suite::KcXaes256Gcm, None, operation(), NOW)
                 .await
                 .expect("made");
             acknowledge(&format!("{name} 1"));
@@ -251,7 +251,7 @@ fn check(kind: &str, work: &Path, restored: &Path, acknowledged: &[&str]) -> Res
         let mut missing = 0;
         for (key, what) in wanted.into_iter().filter(|(key, _)| *key != "made") {
             let name = Name::parse(key).expect("a name");
-            let found = keystore.describe_key(&tenant, &name).await;
+            let found = keystore.describe_key(&tenant, &name, NOW).await;
             let there = match what.parse::<u32>() {
                 Ok(version) => found.is_ok_and(|key| key.primary >= version),
                 Err(_) => found.is_ok_and(|key| !key.enabled),

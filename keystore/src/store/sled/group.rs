@@ -84,7 +84,7 @@ pub(super) struct Group {
     /// The stored value of every changed key after the group; `None` if it was deleted.
     changed: HashMap<Bytes, Option<Vec<u8>>>,
     outcomes: HashMap<[u8; 16], Outcome>,
-    /// The time of each commit, in Unix seconds.
+    /// The time of each commit whose operation id is remembered, in Unix seconds.
     pub(super) times: Vec<u64>,
 }
 
@@ -117,6 +117,7 @@ impl Group {
         let in_group = self.outcomes.get(&operation.id).copied();
         let seen = match in_group {
             Some(outcome) => Some(outcome),
+            None if operation.is_once() => None,
             None => index.outcome(&operation.id)?,
         };
         if let Some(outcome) = seen {
@@ -208,16 +209,18 @@ impl Group {
         let frame = frame.encode();
         self.position.since_snapshot_bytes += frame.len() as u64;
         self.frames.push(frame);
-        self.times.push(now);
         self.state = state;
-        self.outcomes.insert(
-            operation.id,
-            Outcome {
-                time: now,
-                revision,
-                fingerprint: operation.fingerprint,
-            },
-        );
+        if !operation.is_once() {
+            self.times.push(now);
+            self.outcomes.insert(
+                operation.id,
+                Outcome {
+                    time: now,
+                    revision,
+                    fingerprint: operation.fingerprint,
+                },
+            );
+        }
         let events = events.into_iter().map(|(event, stored)| {
             self.changed.insert(event.key.clone(), stored);
             event

@@ -60,6 +60,7 @@ pub(super) fn restore(
         if let Body::Transaction {
             operation, time, ..
         } = frame.body
+            && !operation.is_once()
         {
             let outcome = Outcome {
                 time,

@@ -178,7 +178,11 @@ fn read_clock(journal: &Journal, tip: &Tip) -> Result<OperationClock, StoreOpenE
     let from = tip.sequence.saturating_sub(4 * CLOCK_COMMITS as u64);
     for frame in journal.read(from.max(journal.first()))? {
         let (sequence, payload) = frame?;
-        if let Body::Transaction { time, .. } = decode(sequence, &payload)?.body {
+        if let Body::Transaction {
+            operation, time, ..
+        } = decode(sequence, &payload)?.body
+            && !operation.is_once()
+        {
             clock.note(time);
         }
     }
@@ -378,14 +382,16 @@ pub(super) fn replay(index: &Index, journal: &Journal, from: u64) -> Result<u64,
                 None => update.delete(change.key),
             }
         }
-        update.remember(
-            &operation.id,
-            &Outcome {
-                time,
-                revision,
-                fingerprint: operation.fingerprint,
-            },
-        );
+        if !operation.is_once() {
+            update.remember(
+                &operation.id,
+                &Outcome {
+                    time,
+                    revision,
+                    fingerprint: operation.fingerprint,
+                },
+            );
+        }
         replayed += 1;
         changed += changes.len() + 1;
         if changed >= REPLAY_CHANGES {

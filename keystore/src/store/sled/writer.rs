@@ -247,7 +247,9 @@ impl Writer {
         let mut other = None;
         let mut next = Some(first);
         while let Some((transaction, reply)) = next.take() {
-            self.now = transaction.now;
+            if !transaction.operation.is_once() {
+                self.now = transaction.now;
+            }
             let verdict = caught(|| group.add(&self.index, transaction))?;
             answers.push((verdict, reply));
             let bytes: usize = group.frames.iter().map(Vec::len).sum();

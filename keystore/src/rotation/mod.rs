@@ -1,0 +1,5 @@
+//! Rotation on a schedule: policies, and the planner that says what is due. Pure: no clock, no I/O, no randomness.
+
+pub mod cron;
+pub mod plan;
+pub mod policy;
