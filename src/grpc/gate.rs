@@ -18,6 +18,7 @@ use tower::{Layer, Service as TowerService, ServiceExt};
 use crate::grpc::receive::{Received, Shape, receive};
 use crate::grpc::routes::{self, Listener, ROUTES, Route};
 use crate::grpc::status::{self, REQUEST_ID_METADATA};
+use crate::grpc::stream;
 use crate::service::Service;
 use crate::service::call::{Call, Peer};
 use crate::service::failure::Failure;
@@ -114,8 +115,14 @@ where
             return Box::pin(std::future::ready(Ok(refused.into_http())));
         };
         let (inner, shared) = (self.inner.clone(), Arc::clone(&self.shared));
+        let Arriving { call, route, until } = arriving;
+        if route.stream {
+            let own = callers_time(request.headers());
+            let own = own.and_then(|own| Instant::now().checked_add(own));
+            let service = shared.service.clone();
+            return Box::pin(stream::open(inner, request, service, call, route, own));
+        }
         Box::pin(async move {
-            let Arriving { call, route, until } = arriving;
             let mut ended = Ended {
                 code: Code::Cancelled,
                 call,
@@ -202,8 +209,7 @@ impl Shared {
         if let Err(refusal) = self.service.expire(call.clone()).await {
             return status::of_refusal(&refusal).into_http();
         }
-        let mut status =
-            Status::deadline_exceeded("the call took longer than the caller or the server allows");
+        let mut status = Status::deadline_exceeded(status::OUT_OF_TIME);
         status::set_request_id(&mut status, request_id);
         status.into_http()
     }
@@ -227,15 +233,20 @@ impl Shared {
         if headers.contains_key(REQUEST_ID_METADATA) {
             return response;
         }
-        let failure = match Status::from_header_map(headers) {
-            Some(status) if status.code() == Code::OutOfRange => Failure::RequestTooLarge {
-                limit: call.request_bytes,
-            },
-            Some(status) => Failure::invalid("message", status.message().to_owned()),
-            None => Failure::internal("a reply that did not come from the service"),
-        };
+        let failure = transport_failure(call, headers);
         tracing::debug!(rpc = call.rpc, %failure, "refused before it was parsed");
         status::of_refusal(&self.service.refuse(call.clone(), failure).await).into_http()
+    }
+}
+
+/// Why the transport refused a request, from the headers of its reply.
+pub(super) fn transport_failure(call: &Call, headers: &HeaderMap) -> Failure {
+    match Status::from_header_map(headers) {
+        Some(status) if status.code() == Code::OutOfRange => Failure::RequestTooLarge {
+            limit: call.request_bytes,
+        },
+        Some(status) => Failure::invalid("message", status.message().to_owned()),
+        None => Failure::internal("a reply that did not come from the service"),
     }
 }
 
@@ -250,12 +261,13 @@ const RECORD_TIME: Duration = Duration::from_millis(100);
 /// The transport below has the caller's deadline as well, and answers at that moment without a record; the gate has to
 /// be done before.
 fn deadline(longest: Duration, headers: &HeaderMap) -> Duration {
-    let wanted = headers
-        .get(TIMEOUT_HEADER)
-        .and_then(|value| parse_timeout(value.as_bytes()));
-    wanted.map_or(longest, |wanted| {
-        (wanted - (wanted / 4).min(RECORD_TIME)).min(longest)
-    })
+    callers_time(headers).map_or(longest, |own| own.min(longest))
+}
+
+/// A little less than the caller waits, if it says how long that is.
+fn callers_time(headers: &HeaderMap) -> Option<Duration> {
+    let wanted = parse_timeout(headers.get(TIMEOUT_HEADER)?.as_bytes())?;
+    Some(wanted - (wanted / 4).min(RECORD_TIME))
 }
 
 /// At most eight digits and a unit, as the gRPC protocol has it; what is malformed counts as absent.
@@ -284,9 +296,9 @@ fn code_of(headers: &HeaderMap) -> Code {
 }
 
 /// Counts the call when it ends, however it does.
-struct Ended {
-    code: Code,
-    call: Call,
+pub(super) struct Ended {
+    pub(super) code: Code,
+    pub(super) call: Call,
 }
 
 impl Drop for Ended {

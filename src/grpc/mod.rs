@@ -9,4 +9,5 @@ pub mod receive;
 pub mod routes;
 pub mod serve;
 pub mod status;
+pub mod stream;
 pub mod tls;

@@ -8,7 +8,7 @@ use fieldkeep_crypto::context::{ContextError, MAX_CONTEXT_PAIRS};
 use http_body_util::BodyExt;
 use prost::DecodeError;
 use prost::encoding::{DecodeContext, WireType, decode_key, decode_varint, skip_field};
-use tokio::sync::SemaphorePermit;
+use tokio::sync::OwnedSemaphorePermit;
 use tonic::body::Body;
 
 use crate::service::call::Call;
@@ -17,9 +17,9 @@ use crate::service::{Limits, Service};
 
 /// Messages up to this are neither admitted, counted nor given room before they are parsed, bytes. Every item, pair or
 /// other field takes two bytes at least.
-const SHORT_BYTES: usize = 8 * 1024;
+pub(super) const SHORT_BYTES: usize = 8 * 1024;
 /// The frame of gRPC before a message: whether it is compressed, and its length.
-const FRAME_BYTES: usize = 5;
+pub(super) const FRAME_BYTES: usize = 5;
 /// The most fields that a message may have, without those inside context pairs. The largest valid batch has half as many.
 const MAX_FIELDS: usize = 400_000;
 
@@ -37,11 +37,11 @@ pub const ITEM_CONTEXT: u32 = 2;
 
 /// A message in its frame, as it came, and its room.
 #[derive(Debug)]
-pub struct Received<'a> {
+pub struct Received {
     /// Frame and message.
     pub frame: Bytes,
     /// Its place among the messages of all connections, to be held until the call has ended.
-    pub room: Option<SemaphorePermit<'a>>,
+    pub room: Option<OwnedSemaphorePermit>,
 }
 
 /// Reads the message of `call` from `body`.
@@ -49,12 +49,12 @@ pub struct Received<'a> {
 /// # Errors
 /// The refusal of a message that is too long, incomplete or not one, of a long one whose caller may not do what the RPC
 /// is for, and of one with too many items or pairs.
-pub async fn receive<'a>(
-    service: &'a Service,
+pub async fn receive(
+    service: &Service,
     call: &Call,
     shape: Shape,
     mut body: Body,
-) -> Result<Received<'a>, Failure> {
+) -> Result<Received, Failure> {
     let mut frame = Frame::default();
     let mut room = None;
     while let Some(part) = body.frame().await {
@@ -143,7 +143,7 @@ impl Frame {
 }
 
 /// The length of the message of a frame, once its first bytes are there.
-fn length(mut frame: &[u8]) -> Result<Option<usize>, Failure> {
+pub(super) fn length(mut frame: &[u8]) -> Result<Option<usize>, Failure> {
     if frame.len() < FRAME_BYTES {
         return Ok(None);
     }
@@ -158,8 +158,8 @@ fn length(mut frame: &[u8]) -> Result<Option<usize>, Failure> {
         .map_err(Failure::internal)
 }
 
-/// Refuses a message with more items or pairs than it may have, without decoding it.
-fn count(message: &[u8], shape: Shape, limits: &Limits) -> Result<(), Failure> {
+/// Counts the items of a message without decoding it, and refuses one with more items or pairs than it may have.
+pub(super) fn count(message: &[u8], shape: Shape, limits: &Limits) -> Result<usize, Failure> {
     let mut counts = Counts::default();
     let walked = counts.walk(message, shape);
     let limit = limits.batch_items;
@@ -177,7 +177,8 @@ fn count(message: &[u8], shape: Shape, limits: &Limits) -> Result<(), Failure> {
     if counts.fields > MAX_FIELDS {
         return Err(Failure::invalid("message", "it has too many fields"));
     }
-    walked.map_err(|error| Failure::invalid("message", error.to_string()))
+    walked.map_err(|error| Failure::invalid("message", error.to_string()))?;
+    Ok(counts.items)
 }
 
 #[derive(Default)]

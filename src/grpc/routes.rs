@@ -18,6 +18,8 @@ pub struct Route {
     pub shape: Shape,
     /// The longest that a call may take; a caller's shorter `grpc-timeout` counts instead.
     pub deadline: Duration,
+    /// Whether it is a stream, each message of which is a call of its own.
+    pub stream: bool,
     /// Whether the data listener serves it too. The admin listener serves every RPC.
     pub on_data: bool,
 }
@@ -59,6 +61,7 @@ const fn field(path: &'static str, action: Action, context: u32) -> Route {
         body_bytes: FIELD_BYTES,
         shape: Shape { context, items: 0 },
         deadline: FIELD,
+        stream: false,
         on_data: true,
     }
 }
@@ -70,7 +73,15 @@ const fn batch(path: &'static str, action: Action, context: u32, items: u32) -> 
         body_bytes: BATCH_BYTES,
         shape: Shape { context, items },
         deadline: BATCH,
+        stream: false,
         on_data: true,
+    }
+}
+
+const fn stream(path: &'static str, action: Action, context: u32, items: u32) -> Route {
+    Route {
+        stream: true,
+        ..batch(path, action, context, items)
     }
 }
 
@@ -84,6 +95,7 @@ const fn admin(path: &'static str, action: Action) -> Route {
             items: 0,
         },
         deadline: ADMIN,
+        stream: false,
         on_data: false,
     }
 }
@@ -111,19 +123,19 @@ pub static ROUTES: [Route; 27] = [
         2,
         4,
     ),
-    batch(
+    stream(
         "/fieldkeep.v1.FieldService/EncryptStream",
         Action::Encrypt,
         3,
         4,
     ),
-    batch(
+    stream(
         "/fieldkeep.v1.FieldService/DecryptStream",
         Action::Decrypt,
         2,
         3,
     ),
-    batch(
+    stream(
         "/fieldkeep.v1.FieldService/ReEncryptStream",
         Action::ReEncrypt,
         2,

@@ -16,6 +16,8 @@ use crate::service::perform::{Refusal, Reply};
 pub const DOMAIN: &str = "fieldkeep";
 /// The metadata of every reply that holds the call's id in hex.
 pub const REQUEST_ID_METADATA: &str = "fieldkeep-request-id";
+/// What a caller is told whose call did not end in time.
+pub const OUT_OF_TIME: &str = "the call took longer than the caller or the server allows";
 /// When to try again after a transient failure.
 const RETRY_DELAY: Duration = Duration::from_millis(500);
 

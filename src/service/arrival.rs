@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use tokio::sync::SemaphorePermit;
+use tokio::sync::OwnedSemaphorePermit;
 use tonic::Code;
 
 use crate::service::call::Call;
@@ -16,6 +16,8 @@ use crate::service::{Core, Service};
 pub const RULE_INCOMPLETE: &str = "incomplete";
 /// The rule of a call that took longer than its caller or its RPC allows.
 pub const RULE_DEADLINE: &str = "deadline";
+/// The rule of a stream that ended without ever having a message.
+pub const RULE_NO_MESSAGE: &str = "no-message";
 /// Bytes of messages that all connections together may have under way. Short ones are not counted.
 pub(super) const MESSAGES_BYTES: usize = 64 * 1024 * 1024;
 
@@ -83,7 +85,7 @@ impl Service {
     ///
     /// # Errors
     /// [`Failure::RequestTooLarge`] if there can never be so much.
-    pub async fn room(&self, bytes: usize) -> Result<SemaphorePermit<'_>, Failure> {
+    pub async fn room(&self, bytes: usize) -> Result<OwnedSemaphorePermit, Failure> {
         let too_large = Failure::RequestTooLarge {
             limit: MESSAGES_BYTES,
         };
@@ -91,11 +93,22 @@ impl Service {
             Ok(count) if bytes <= MESSAGES_BYTES => count,
             _ => return Err(too_large),
         };
-        self.core
-            .messages
-            .acquire_many(count)
+        Arc::clone(&self.core.messages)
+            .acquire_many_owned(count)
             .await
             .map_err(Failure::internal)
+    }
+
+    /// Records that a stream whose caller was admitted ended without a message, durably.
+    ///
+    /// # Errors
+    /// The refusal to end it with instead if the trail cannot be written.
+    pub async fn unused(&self, call: Call) -> Result<(), Refusal> {
+        let request_id = call.request_id;
+        let mut attempt = Attempt::with_rule(&self.core, call, RULE_NO_MESSAGE).allowed();
+        self.record_code(&mut attempt, Code::Ok)
+            .await
+            .map_err(|failure| Refusal::new(failure, request_id))
     }
 
     /// Records that a call ran out of time, durably. What it had done by then has its own record with the same request id.

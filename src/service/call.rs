@@ -7,11 +7,16 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
 use fieldkeep_crypto::random::{self, RandomError};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::access::Action;
 use crate::access::principal::Principal;
+use crate::service::failure::Failure;
 use crate::telemetry::RpcMetrics;
 use crate::telemetry::trace::CallTrace;
+
+/// Bytes of replies of streams that one connection may have made and not yet taken: four of the longest.
+const STREAM_REPLIES_BYTES: u32 = 64 * 1024 * 1024;
 
 /// The other end of one connection, resolved once when its handshake ended.
 #[derive(Debug)]
@@ -22,6 +27,7 @@ pub struct Peer {
     pub authentication: &'static str,
     /// Its address and port, as text for the audit record.
     pub address: String,
+    stream_replies: Arc<Semaphore>,
 }
 
 impl Peer {
@@ -32,6 +38,7 @@ impl Peer {
             principal,
             authentication: "mtls",
             address: address.to_string(),
+            stream_replies: stream_replies(),
         }
     }
 
@@ -42,8 +49,28 @@ impl Peer {
             principal: None,
             authentication: "local",
             address: String::new(),
+            stream_replies: stream_replies(),
         }
     }
+
+    /// Room for a reply of `bytes` among those of the connection's streams; waits until its caller took enough of them.
+    /// More than there is room for counts as all of it.
+    ///
+    /// # Errors
+    /// Never, since the room is never closed.
+    pub async fn reply_room(&self, bytes: usize) -> Result<OwnedSemaphorePermit, Failure> {
+        let count = u32::try_from(bytes).map_or(STREAM_REPLIES_BYTES, |count| {
+            count.min(STREAM_REPLIES_BYTES)
+        });
+        Arc::clone(&self.stream_replies)
+            .acquire_many_owned(count)
+            .await
+            .map_err(Failure::internal)
+    }
+}
+
+fn stream_replies() -> Arc<Semaphore> {
+    Arc::new(Semaphore::new(STREAM_REPLIES_BYTES as usize))
 }
 
 /// The id of one call: 16 bytes, unique in the trail.

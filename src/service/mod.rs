@@ -10,6 +10,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use fieldkeep_journal::{Ticket, Waiters};
 use tokio::sync::{Notify, Semaphore};
+use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::access::Access;
@@ -76,6 +77,8 @@ pub struct Limits {
     pub batch_items: usize,
     /// How long a call waits for a busy audit trail, if its own deadline is not earlier.
     pub busy_patience: Duration,
+    /// How long a stream may be open without a message, or with replies that its caller does not take.
+    pub stream_idle: Duration,
 }
 
 impl Default for Limits {
@@ -85,6 +88,7 @@ impl Default for Limits {
             reply_bytes: 16 * 1024 * 1024 - 64 * 1024,
             batch_items: 10_000,
             busy_patience: Duration::from_secs(10),
+            stream_idle: Duration::from_secs(300),
         }
     }
 }
@@ -118,11 +122,13 @@ pub struct Core {
     about: system::About,
     request_ids: RequestIds,
     places: Places,
-    messages: Semaphore,
+    messages: Arc<Semaphore>,
     changes: TaskTracker,
     audit_down: AtomicBool,
     unwritten: Unwritten,
     draining: AtomicBool,
+    /// Cancelled when draining begins, for those who wait for it.
+    drain: CancellationToken,
     state_changed: Notify,
 }
 
@@ -184,11 +190,12 @@ impl Core {
             about,
             request_ids: RequestIds::make()?,
             places: Places::new(),
-            messages: Semaphore::new(arrival::MESSAGES_BYTES),
+            messages: Arc::new(Semaphore::new(arrival::MESSAGES_BYTES)),
             changes: TaskTracker::new(),
             audit_down: AtomicBool::new(false),
             unwritten: Unwritten::default(),
             draining: AtomicBool::new(false),
+            drain: CancellationToken::new(),
             state_changed: Notify::new(),
         }))
     }
@@ -221,9 +228,15 @@ impl Core {
         self.state_changed.notified().await;
     }
 
+    /// Resolves when a shutdown has begun.
+    pub async fn drained(&self) {
+        self.drain.cancelled().await;
+    }
+
     /// From now on new calls are refused with `SHUTTING_DOWN`.
     pub fn start_draining(&self) {
         self.draining.store(true, Ordering::Release);
+        self.drain.cancel();
         self.state_changed.notify_one();
     }
 

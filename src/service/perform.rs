@@ -331,6 +331,12 @@ impl Attempt {
         attempt
     }
 
+    /// The same, as one that nothing speaks against.
+    pub(super) fn allowed(mut self) -> Self {
+        self.decision = Decision::Allowed;
+        self
+    }
+
     async fn authorize_and_run<O: Operation>(
         &mut self,
         parsed: Result<O, Failure>,

@@ -129,6 +129,20 @@ pub struct CallTrace {
 }
 
 impl CallTrace {
+    /// The span of another call of the same stream: in the same trace, below the same span of the caller.
+    #[must_use]
+    pub fn next(&self) -> Option<Arc<Self>> {
+        let mut span_id = [0; 8];
+        random::fill(&mut span_id).ok()?;
+        Some(Arc::new(Self {
+            tracer: self.tracer.clone(),
+            trace_id: self.trace_id,
+            span_id,
+            parent: self.parent,
+            notes: Mutex::default(),
+        }))
+    }
+
     /// Notes a part that lasts until what this returns is dropped.
     #[must_use]
     pub fn part(trace: Option<&Arc<Self>>, name: &'static str) -> Option<RunningPart> {

@@ -26,6 +26,9 @@ const RESULT_BYTES: usize = 24;
 /// The longest error of an item, bytes.
 const ERROR_BYTES: usize = 384;
 
+/// What a result takes in a reply at most beside the bytes that its item had, bytes.
+pub const REPLY_ITEM_BYTES: usize = RESULT_BYTES + ERROR_BYTES;
+
 /// What a BatchEncrypt asks for.
 ///
 /// # Errors

@@ -13,6 +13,7 @@ use tonic::{Request, Response, Status};
 use super::{Handlers, split, take};
 use crate::grpc::convert::{batch, field, request_size};
 use crate::grpc::status::respond;
+use crate::grpc::stream::{self, Kind, Replies};
 use crate::service::Limits;
 use crate::service::call::Call;
 use crate::service::failure::Failure;
@@ -77,31 +78,76 @@ impl FieldService for Handlers {
         respond(self.service.perform(call, parsed).await, batch::reencrypted)
     }
 
-    type EncryptStreamStream = tokio_stream::Empty<Result<EncryptStreamResponse, Status>>;
+    type EncryptStreamStream = Replies<EncryptStreamResponse>;
 
     async fn encrypt_stream(
         &self,
-        _: Request<tonic::Streaming<BatchEncryptRequest>>,
+        request: Request<tonic::Streaming<BatchEncryptRequest>>,
     ) -> Result<Response<Self::EncryptStreamStream>, Status> {
-        Err(Status::unimplemented("streams come next"))
+        let kind = Kind {
+            parse: batch::encrypt,
+            reply: |request_id, outcome| match outcome.map(batch::encrypted) {
+                Ok(batch) => EncryptStreamResponse {
+                    request_id,
+                    error: None,
+                    results: batch.results,
+                },
+                Err(error) => EncryptStreamResponse {
+                    request_id,
+                    error: Some(error),
+                    results: Vec::new(),
+                },
+            },
+        };
+        stream::answer_all(request.extensions(), kind)
     }
 
-    type DecryptStreamStream = tokio_stream::Empty<Result<DecryptStreamResponse, Status>>;
+    type DecryptStreamStream = Replies<DecryptStreamResponse>;
 
     async fn decrypt_stream(
         &self,
-        _: Request<tonic::Streaming<BatchDecryptRequest>>,
+        request: Request<tonic::Streaming<BatchDecryptRequest>>,
     ) -> Result<Response<Self::DecryptStreamStream>, Status> {
-        Err(Status::unimplemented("streams come next"))
+        let kind = Kind {
+            parse: batch::decrypt,
+            reply: |request_id, outcome| match outcome.map(batch::decrypted) {
+                Ok(batch) => DecryptStreamResponse {
+                    request_id,
+                    error: None,
+                    results: batch.results,
+                },
+                Err(error) => DecryptStreamResponse {
+                    request_id,
+                    error: Some(error),
+                    results: Vec::new(),
+                },
+            },
+        };
+        stream::answer_all(request.extensions(), kind)
     }
 
-    type ReEncryptStreamStream = tokio_stream::Empty<Result<ReEncryptStreamResponse, Status>>;
+    type ReEncryptStreamStream = Replies<ReEncryptStreamResponse>;
 
     async fn re_encrypt_stream(
         &self,
-        _: Request<tonic::Streaming<BatchReEncryptRequest>>,
+        request: Request<tonic::Streaming<BatchReEncryptRequest>>,
     ) -> Result<Response<Self::ReEncryptStreamStream>, Status> {
-        Err(Status::unimplemented("streams come next"))
+        let kind = Kind {
+            parse: batch::reencrypt,
+            reply: |request_id, outcome| match outcome.map(batch::reencrypted) {
+                Ok(batch) => ReEncryptStreamResponse {
+                    request_id,
+                    error: None,
+                    results: batch.results,
+                },
+                Err(error) => ReEncryptStreamResponse {
+                    request_id,
+                    error: Some(error),
+                    results: Vec::new(),
+                },
+            },
+        };
+        stream::answer_all(request.extensions(), kind)
     }
 }
 

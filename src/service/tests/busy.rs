@@ -115,7 +115,11 @@ async fn busy_fixture(patience: Duration) -> (Fixture, Arc<Gate>) {
         ..Default::default()
     };
     let disk = Arc::new(GatedDisk(Arc::clone(&gate)));
-    let f = Fixture::make_on(disk, options, patience).await;
+    let limits = Limits {
+        busy_patience: patience,
+        ..Limits::default()
+    };
+    let f = Fixture::make_on(disk, options, limits).await;
     (f, gate)
 }
 

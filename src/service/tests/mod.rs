@@ -66,6 +66,19 @@ impl Fixture {
 
     /// A fixture whose trail takes no record longer than `max_payload_bytes`.
     async fn make_with(max_payload_bytes: usize) -> Self {
+        Self::make_within(max_payload_bytes, Limits::default()).await
+    }
+
+    /// A fixture with streams that end after `stream_idle` without a message.
+    pub(crate) async fn make_impatient(stream_idle: Duration) -> Self {
+        let limits = Limits {
+            stream_idle,
+            ..Limits::default()
+        };
+        Self::make_within(AUDIT_RECORD_BYTES, limits).await
+    }
+
+    async fn make_within(max_payload_bytes: usize, limits: Limits) -> Self {
         let options = fieldkeep_journal::Options {
             segment_bytes: 1 << 20,
             max_payload_bytes,
@@ -73,16 +86,15 @@ impl Fixture {
             on_fatal: fieldkeep_journal::FatalHook::new(|_| {}),
             ..Default::default()
         };
-        let limits = Limits::default();
         let disk = Arc::new(fieldkeep_journal::SystemDisk);
-        Self::make_on(disk, options, limits.busy_patience).await
+        Self::make_on(disk, options, limits).await
     }
 
     /// A fixture with its trail on `disk`.
     async fn make_on(
         disk: Arc<dyn fieldkeep_journal::Disk>,
         options: fieldkeep_journal::Options,
-        busy_patience: Duration,
+        limits: Limits,
     ) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let root = KeyFile::create(dir.path().join("root.key")).unwrap();
@@ -129,10 +141,7 @@ impl Fixture {
             access: access.clone(),
             audit: audit.clone(),
             ca,
-            limits: Limits {
-                busy_patience,
-                ..Limits::default()
-            },
+            limits,
             clock: Arc::new(Arc::clone(&clock)),
             about: About {
                 started_s: NOW,
@@ -182,6 +191,18 @@ impl Fixture {
 
     async fn encrypt(&self, identity: &str, plaintext: &'static [u8]) -> Result<Sealed, Failure> {
         self.perform(identity, encrypt("pii", plaintext)).await
+    }
+
+    /// Takes the role of `acme/app` away.
+    pub(crate) async fn revoke_app(&self) {
+        let app = Identity::new(name("acme"), name("app"));
+        let revoked = self.access.revoke(&app, operation(), NOW);
+        revoked.await.unwrap();
+    }
+
+    /// Sets the clock forward.
+    pub(crate) fn advance(&self, seconds: u64) {
+        self.clock.0.fetch_add(seconds, Ordering::SeqCst);
     }
 
     /// The records of the trail, oldest first.
