@@ -252,7 +252,11 @@ pub(crate) fn read_segment(
     Ok(on("read", &path, read_bytes(disk, dir, header))?)
 }
 
-/// As [`read_segment`], with the system's own error.
+/// Bytes of a segment that are read at a time.
+const READ_BYTES: usize = 64 << 10;
+
+/// As [`read_segment`], with the system's own error. A segment is zeroes until it is full; those are not copied, so that the
+/// system gives memory for what was written alone.
 pub(crate) fn read_bytes(
     disk: &dyn Disk,
     dir: &Path,
@@ -261,7 +265,19 @@ pub(crate) fn read_bytes(
     let file = disk.open(&segment_path(dir, header.id))?;
     let length = file.size()?.min(header.size);
     let mut bytes = vec![0; usize::try_from(length).map_err(io::Error::other)?];
-    let filled = read_full(file.as_ref(), 0, &mut bytes)?;
+    let mut part = vec![0; READ_BYTES.min(bytes.len())];
+    let mut filled = 0;
+    for place in bytes.chunks_mut(READ_BYTES) {
+        let wanted = part.get_mut(..place.len()).unwrap_or_default();
+        let read = read_full(file.as_ref(), filled as u64, wanted)?;
+        if wanted.iter().any(|byte| *byte != 0) {
+            place.copy_from_slice(wanted);
+        }
+        filled += read;
+        if read < place.len() {
+            break;
+        }
+    }
     bytes.truncate(filled);
     Ok(bytes)
 }

@@ -204,10 +204,10 @@ impl Shared {
         self.stopped.load(Ordering::Acquire)
     }
 
-    /// Says that everything up to `sequence` is durable, and wakes those who wait: each runtime once.
+    /// Says that everything up to `sequence` is durable, and wakes those who wait for it: each runtime once.
     pub(crate) fn publish(&self, sequence: u64) {
         self.durable.store(sequence, Ordering::Release);
-        self.wake_all();
+        self.wake_hubs(|hub| hub.wake_for(sequence));
     }
 
     /// Says that nothing more becomes durable.
@@ -217,11 +217,11 @@ impl Shared {
         self.room.notify_all();
         self.wanted.notify_all();
         self.work.notify_all();
-        self.wake_all();
+        self.wake_hubs(Hub::wake);
     }
 
-    fn wake_all(&self) {
-        lock(&self.hubs).retain(|hub| hub.upgrade().inspect(|hub| hub.wake()).is_some());
+    fn wake_hubs(&self, wake: impl Fn(&Hub)) {
+        lock(&self.hubs).retain(|hub| hub.upgrade().inspect(|hub| wake(hub)).is_some());
         if *lock(&self.sleepers) > 0 {
             self.done.notify_all();
         }

@@ -1,11 +1,11 @@
 //! How asynchronous callers wait for a commit without the writer thread waking each of them.
 //!
 //! Waking a task of another thread costs a system call or more; with hundreds of callers that is
-//! dearer than the disk. So each runtime has one *hub* task. The writer wakes the hub once a commit,
-//! and the hub wakes its runtime's own waiters from inside that runtime, where a wake is a push onto
+//! dearer than the disk. So each runtime has one *hub* task. The writer wakes the hub once a commit, if
+//! somebody waits there for it, and the hub wakes its runtime's own waiters from inside that runtime, where a wake is a push onto
 //! a local queue.
 
-use std::collections::BTreeMap;
+use std::collections::VecDeque;
 use std::future::{Future, poll_fn};
 use std::pin::Pin;
 use std::sync::{Arc, Mutex};
@@ -32,14 +32,63 @@ pub(crate) struct Hub {
 
 #[derive(Default)]
 struct Pending {
-    /// By sequence, then by number, so that a commit's waiters are one range.
-    wakers: BTreeMap<(u64, u64), Waker>,
+    /// Ordered by place, so that a commit's waiters are the first ones. Nearly every new one is the last.
+    waiting: VecDeque<(Place, Waker)>,
     number: u64,
 }
 
+/// The sequence that a waiter waits for, and its number among all waiters.
+type Place = (u64, u64);
+
+impl Pending {
+    /// Where the waiter with this place is, or belongs.
+    fn find(&self, place: Place) -> Result<usize, usize> {
+        match self.waiting.back() {
+            Some((last, _)) if *last < place => Err(self.waiting.len()),
+            None => Err(0),
+            Some(_) => self
+                .waiting
+                .binary_search_by_key(&place, |(place, _)| *place),
+        }
+    }
+
+    fn put(&mut self, place: Place, waker: &Waker) {
+        match self.find(place) {
+            Ok(at) => {
+                if let Some((_, old)) = self.waiting.get_mut(at) {
+                    old.clone_from(waker);
+                }
+            }
+            Err(at) => self.waiting.insert(at, (place, waker.clone())),
+        }
+    }
+
+    /// Takes out everybody who waits for `sequence` or less.
+    fn take(&mut self, sequence: u64) -> VecDeque<(Place, Waker)> {
+        let done = self
+            .waiting
+            .partition_point(|((wanted, _), _)| *wanted <= sequence);
+        let later = self.waiting.split_off(done);
+        std::mem::replace(&mut self.waiting, later)
+    }
+}
+
 impl Hub {
+    /// Wakes the hub, whoever waits.
     pub(crate) fn wake(&self) {
         self.waker.wake();
+    }
+
+    /// Wakes the hub if somebody waits for `sequence` or less. Whoever comes later finds it durable: both look under the lock,
+    /// and the caller has published it before.
+    pub(crate) fn wake_for(&self, sequence: u64) {
+        let awaited = lock(&self.pending)
+            .waiting
+            .front()
+            .is_some_and(|((wanted, _), _)| *wanted <= sequence);
+        if awaited {
+            self.wake();
+        }
     }
 }
 
@@ -57,9 +106,9 @@ impl Waiters {
     pub fn committed(
         &self,
         ticket: Ticket,
-    ) -> impl Future<Output = Result<(), AppendError>> + Send + 'static {
+    ) -> impl Future<Output = Result<(), AppendError>> + Send + use<'_> {
         Committed {
-            waiters: self.clone(),
+            waiters: self,
             sequence: ticket.sequence,
             number: None,
         }
@@ -67,7 +116,7 @@ impl Waiters {
 
     #[cfg(test)]
     pub(crate) fn pending(&self) -> usize {
-        lock(&self.hub.pending).wakers.len()
+        lock(&self.hub.pending).waiting.len()
     }
 
     /// The hub's task: spawn it once on the runtime whose tasks use this hub. It ends when the journal closes.
@@ -79,14 +128,9 @@ impl Waiters {
             let mut pending = lock(&hub.pending);
             // Read under the lock: a waiter that registers later sees at least this value.
             let stopped = shared.is_stopped();
-            let waiting = if stopped {
-                BTreeMap::new()
-            } else {
-                pending.wakers.split_off(&(shared.durable() + 1, 0))
-            };
-            let done = std::mem::replace(&mut pending.wakers, waiting);
+            let done = pending.take(if stopped { u64::MAX } else { shared.durable() });
             drop(pending);
-            done.into_values().for_each(Waker::wake);
+            done.into_iter().for_each(|(_, waker)| waker.wake());
             if stopped {
                 Poll::Ready(())
             } else {
@@ -96,38 +140,85 @@ impl Waiters {
     }
 }
 
-struct Committed {
-    waiters: Waiters,
+struct Committed<'a> {
+    waiters: &'a Waiters,
     sequence: u64,
+    /// Its number, while it waits.
     number: Option<u64>,
 }
 
-impl Future for Committed {
+impl Future for Committed<'_> {
     type Output = Result<(), AppendError>;
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         let this = &mut *self;
         let mut pending = lock(&this.waiters.hub.pending);
         if let Some(outcome) = this.waiters.shared.outcome(this.sequence) {
+            // The hub has taken it out already, unless it was polled for another reason.
+            if let Some(number) = this.number.take()
+                && let Ok(at) = pending.find((this.sequence, number))
+            {
+                pending.waiting.remove(at);
+            }
             return Poll::Ready(outcome);
         }
         let number = *this.number.get_or_insert_with(|| {
             pending.number += 1;
             pending.number
         });
-        pending
-            .wakers
-            .insert((this.sequence, number), context.waker().clone());
+        pending.put((this.sequence, number), context.waker());
         Poll::Pending
     }
 }
 
-impl Drop for Committed {
+impl Drop for Committed<'_> {
     fn drop(&mut self) {
         if let Some(number) = self.number {
-            lock(&self.waiters.hub.pending)
-                .wakers
-                .remove(&(self.sequence, number));
+            let mut pending = lock(&self.waiters.hub.pending);
+            if let Ok(at) = pending.find((self.sequence, number)) {
+                pending.waiting.remove(at);
+            }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn waiters_are_taken_out_by_sequence_whatever_order_they_came_in() {
+        let mut pending = Pending::default();
+        for place in [(3, 1), (5, 2), (4, 3), (3, 4), (5, 2)] {
+            pending.put(place, Waker::noop());
+        }
+        let places = |taken: VecDeque<(Place, Waker)>| -> Vec<Place> {
+            taken.into_iter().map(|(place, _)| place).collect()
+        };
+        assert!(pending.take(2).is_empty());
+        assert_eq!(places(pending.take(4)), [(3, 1), (3, 4), (4, 3)]);
+        assert_eq!(pending.find((4, 3)), Err(0));
+        assert_eq!(places(pending.take(u64::MAX)), [(5, 2)]);
+    }
+
+    #[test]
+    fn a_hub_is_woken_only_for_what_somebody_waits_for() {
+        struct Count(std::sync::atomic::AtomicUsize);
+        impl std::task::Wake for Count {
+            fn wake(self: Arc<Self>) {
+                self.0.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
+            }
+        }
+        let count = Arc::new(Count(Default::default()));
+        let woken = || count.0.load(std::sync::atomic::Ordering::SeqCst);
+        let hub = Hub::default();
+        hub.waker.register(&Waker::from(Arc::clone(&count)));
+        hub.wake_for(7);
+        assert_eq!(woken(), 0);
+        lock(&hub.pending).put((7, 1), Waker::noop());
+        hub.wake_for(6);
+        assert_eq!(woken(), 0);
+        hub.wake_for(7);
+        assert_eq!(woken(), 1);
     }
 }

@@ -118,7 +118,7 @@ fn ci() -> Result<(), Failed> {
 
 /// Builds the service and one of its drivers for release, and runs the driver, which finds the service beside itself.
 fn system_binary(package: &str, arguments: &[String]) -> Result<(), Failed> {
-    cargo(&[
+    let mut build = cargo(&[
         "build",
         "--release",
         "--locked",
@@ -127,8 +127,12 @@ fn system_binary(package: &str, arguments: &[String]) -> Result<(), Failed> {
         "fieldkeep",
         "--package",
         package,
-    ])
-    .run()?;
+    ]);
+    if arguments.iter().any(|a| a == "allocations") {
+        // Valgrind counts the calls of the system's allocator.
+        build = build.argument("--no-default-features");
+    }
+    build.run()?;
     let mut command = cargo(&[
         "run",
         "--release",

@@ -120,7 +120,10 @@ fn waiters_are_told_when_the_disk_fails() {
         let ticket = append(&journal, 1, 0);
         disk.wait_for_sync_at_gate();
         disk.fail_syncs_after(0);
-        let waiting = tokio::spawn(waiters.committed(ticket));
+        let waiting = tokio::spawn({
+            let waiters = waiters.clone();
+            async move { waiters.committed(ticket).await }
+        });
         tokio::task::yield_now().await;
         disk.open_gate();
         assert_eq!(waiting.await.unwrap(), Err(AppendError::Closed));
@@ -136,7 +139,10 @@ fn a_waiter_that_is_dropped_leaves_nothing_behind() {
         let waiters = journal.waiters();
         disk.close_gate();
         let ticket = append(&journal, 1, 0);
-        let waiting = tokio::spawn(waiters.committed(ticket));
+        let waiting = tokio::spawn({
+            let waiters = waiters.clone();
+            async move { waiters.committed(ticket).await }
+        });
         tokio::task::yield_now().await;
         assert_eq!(waiters.pending(), 1);
         waiting.abort();
