@@ -7,6 +7,7 @@
 //! ```
 
 mod error;
+mod export;
 mod listen;
 mod metrics;
 mod parts;

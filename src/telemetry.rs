@@ -4,6 +4,7 @@
 //! `google.rpc.Code`s, and of the two journals.
 
 pub mod otlp;
+pub mod state;
 pub mod trace;
 
 #[cfg(test)]
@@ -27,6 +28,7 @@ use tracing_subscriber::{
     Layer as _, filter::Targets, fmt, layer::SubscriberExt as _, util::SubscriberInitExt as _,
 };
 
+use self::state::StateMetrics;
 use crate::config::{LogConfig, LogFormat, LogLevel};
 
 type UintGauge = GenericGauge<AtomicU64>;
@@ -112,6 +114,8 @@ pub struct Metrics {
     pub export_failures: IntCounter,
     /// Spans that did not fit into the exporter's queue.
     pub spans_dropped: IntCounter,
+    /// The process, and what surrounds it.
+    pub state: StateMetrics,
     cache: CacheMetrics,
     journal: JournalMetrics,
 }
@@ -297,6 +301,7 @@ impl Metrics {
             },
             latency,
             connections,
+            state: StateMetrics::register(&registry)?,
             rpcs: Mutex::default(),
             registry,
         })

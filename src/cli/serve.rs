@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::Args;
+use sd_notify::NotifyState;
 
 use super::failure::{Exit, Failure};
 use super::output::print_line;
@@ -44,9 +45,18 @@ pub(crate) fn run(args: &ServeArgs) -> Result<(), Failure> {
         print_line(format_args!(
             "ready data={data} admin={admin} metrics={metrics}"
         ))?;
+        tell_systemd(&NotifyState::Ready);
         stop.await;
+        tell_systemd(&NotifyState::Stopping);
         running
             .shutdown()
             .map_err(|error| failed(&error).caused_by(&error))
     })
+}
+
+/// Tells systemd, if it started this process and asked for it (`Type=notify`).
+fn tell_systemd(state: &NotifyState<'_>) {
+    if let Err(error) = sd_notify::notify(std::slice::from_ref(state)) {
+        tracing::warn!(%error, "systemd was not told about the state of the service");
+    }
 }

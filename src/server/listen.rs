@@ -6,13 +6,14 @@ use std::time::{Duration, Instant};
 
 use tokio::net::TcpListener;
 use tokio::sync::mpsc::error::TrySendError;
-use tokio::sync::{Semaphore, mpsc, oneshot};
+use tokio::sync::{Semaphore, mpsc};
 use tokio::task::JoinHandle;
 use tonic_health::ServingStatus;
 use tonic_health::server::HealthReporter;
 
 use super::Addresses;
 use super::error::StartError;
+use super::export::Export;
 use super::metrics;
 use super::parts::Opened;
 use super::slots::Slots;
@@ -20,22 +21,18 @@ use super::worker::{Accepted, Worker};
 use crate::access::Action;
 use crate::audit::trail::settle_if_due;
 use crate::config::Config;
-use crate::config::telemetry::OtlpConfig;
 use crate::grpc::routes::Listener;
 use crate::grpc::serve::SERVICE_NAMES;
 use crate::grpc::tls::Handshaker;
 use crate::service::call::{Call, Peer};
 use crate::service::{Clock, Core, SystemClock};
 use crate::telemetry::Metrics;
-use crate::telemetry::otlp::Exporter;
 use crate::telemetry::trace::Tracer;
 
 /// How often the settled mark and a broken audit trail are looked after.
 const TICK: Duration = Duration::from_secs(1);
 /// How long those who watch the health have to hear of a shutdown.
 const WATCHERS: Duration = Duration::from_millis(500);
-/// How long the last traces and metrics may take to be sent.
-const LAST_TELEMETRY: Duration = Duration::from_secs(2);
 /// How long accepting rests after an error such as too many open files.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
@@ -61,7 +58,7 @@ impl Listening {
         };
         let reporter = HealthReporter::new();
         report_health(&reporter, true).await;
-        let sources = metrics::Sources::new(opened);
+        let sources = metrics::Sources::new(config, opened);
         let (tracer, export) = match &config.otlp {
             None => (None, None),
             Some(otlp) => {
@@ -160,46 +157,6 @@ impl Listening {
         }
         self.health.abort();
         let _ = self.health.await;
-    }
-}
-
-/// What sends traces and metrics to a collector.
-struct Export {
-    stop: oneshot::Sender<()>,
-    task: JoinHandle<()>,
-}
-
-impl Export {
-    fn start(
-        config: &OtlpConfig,
-        metrics: &Metrics,
-        sources: &Arc<metrics::Sources>,
-    ) -> Result<(Option<Tracer>, Self), StartError> {
-        let headers = config.headers()?;
-        let (tracer, spans) = config
-            .traces
-            .then(|| Tracer::new(config.sample_per_million, metrics.spans_dropped.clone()))
-            .unzip();
-        let wall = || Duration::from_micros(SystemClock.now_us());
-        let failures = metrics.export_failures.clone();
-        let exporter = Exporter::new(config, headers, spans, failures, wall);
-        let (stop, stopped) = oneshot::channel();
-        let sources = Arc::clone(sources);
-        let task = tokio::spawn(exporter.run(move || sources.gather(), stopped));
-        Ok((tracer, Self { stop, task }))
-    }
-
-    /// Sends what is left.
-    async fn stop(mut self) {
-        drop(self.stop);
-        match tokio::time::timeout(LAST_TELEMETRY, &mut self.task).await {
-            Ok(Ok(())) => {}
-            Ok(Err(_)) => tracing::error!("sending telemetry ended by a defect"),
-            Err(_) => {
-                self.task.abort();
-                tracing::warn!("the collector took too long; the last telemetry is lost");
-            }
-        }
     }
 }
 

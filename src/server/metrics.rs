@@ -1,6 +1,7 @@
 //! The metrics listener: plain HTTP/1, `GET /metrics`, and nothing else.
 
 use std::convert::Infallible;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -19,6 +20,9 @@ use tokio::sync::Semaphore;
 
 use super::parts::Opened;
 use crate::audit::AuditLog;
+use crate::config::Config;
+use crate::service::Core;
+use crate::telemetry::state::State;
 use crate::telemetry::{CacheFigures, JournalFigures, JournalName, Metrics};
 
 /// Connections of scrapers at once; more wait.
@@ -36,15 +40,27 @@ pub(super) struct Sources {
     keystore: Keystore,
     audit: AuditLog,
     store: Arc<SledStore>,
+    core: Arc<Core>,
+    directories: Vec<(&'static str, PathBuf)>,
 }
 
 impl Sources {
-    pub(super) fn new(opened: &Opened) -> Arc<Self> {
+    pub(super) fn new(config: &Config, opened: &Opened) -> Arc<Self> {
+        let directories = [
+            ("data", Some(&config.data_dir)),
+            ("store_mirror", config.store.mirror_dir.as_ref()),
+            ("audit_mirror", config.audit.mirror_dir.as_ref()),
+        ];
         Arc::new(Self {
             metrics: Arc::clone(&opened.metrics),
             keystore: opened.keystore.clone(),
             audit: opened.audit.clone(),
             store: Arc::clone(&opened.store),
+            core: Arc::clone(&opened.core),
+            directories: directories
+                .into_iter()
+                .filter_map(|(name, directory)| Some((name, directory?.clone())))
+                .collect(),
         })
     }
 
@@ -72,6 +88,13 @@ impl Sources {
             .set_journal(JournalName::Audit, figures(self.audit.journal().stats()));
         self.metrics
             .set_journal(JournalName::Store, figures(self.store.journal_stats()));
+        let about = self.core.about();
+        self.metrics.state.set(State {
+            serving: self.core.is_serving(),
+            certificate_expires_s: about.certificate_expires_s,
+            started_s: about.started_s,
+            directories: &self.directories,
+        });
     }
 }
 

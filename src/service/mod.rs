@@ -271,6 +271,12 @@ impl Core {
         &self.limits
     }
 
+    /// What does not change while the process runs.
+    #[must_use]
+    pub fn about(&self) -> &system::About {
+        &self.about
+    }
+
     /// The audit trail, for its metrics and its end.
     #[must_use]
     pub fn audit(&self) -> &AuditLog {

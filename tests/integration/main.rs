@@ -15,6 +15,8 @@ mod directory;
 mod fixture;
 mod lifecycle;
 mod limits;
+mod metrics;
 mod otlp;
 mod readme;
+mod systemd;
 mod transport;

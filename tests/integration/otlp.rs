@@ -287,7 +287,7 @@ async fn a_collector_gets_traces_and_metrics_without_secrets() {
 }
 
 /// The text of the metrics listener.
-fn scrape(address: SocketAddr) -> String {
+pub(crate) fn scrape(address: SocketAddr) -> String {
     let mut stream = TcpStream::connect(address).unwrap();
     stream
         .write_all(b"GET /metrics HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n")

@@ -56,7 +56,14 @@ fn main() -> ExitCode {
 
 /// Every test of the workspace. Tests find their tools through `PATH`; a missing tool skips its test, which this says.
 fn test(strict: bool) -> Result<(), Failed> {
-    let mut skipped = Tools::install(&[("strace", "strace", "the power-loss test")]);
+    let mut skipped = Tools::install(&[
+        ("strace", "strace", "the power-loss test"),
+        (
+            "systemd-analyze",
+            "systemd",
+            "the tests of the systemd unit",
+        ),
+    ]);
     if !tools::can_mount() {
         skipped.push(
             "the full-disk tests, since mounting a tmpfs is not allowed here; run as root".into(),
