@@ -14,8 +14,10 @@ mod baseline;
 mod keys;
 mod load;
 mod mixed;
+mod openbao;
 mod process;
 mod report;
+mod rotation;
 mod rows;
 mod servers;
 mod system;
@@ -23,7 +25,7 @@ mod system;
 use std::{env, path::PathBuf, process::ExitCode, time::Duration};
 
 const HELP: &str = "\
-Usage: cargo xtask bench [system|mixed|allocations|keys] [options]
+Usage: cargo xtask bench [system|mixed|allocations|keys|rotation|openbao] [options]
 
   system   the calls of the data path against a bare echo and a cipher-only server (default)
              --rows LIST   which ones, separated by commas (all): encrypt, one, decrypt, reencrypt, reencrypt-current,
@@ -38,6 +40,13 @@ Usage: cargo xtask bench [system|mixed|allocations|keys] [options]
              --profiles DIR   keeps the profiles there, for callgrind_annotate
   keys     time to ready and resident memory with many keys
              --count N     keys to make (1,000,000)
+  rotation many keys due at the same moment, and how jitter spreads a schedule
+             --count N     keys (10,000)
+             --seconds S   length of one measurement (10)
+             --plot FILE   writes the spread as SVG
+  openbao  beside OpenBao's transit engine (benches/peers/openbao.sh installs it)
+             --server FILE   OpenBao's binary
+             --rounds N, --seconds S   (3, 5)
   --out FILE   also writes the table to a file
 ";
 
@@ -75,6 +84,16 @@ fn main() -> ExitCode {
             option("--profiles").map(String::as_str),
         ),
         "keys" => keys::run(number("--count", 1_000_000)),
+        "rotation" => rotation::run(
+            number("--count", 10_000) as usize,
+            length,
+            option("--plot").map(String::as_str),
+        ),
+        "openbao" => openbao::run(
+            &PathBuf::from(option("--server").expect("--server FILE")),
+            number("--rounds", 3) as usize,
+            Duration::from_secs(number("--seconds", 5)),
+        ),
         "help" | "--help" | "-h" => {
             print!("{HELP}");
             return ExitCode::SUCCESS;

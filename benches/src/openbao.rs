@@ -28,12 +28,12 @@ use crate::{
     load::{self, Measured},
     process,
     report::spread,
-    system::{self, BATCH, PLAINTEXT},
+    rows::{self, BATCH, KEY, PLAINTEXT},
+    servers,
+    system::CONNECTIONS,
 };
 
 const IN_FLIGHT: [usize; 3] = [16, 64, 256];
-/// Connections to Fieldkeep; calls share them, as HTTP/2 has it.
-const CONNECTIONS: usize = 8;
 /// How long OpenBao may take to come up.
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -64,7 +64,7 @@ pub(crate) fn run(server: &Path, rounds: usize, length: Duration) -> String {
     );
 
     let _inside = runtime.enter();
-    let clients = system::clients(&home, ours.data, &app, CONNECTIONS);
+    let clients = servers::connect(&home, ours.data, &app, CONNECTIONS);
     let mut rows: Vec<Row> = [false, true]
         .into_iter()
         .flat_map(|batch| IN_FLIGHT.map(|in_flight| (batch, in_flight)))
@@ -114,10 +114,19 @@ pub(crate) fn run(server: &Path, rounds: usize, length: Duration) -> String {
 
 async fn measure_ours(row: &Row, clients: &[Client], pid: u32, length: Duration) -> Measured {
     let each = row.in_flight / CONNECTIONS;
+    // Calls share the connections, as HTTP/2 has it.
     if row.batch {
-        load::run(clients, each, length, pid, system::encrypt_batch).await
+        load::run(clients, each, length, pid, |client, number| async move {
+            let batch = rows::encrypt_batch(KEY, number, BATCH);
+            let results = client.encrypt_batch(batch).await.expect("encrypted");
+            assert!(results.len() == BATCH && results.iter().all(Result::is_ok));
+        })
+        .await
     } else {
-        load::run(clients, each, length, pid, system::encrypt).await
+        load::run(clients, each, length, pid, |client, number| async move {
+            rows::encrypt(&client, number).await;
+        })
+        .await
     }
 }
 

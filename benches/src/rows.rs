@@ -12,7 +12,7 @@ pub(crate) const OLD_KEY: &str = "old";
 /// The key that is never rotated.
 pub(crate) const KEY: &str = "pii";
 const FIELD: &str = "customer.email";
-const PLAINTEXT: &[u8; 29] = b"christopher.smith@example.com";
+pub(crate) const PLAINTEXT: &[u8; 29] = b"christopher.smith@example.com";
 /// Items of a batch.
 pub(crate) const BATCH: usize = 1_000;
 

@@ -94,15 +94,7 @@ impl Place {
 
     /// Clients of `target`, each with a connection of its own. They belong to the runtime that they are made in.
     pub(crate) fn clients(&self, target: &Target, count: usize) -> Vec<Client> {
-        let client = || {
-            Client::builder()
-                .address(target.data.to_string())
-                .ca_file(self.home.ca())
-                .identity_files(&self.app.certificate, &self.app.key)
-                .build()
-                .expect("the identity's files are valid")
-        };
-        (0..count).map(|_| client()).collect()
+        connect(&self.home, target.data, &self.app, count)
     }
 
     /// Ciphertexts of `target`, of which those of [`OLD_KEY`] are behind.
@@ -137,6 +129,25 @@ impl Target {
             }
         }
     }
+}
+
+/// Clients with a connection each. They belong to the runtime that they are made in.
+pub(crate) fn connect(
+    home: &Home,
+    address: SocketAddr,
+    identity: &Identity,
+    count: usize,
+) -> Vec<Client> {
+    let client = || {
+        Client::builder()
+            .address(address.to_string())
+            .ca_file(home.ca())
+            .identity_files(&identity.certificate, &identity.key)
+            .connections(1)
+            .build()
+            .expect("the identity's files are valid")
+    };
+    (0..count).map(|_| client()).collect()
 }
 
 fn wrapped(wrapper: &[&str], program: &std::ffi::OsStr) -> Command {

@@ -11,6 +11,7 @@ mod disk;
 mod kill;
 mod power;
 mod random;
+mod rotation;
 mod trace;
 
 use std::{
@@ -25,10 +26,11 @@ Usage: cargo xtask faults <run> [--rounds N] [--seed S]
 
   kill         kill -9 under a load of creates and rotations, restart, compare with what was acknowledged (500 rounds);
                each restart is itself killed at a random moment first, as often as not
+  rotation     kill -9 while keys rotate by themselves (500 rounds): counters, versions, audit records, decryption
   power-loss   drop everything that was not fsynced, at random points of a recorded run (500 points);
                bare sled with `flush` loses data in the same run, the keystore does not
-  ci           the short form of both (30 rounds, 60 points)
-  all          the long form of both
+  ci           the short form of all (30 and 15 rounds, 60 points)
+  all          the long form of all
 ";
 
 fn main() -> ExitCode {
@@ -52,13 +54,16 @@ fn main() -> ExitCode {
     println!("seed {seed}");
     match run {
         "kill" => kill::run(rounds.unwrap_or(500), seed),
+        "rotation" => rotation::run(rounds.unwrap_or(500), seed),
         "power-loss" => power::run(rounds.unwrap_or(500), seed),
         "ci" => {
             kill::run(rounds.unwrap_or(30), seed);
+            rotation::run(rounds.unwrap_or(15), seed);
             power::run(rounds.unwrap_or(60), seed);
         }
         "all" => {
             kill::run(rounds.unwrap_or(500), seed);
+            rotation::run(rounds.unwrap_or(500), seed);
             power::run(rounds.unwrap_or(500), seed);
         }
         _ => {
