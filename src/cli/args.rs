@@ -5,12 +5,14 @@ use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 use super::connection::ConnectionArgs;
 use super::output::Format;
 use super::{
-    audit, cert, completions, data, demo, field, init, key, profile, role, serve, status, tenant,
+    audit, cert, completions, data, demo, dev, field, init, key, profile, role, serve, status,
+    tenant,
 };
 
 const EXAMPLES: &str = "\
 Examples:
   fieldkeep demo                                  see all of it work, in under a minute
+  fieldkeep dev                                   run a service for development, with keys and identities
   fieldkeep init --dir fk                         make a data directory, a CA and a first admin
   fieldkeep serve --config fk/fieldkeep.toml      run the service
   fieldkeep key create pii                        as the admin: make a key
@@ -50,6 +52,7 @@ pub(crate) struct Global {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     Demo(demo::DemoArgs),
+    Dev(dev::DevArgs),
     Init(init::InitArgs),
     Serve(serve::ServeArgs),
     #[command(flatten)]
@@ -75,8 +78,9 @@ pub(crate) enum Connected {
 
 /// The verbs that talk to no service through a configured connection; its options would only be noise in their help.
 /// With each, whether it prints results in a format.
-const LOCAL_VERBS: [(&str, bool); 5] = [
+const LOCAL_VERBS: [(&str, bool); 6] = [
     ("demo", false),
+    ("dev", false),
     ("init", true),
     ("serve", false),
     ("profile", true),

@@ -15,10 +15,10 @@ use rcgen::{CertificateParams, KeyPair, PKCS_ECDSA_P256_SHA256};
 use serde_json::{Value, json};
 use zeroize::Zeroizing;
 
-use super::connection::ConnectionArgs;
+use super::connection::{ConnectionArgs, export_lines};
 use super::failure::{Exit, Failure, file_failure};
 use super::init::{reachable, unix_now};
-use super::output::{Format, print_json, print_line, rfc3339, shell_word};
+use super::output::{Format, print_json, print_line, rfc3339};
 use super::role::Role;
 use crate::access::principal::Identity;
 use crate::config::Config;
@@ -115,7 +115,8 @@ pub(crate) async fn run(
     report.print(format)
 }
 
-fn parse_name(text: &str) -> Result<Name, Failure> {
+/// A name of the command line.
+pub(crate) fn parse_name(text: &str) -> Result<Name, Failure> {
     let refused = |error| {
         Failure::new(Exit::Usage, format_args!("`{text}` cannot be a name")).caused_by(&error)
     };
@@ -221,7 +222,8 @@ pub(crate) async fn issue(
         .map_err(|error| Failure::from(error).while_doing(doing))
 }
 
-async fn grant(client: &Client, identity: &str, role: Role) -> Result<(), Failure> {
+/// Gives an identity a role, or finds that it has it.
+pub(crate) async fn grant(client: &Client, identity: &str, role: Role) -> Result<(), Failure> {
     match client.roles().grant(identity, role.proto()).await {
         Ok(_) => Ok(()),
         // It has the role from before: the certificate is a renewal.
@@ -245,7 +247,7 @@ fn already_there(path: &Path) -> Failure {
 }
 
 /// Writes a file that is whole or not there.
-fn write_file(path: &Path, text: &str, mode: u32, replace: bool) -> Result<(), Failure> {
+pub(crate) fn write_file(path: &Path, text: &str, mode: u32, replace: bool) -> Result<(), Failure> {
     let failed = |error: &io::Error| file_failure("write", path, error);
     let directory = path
         .parent()
@@ -310,21 +312,8 @@ impl Report {
             "# {}{role}, until {ends}. To act as it:",
             self.identity.resource()
         ))?;
-        print_line(format_args!(
-            "export FIELDKEEP_ADDR={}",
-            shell_word(&self.address)
-        ))?;
-        for (variable, path) in [
-            ("CA", &self.ca),
-            ("CERT", &self.certificate),
-            ("KEY", &self.key),
-        ] {
-            let path = path.canonicalize().unwrap_or_else(|_| path.clone());
-            print_line(format_args!(
-                "export FIELDKEEP_{variable}={}",
-                shell_word(&text(&path))
-            ))?;
-        }
+        let lines = export_lines(&self.address, &self.ca, &self.certificate, &self.key);
+        print_line(lines.trim_end())?;
         if self.role.is_some() {
             return Ok(());
         }

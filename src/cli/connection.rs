@@ -8,7 +8,7 @@ use clap::Args;
 use fieldkeep_client::Client;
 
 use super::failure::{Exit, Failure, file_failure};
-use super::output::Format;
+use super::output::{Format, shell_word};
 use super::profile;
 
 /// The admin listener of a service that runs with default settings.
@@ -110,6 +110,17 @@ impl ConnectionArgs {
     pub(crate) fn address(&self) -> &str {
         self.addr.as_deref().unwrap_or(DEFAULT_ADDRESS)
     }
+}
+
+/// The lines that make the shell, the SDK and this command act as an identity: an `export` each, with absolute paths.
+pub(crate) fn export_lines(address: &str, ca: &Path, certificate: &Path, key: &Path) -> String {
+    let absolute = |path: &Path| path.canonicalize().unwrap_or_else(|_| path.to_owned());
+    let line = |variable: &str, value: &str| {
+        format!("export FIELDKEEP_{variable}={}\n", shell_word(value))
+    };
+    let paths = [("CA", ca), ("CERT", certificate), ("KEY", key)];
+    let paths = paths.map(|(variable, path)| line(variable, &absolute(path).display().to_string()));
+    line("ADDR", address) + &paths.concat()
 }
 
 fn read_pem(path: Option<&OsString>, option: &str, variable: &str) -> Result<Vec<u8>, Failure> {

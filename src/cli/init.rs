@@ -7,6 +7,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use clap::{Args, ValueEnum};
 use serde_json::json;
 
+use super::connection::export_lines;
 use super::failure::{Exit, Failure};
 use super::output::{Format, print_json, print_line, rfc3339, shell_word};
 use crate::config::PassphraseSource;
@@ -66,15 +67,18 @@ pub(crate) async fn run(args: InitArgs, format: Format) -> Result<(), Failure> {
     options.listen.metrics = args.metrics_addr;
     options.names = args.names;
     options.trust_domain = args.trust_domain;
-    let report = crate::init::init(options).await.map_err(|error| {
-        let exit = match &error {
-            InitError::NotEmpty { .. } | InitError::NotADirectory { .. } => Exit::Conflict,
-            InitError::TrustDomain(_) | InitError::PathNotUtf8 { .. } => Exit::Usage,
-            _ => Exit::Failed,
-        };
-        Failure::new(exit, &error).caused_by(&error)
-    })?;
-    print_report(&report, format)
+    let report = crate::init::init(options).await;
+    print_report(&report.map_err(|error| init_failure(&error))?, format)
+}
+
+/// What is said when a directory could not be made.
+pub(crate) fn init_failure(error: &InitError) -> Failure {
+    let exit = match error {
+        InitError::NotEmpty { .. } | InitError::NotADirectory { .. } => Exit::Conflict,
+        InitError::TrustDomain(_) | InitError::PathNotUtf8 { .. } => Exit::Usage,
+        _ => Exit::Failed,
+    };
+    Failure::new(exit, error).caused_by(error)
 }
 
 fn root_choice(args: &InitArgs) -> Result<RootChoice, Failure> {
@@ -152,28 +156,24 @@ fn print_report(report: &InitReport, format: Format) -> Result<(), Failure> {
         ),
     ]);
     print_line(super::output::table(None, rows))?;
-    let word = |path: &Path| {
-        shell_word(&text(
-            &path.canonicalize().unwrap_or_else(|_| path.to_owned()),
-        ))
-    };
+    let address = format!("https://{}", reachable(report.listen.admin));
+    let lines = export_lines(
+        &address,
+        &report.ca,
+        &report.admin_certificate,
+        &report.admin_key,
+    );
     print_line(format_args!(
         "
 Run the service:
   fieldkeep serve --config {config}
 
 Then, in another terminal, as the admin:
-  export FIELDKEEP_ADDR=https://{address}
-  export FIELDKEEP_CA={ca}
-  export FIELDKEEP_CERT={certificate}
-  export FIELDKEEP_KEY={key}
+  {lines}
   fieldkeep key create pii
   fieldkeep cert issue app --tenant default --role data --out identities",
         config = shell_word(&text(&report.config)),
-        address = reachable(report.listen.admin),
-        ca = word(&report.ca),
-        certificate = word(&report.admin_certificate),
-        key = word(&report.admin_key),
+        lines = lines.trim_end().replace('\n', "\n  "),
     ))
 }
 

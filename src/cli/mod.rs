@@ -7,10 +7,12 @@ mod completions;
 mod connection;
 mod data;
 mod demo;
+mod dev;
 mod failure;
 mod field;
 mod init;
 mod key;
+mod local;
 mod output;
 mod pages;
 mod profile;
@@ -41,9 +43,11 @@ pub fn main() -> ExitCode {
 }
 
 fn run(cli: Cli) -> Result<(), Failure> {
-    if let Command::Serve(args) = &cli.command {
-        // The service has runtimes of its own.
-        return serve::run(args);
+    // A service has runtimes of its own, and a signal is its proper end.
+    match &cli.command {
+        Command::Serve(args) => return serve::run(args),
+        Command::Dev(args) => return dev::run(args),
+        _ => {}
     }
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
@@ -70,7 +74,7 @@ async fn run_verb(cli: Cli) -> Result<(), Failure> {
     match cli.command {
         Command::Demo(args) => demo::run(args).await,
         Command::Init(args) => init::run(args, local_format).await,
-        Command::Serve(_) => Ok(()),
+        Command::Serve(_) | Command::Dev(_) => Ok(()),
         Command::Profile(args) => profile::run(&args, local_format),
         Command::Completions(args) => completions::run(&args),
         Command::Connected(verb) => {

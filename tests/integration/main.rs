@@ -11,6 +11,7 @@ mod access;
 mod audit;
 mod ciphertexts;
 mod command_line;
+mod dev;
 mod directory;
 mod fixture;
 mod lifecycle;

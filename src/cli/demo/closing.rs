@@ -6,12 +6,13 @@ use fieldkeep_client::Client;
 use futures_util::{StreamExt, TryStreamExt, stream};
 
 use super::super::failure::{Exit, Failure};
+use super::super::local::blocking;
 use super::super::output::thousands;
 use super::audited;
 use super::files::{CUSTOMERS, SHOWN, Search, rows, search};
 use super::scene::Scene;
 use super::story::expect;
-use super::world::{World, blocking};
+use super::world::World;
 
 /// Single calls that are made to see their rate, and how many at a time.
 const SINGLE_CALLS: usize = 2_000;
