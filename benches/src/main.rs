@@ -11,6 +11,7 @@
 
 mod allocations;
 mod baseline;
+mod csv;
 mod keys;
 mod load;
 mod mixed;
@@ -25,7 +26,7 @@ mod system;
 use std::{env, path::PathBuf, process::ExitCode, time::Duration};
 
 const HELP: &str = "\
-Usage: cargo xtask bench [system|mixed|allocations|keys|rotation|openbao] [options]
+Usage: cargo xtask bench [system|mixed|allocations|keys|rotation|openbao|csv] [options]
 
   system   the calls of the data path against a bare echo and a cipher-only server (default)
              --rows LIST   which ones, separated by commas (all): encrypt, one, decrypt, reencrypt, reencrypt-current,
@@ -47,6 +48,10 @@ Usage: cargo xtask bench [system|mixed|allocations|keys|rotation|openbao] [optio
   openbao  beside OpenBao's transit engine (benches/peers/openbao.sh installs it)
              --server FILE   OpenBao's binary
              --rounds N, --seconds S   (3, 5)
+  csv      a large file through `data encrypt`: rows a second, memory of both sides
+             --bytes N     size of the file (2,000,000,000)
+             --extension E of the output: csv, csv.gz or csv.zst (csv)
+             --parallel N  batches under way at a time (4)
   --out FILE   also writes the table to a file
 ";
 
@@ -93,6 +98,11 @@ fn main() -> ExitCode {
             &PathBuf::from(option("--server").expect("--server FILE")),
             number("--rounds", 3) as usize,
             Duration::from_secs(number("--seconds", 5)),
+        ),
+        "csv" => csv::run(
+            number("--bytes", 2_000_000_000),
+            option("--extension").map_or("csv", String::as_str),
+            number("--parallel", 4),
         ),
         "help" | "--help" | "-h" => {
             print!("{HELP}");

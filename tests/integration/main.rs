@@ -11,6 +11,7 @@ mod access;
 mod audit;
 mod ciphertexts;
 mod command_line;
+mod data;
 mod dev;
 mod directory;
 mod fixture;

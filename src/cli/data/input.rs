@@ -134,3 +134,62 @@ fn extension(path: &Path) -> String {
     let extension = path.extension().unwrap_or_default();
     extension.to_string_lossy().to_ascii_lowercase()
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+
+    use super::*;
+
+    fn read(bytes: Vec<u8>) -> io::Result<Vec<u8>> {
+        let mut content = Vec::new();
+        decompress(Box::new(Cursor::new(bytes)))?.read_to_end(&mut content)?;
+        Ok(content)
+    }
+
+    fn gzip(text: &[u8]) -> Vec<u8> {
+        let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+        encoder.write_all(text).unwrap();
+        encoder.finish().unwrap()
+    }
+
+    #[test]
+    fn the_first_bytes_tell_how_the_input_is_compressed() {
+        let text = "id,email\n1,ada\n".repeat(10_000).into_bytes();
+        let zstd = zstd::encode_all(&text[..], 1).unwrap();
+        assert!(read(text.clone()).unwrap() == text);
+        assert!(read(gzip(&text)).unwrap() == text);
+        assert!(read(zstd.clone()).unwrap() == text);
+        // Files that were put one behind the other.
+        let twice = [&text[..], &text].concat();
+        assert!(read([gzip(&text), gzip(&text)].concat()).unwrap() == twice);
+        assert!(read([zstd.clone(), zstd.clone()].concat()).unwrap() == twice);
+        for short in ["", "i", "\u{1f}"] {
+            assert_eq!(read(short.into()).unwrap(), short.as_bytes());
+        }
+        // Cut off or damaged.
+        for mut bytes in [gzip(&text), zstd] {
+            bytes.truncate(bytes.len() - 5);
+            assert!(read(bytes.clone()).is_err());
+            let half = bytes.len() / 2;
+            bytes[half] ^= 0xFF;
+            assert!(read(bytes).is_err());
+        }
+    }
+
+    #[test]
+    fn names_tell_form_and_compression() {
+        let of = |name: &str| {
+            (
+                compression_of(Path::new(name)).0,
+                is_json_lines(Path::new(name)),
+            )
+        };
+        assert_eq!(of("a.csv"), (Compression::Plain, Some(false)));
+        assert_eq!(of("a.JSONL.gz"), (Compression::Gzip, Some(true)));
+        assert_eq!(of("a.ndjson.zst"), (Compression::Zstd, Some(true)));
+        assert_eq!(of("a.csv.ZST"), (Compression::Zstd, Some(false)));
+        assert_eq!(of("a.gz"), (Compression::Gzip, None));
+        assert_eq!(of("a"), (Compression::Plain, None));
+    }
+}

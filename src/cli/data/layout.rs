@@ -173,7 +173,10 @@ impl Layout {
             .map_err(|_| row.problem(None, " is not UTF-8 text", "convert the file to UTF-8"))?;
         let found = find(text, paths).map_err(|error| {
             // The error's own message could show a part of the line.
-            let what = format_args!(" is not JSON, column {}", error.column());
+            let what = match error.column() {
+                0 => String::from(" is not JSON"),
+                column => format!(" is not JSON, column {column}"),
+            };
             row.problem(
                 None,
                 what,

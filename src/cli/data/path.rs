@@ -125,3 +125,92 @@ impl Path {
         self.steps.contains(&Step::Each)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn name(text: &str) -> Step {
+        Step::Name(text.into())
+    }
+
+    #[test]
+    fn steps_are_names_indexes_and_each() {
+        let steps = |text: &str| text.parse::<Path>().unwrap().steps;
+        assert_eq!(steps("email"), [name("email")]);
+        assert_eq!(
+            steps("a.b[0].c"),
+            [name("a"), name("b"), Step::Index(0), name("c")]
+        );
+        assert_eq!(
+            steps("items[*].email"),
+            [name("items"), Step::Each, name("email")]
+        );
+        assert_eq!(steps("[2][*]"), [Step::Index(2), Step::Each]);
+        assert_eq!(
+            steps("[\"a.b]\"][\"\"].Käse 1"),
+            [name("a.b]"), name(""), name("Käse 1")]
+        );
+    }
+
+    #[test]
+    fn malformed_paths_are_refused() {
+        use PathError::{AfterBracket, Bracket, EmptyName, Name};
+        for (text, error) in [
+            ("", EmptyName),
+            ("a.", EmptyName),
+            (".a", EmptyName),
+            ("a..b", EmptyName),
+            ("a.[0]", EmptyName),
+            ("a]", Name),
+            ("a\"b", Name),
+            ("a[", Bracket),
+            ("a[]b]", Bracket),
+            ("a[-1]", Bracket),
+            ("a[x]", Bracket),
+            ("a[99999999999999999999]", Bracket),
+            ("a[\"b]", Bracket),
+            ("a[\"b\" ]", Bracket),
+            ("a[0]b", AfterBracket),
+        ] {
+            assert_eq!(text.parse::<Path>().unwrap_err(), error, "{text}");
+        }
+        assert_eq!(
+            "[0]".repeat(101).parse::<Path>().unwrap_err(),
+            PathError::TooLong
+        );
+    }
+
+    #[test]
+    fn paths_overlap_where_they_can_meet() {
+        let overlap = |one: &str, other: &str| {
+            let (one, other): (Path, Path) = (one.parse().unwrap(), other.parse().unwrap());
+            assert_eq!(one.overlaps(&other), other.overlaps(&one));
+            one.overlaps(&other)
+        };
+        assert!(overlap("a", "a") && overlap("a.b", "a") && overlap("a[*].b", "a[3]"));
+        assert!(overlap("a[*]", "a[*]") && !overlap("a", "b") && !overlap("a[0]", "a[1]"));
+        assert!(!overlap("a.b", "a[0]") && !overlap("a[*].b", "a[0].c"));
+    }
+
+    proptest! {
+        #[test]
+        fn any_steps_can_be_written(steps in prop::collection::vec(prop_oneof![
+            any::<String>().prop_map(Step::Name), any::<usize>().prop_map(Step::Index), Just(Step::Each)], 1..6))
+        {
+            let text: String = steps.iter().map(|step| match step {
+                Step::Name(name) => format!("[{}]", serde_json::to_string(name).unwrap()),
+                Step::Index(index) => format!("[{index}]"),
+                Step::Each => String::from("[*]"),
+            }).collect();
+            prop_assert_eq!(text.parse::<Path>().unwrap().steps, steps);
+        }
+
+        #[test]
+        fn any_text_is_a_path_or_an_error(text in "[a.\\[\\]*0\"\\\\]{0,12}") {
+            let _ = text.parse::<Path>();
+        }
+    }
+}

@@ -349,4 +349,77 @@ mod tests {
         assert!(refuse_same_file(&input, &link).is_err());
         assert!(refuse_same_file(&input, &directory.path().join("new.csv")).is_ok());
     }
+
+    #[test]
+    fn what_an_interrupted_run_left_is_there_for_the_next_alone() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("out.csv");
+        let names = || {
+            let mut names: Vec<String> = std::fs::read_dir(directory.path())
+                .unwrap()
+                .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+                .collect();
+            names.sort();
+            names
+        };
+        let resume = |identity: &str| Target::resume(&path, false, identity);
+        let text = |file: Option<File>| file.map(|file| io::read_to_string(file).unwrap());
+
+        let (mut target, left) = resume("a").unwrap();
+        assert!(left.is_none());
+        target.write_all(b"first, longer").unwrap();
+        let error = resume("a").err().unwrap();
+        assert_eq!(error.exit(), Exit::Conflict, "while the first is at work");
+        drop(target);
+        assert_eq!(names(), [".out.csv.a.part"]);
+
+        // The next run is interrupted before it came as far.
+        let (mut target, left) = resume("a").unwrap();
+        assert_eq!(text(left).as_deref(), Some("first, longer"));
+        target.write_all(b"second").unwrap();
+        drop(target);
+        let (_, left) = resume("a").unwrap();
+        assert_eq!(text(left).as_deref(), Some("first, longer"));
+        assert_eq!(
+            names(),
+            [".out.csv.a.previous"],
+            "nothing written, nothing left"
+        );
+
+        let (other, left) = resume("b").unwrap();
+        assert!(left.is_none(), "another input");
+        drop(other);
+        let (mut target, _) = resume("a").unwrap();
+        target.write_all(b"whole").unwrap();
+        target.finish().unwrap();
+        assert_eq!(names(), ["out.csv"]);
+        assert_eq!(std::fs::read(&path).unwrap(), b"whole");
+    }
+
+    #[test]
+    fn an_extension_compresses_and_a_cut_file_gives_what_is_there() {
+        let directory = tempfile::tempdir().unwrap();
+        let text = (0..200_000).map(|n| format!("{n}\n")).collect::<String>();
+        for name in ["out.csv.gz", "out.csv.zst"] {
+            let path = directory.path().join(name);
+            let mut target = Target::create(&path, false).unwrap();
+            target.write_all(text.as_bytes()).unwrap();
+            target.finish().unwrap();
+            let whole = std::fs::read(&path).unwrap();
+            assert!(whole.len() < text.len());
+            let read = |bytes: &[u8]| {
+                let input = Box::new(io::Cursor::new(bytes.to_vec()));
+                let mut content = Vec::new();
+                let mut reader = super::super::input::decompress(input).unwrap();
+                let outcome = io::Read::read_to_end(&mut reader, &mut content);
+                (content, outcome.is_ok())
+            };
+            assert!(read(&whole) == (text.clone().into_bytes(), true), "{name}");
+            let (half, complete) = read(&whole[..whole.len() / 2]);
+            assert!(
+                !complete && half.len() > text.len() / 5 && text.as_bytes().starts_with(&half),
+                "{name}"
+            );
+        }
+    }
 }

@@ -27,6 +27,11 @@ pub(super) fn open(item: &Item) -> Option<Bytes> {
     (sealed_for == bound(item)).then(|| plaintext.iter().map(|byte| !byte).collect())
 }
 
+/// The key version that a ciphertext names.
+pub(super) fn version_of(ciphertext: &[u8]) -> u32 {
+    Ciphertext::parse(ciphertext).unwrap().version()
+}
+
 pub(super) fn bound(item: &Item) -> Vec<u8> {
     let text = format!("{}|{:?}", item.column.field, item.context);
     ring::digest::digest(&ring::digest::SHA256, text.as_bytes()).as_ref()[..8].to_vec()

@@ -1,6 +1,8 @@
 //! The pipeline with a cipher of its own: no service, but real ciphertext forms.
 
 mod fake;
+mod interrupted;
+mod json;
 
 use std::collections::HashSet;
 use std::sync::atomic::{AtomicUsize, Ordering};
