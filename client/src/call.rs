@@ -8,6 +8,8 @@ use prost::Message;
 use tokio::time::Instant;
 use tonic::Code;
 
+#[cfg(feature = "testing")]
+use crate::testing::{Fault, Injected};
 use crate::{
     ClientBuilder, ConfigError, ConnectError, Error, ServerError,
     codec::SharedCodec,
@@ -26,6 +28,8 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 #[derive(Clone)]
 pub struct Client {
     shared: Arc<Shared>,
+    #[cfg(feature = "testing")]
+    faults: Option<Injected>,
 }
 
 struct Shared {
@@ -108,6 +112,48 @@ impl Client {
     pub(crate) fn new(settings: Settings, pool: Pool) -> Self {
         Self {
             shared: Arc::new(Shared { settings, pool }),
+            #[cfg(feature = "testing")]
+            faults: None,
+        }
+    }
+
+    /// The same client with other faults.
+    #[cfg(feature = "testing")]
+    pub(crate) fn injecting(&self, faults: Injected) -> Self {
+        Self {
+            shared: Arc::clone(&self.shared),
+            faults: Some(faults),
+        }
+    }
+
+    /// Changes a message as a test asks for it.
+    #[cfg(feature = "testing")]
+    pub(crate) fn alter<M: Message + 'static>(&self, message: &mut M) {
+        if let Some(faults) = &self.faults {
+            faults.alter(message);
+        }
+    }
+
+    /// Waits as long as a test asks for; says what goes wrong with the next call, and how long it waited.
+    #[cfg(feature = "testing")]
+    pub(crate) async fn next_fault(
+        &self,
+        timeout: Duration,
+    ) -> Result<(Option<Fault>, Duration), Error> {
+        let Some(faults) = &self.faults else {
+            return Ok((None, Duration::ZERO));
+        };
+        let (fault, delay) = faults.draw();
+        if !delay.is_zero() {
+            tokio::time::sleep(delay.min(timeout)).await;
+        }
+        match fault {
+            _ if delay >= timeout => {
+                let late = Fault::Fail(crate::ErrorKind::DeadlineExceeded);
+                Err(late.error(self.shared.pool.authority(), timeout))
+            }
+            Some(fault @ Fault::Fail(_)) => Err(fault.error(self.shared.pool.authority(), timeout)),
+            other => Ok((other, delay)),
         }
     }
 
@@ -138,7 +184,44 @@ impl Client {
     }
 
     /// Makes one call: `path` is `/{package}.{service}/{method}`.
+    #[cfg(not(feature = "testing"))]
     pub(crate) async fn unary<Req, Res>(
+        &self,
+        path: &'static str,
+        request: Req,
+        plan: Plan,
+    ) -> Result<Res, Error>
+    where
+        Req: Message + 'static,
+        Res: Message + Default + 'static,
+    {
+        self.call(path, request, plan).await
+    }
+
+    /// Makes one call, with the fault that a test may ask for.
+    #[cfg(feature = "testing")]
+    pub(crate) async fn unary<Req, Res>(
+        &self,
+        path: &'static str,
+        mut request: Req,
+        mut plan: Plan,
+    ) -> Result<Res, Error>
+    where
+        Req: Message + 'static,
+        Res: Message + Default + 'static,
+    {
+        let timeout = plan.timeout;
+        let (fault, delay) = self.next_fault(timeout).await?;
+        plan.timeout = timeout.saturating_sub(delay);
+        self.alter(&mut request);
+        let reply = self.call(path, request, plan).await?;
+        match fault {
+            None => Ok(reply),
+            Some(fault) => Err(fault.error(self.shared.pool.authority(), timeout)),
+        }
+    }
+
+    async fn call<Req, Res>(
         &self,
         path: &'static str,
         request: Req,

@@ -255,6 +255,7 @@ impl ClientBuilder {
     /// # Errors
     /// [`Error::Config`] says which setting or file is missing or wrong. A Tokio runtime has to be there.
     pub fn build(self) -> Result<Client, Error> {
+        let settings = self.settings();
         let missing = |what, call| ConfigError::Missing { what, call };
         let address = self.address.ok_or(missing("address", "address"))?;
         let ca = self.ca.ok_or(missing("CA certificate", "ca_file"))?;
@@ -275,15 +276,19 @@ impl ClientBuilder {
             connections.clamp(1, MAX_CONNECTIONS),
             interval,
         )?;
-        let settings = Settings {
+        Ok(Client::new(settings, pool))
+    }
+
+    /// What the client does by itself.
+    pub(crate) fn settings(&self) -> Settings {
+        Settings {
             timeout: self.timeout.unwrap_or(DEFAULT_TIMEOUT),
             batch_timeout: self.batch_timeout.unwrap_or(DEFAULT_BATCH_TIMEOUT),
             parallel: self
                 .parallel_batches
                 .unwrap_or(DEFAULT_PARALLEL_BATCHES)
                 .max(1),
-        };
-        Ok(Client::new(settings, pool))
+        }
     }
 }
 

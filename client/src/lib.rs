@@ -47,6 +47,8 @@ mod pool;
 pub mod reason;
 mod request_id;
 mod stream;
+#[cfg(feature = "testing")]
+mod testing;
 mod wire;
 
 pub use admin::{Audit, Keys, Roles, Tenants};
@@ -63,3 +65,5 @@ pub use items::{
 };
 pub use pages::Pages;
 pub use stream::Results;
+#[cfg(feature = "testing")]
+pub use testing::{Faults, Fieldkeep, InMemory};

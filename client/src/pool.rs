@@ -20,7 +20,7 @@ use crate::{
 };
 
 /// The longest message in either direction, in bytes.
-const MAX_MESSAGE_BYTES: usize = 16 * 1024 * 1024;
+pub(crate) const MAX_MESSAGE_BYTES: usize = 16 * 1024 * 1024;
 
 /// The connections to one service.
 pub(crate) struct Pool {
@@ -91,6 +91,20 @@ impl Pool {
             connections: ArcSwap::from_pointee(connections),
             renewal,
         })
+    }
+
+    /// One place, in this process.
+    #[cfg(feature = "testing")]
+    pub(crate) fn in_memory(memory: crate::testing::Memory) -> Self {
+        let first = Connection::new(Wire::Memory(memory), Arc::default());
+        Self {
+            authority: "in-memory".into(),
+            connections: ArcSwap::from_pointee(Connections {
+                first,
+                others: Vec::new(),
+            }),
+            renewal: None,
+        }
     }
 
     /// The host and port of the service.

@@ -115,6 +115,8 @@ impl Client {
     ) -> Results<B::Output> {
         let between = Arc::new(Between::new(self.settings().parallel));
         let sending = Sending {
+            #[cfg(feature = "testing")]
+            client: self.clone(),
             defaults,
             items: stream::iter(first).chain(items).boxed().fuse(),
             next: None,
@@ -187,6 +189,8 @@ impl Between {
 
 /// The half that groups items into messages, as the service makes room for them.
 struct Sending<B: Batch> {
+    #[cfg(feature = "testing")]
+    client: Client,
     defaults: B,
     items: Fuse<stream::BoxStream<'static, B::Item>>,
     /// What did not fit into the message before.
@@ -208,7 +212,10 @@ impl<B: Batch> Sending<B> {
             }
             if !group.is_empty() {
                 self.sent(Sent::Message(group.len()));
-                return Some((Arc::new(group.into_message(&self.defaults)), self));
+                let message = group.into_message(&self.defaults);
+                #[cfg(feature = "testing")]
+                let message = self.altered(message);
+                return Some((Arc::new(message), self));
             }
             let Some(error) = self.too_long.take() else {
                 self.between.with(|_, all| *all = true);
@@ -217,6 +224,12 @@ impl<B: Batch> Sending<B> {
             self.sent(Sent::TooLong(error));
             self.between.waker.wake();
         }
+    }
+
+    #[cfg(feature = "testing")]
+    fn altered(&self, mut message: B) -> B {
+        self.client.alter(&mut message);
+        message
     }
 
     fn sent(&self, sent: Sent) {
@@ -320,6 +333,8 @@ impl<B: Batch> Receiving<B> {
                 let items = between.pop_message().ok_or(Error::Reply {
                     what: "there are more answers than messages",
                 })?;
+                #[cfg(feature = "testing")]
+                self.client.fault_of_message().await?;
                 match B::stream_results(reply) {
                     Ok(results) => outputs::<B>(items, results)?,
                     Err(error) => iter::repeat_n(error, items)
@@ -378,6 +393,16 @@ fn arrival<R>(
 }
 
 impl Client {
+    /// Fails if a test asks for it.
+    #[cfg(feature = "testing")]
+    async fn fault_of_message(&self) -> Result<(), Error> {
+        let timeout = self.settings().batch_timeout;
+        match self.next_fault(timeout).await?.0 {
+            None => Ok(()),
+            Some(fault) => Err(fault.error("the service", timeout)),
+        }
+    }
+
     async fn open<B: Batch>(&self, sending: Sending<B>) -> Result<Running<B>, Error> {
         let mut lease = self.lease().await;
         let messages = stream::unfold(sending, Sending::message);

@@ -15,8 +15,11 @@ pub const RECORD: &[u8] = b"fieldkeep/v1/record";
 /// Beginning of the HMAC input of a context in the audit trail, under the audit key.
 pub const AUDIT_CONTEXT: &[u8] = b"fieldkeep/v1/audit-context";
 
+/// Beginning of the HMAC input of a key that is the same in each run, for tests of applications.
+pub const FIXED: &[u8] = b"fieldkeep/v1/testing-fixed";
+
 /// All labels. A new one belongs here too: the tests look at this list.
-pub const ALL: &[&[u8]] = &[FIELD, WRAP, RECORD, AUDIT_CONTEXT];
+pub const ALL: &[&[u8]] = &[FIELD, WRAP, RECORD, AUDIT_CONTEXT, FIXED];
 
 #[cfg(test)]
 mod tests {

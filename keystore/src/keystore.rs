@@ -20,6 +20,7 @@ use crate::{
         TenantInfo, VersionUsage,
     },
     key::Key,
+    key_source::KeySource,
     keyring::System,
     lifecycle::{KeyChange, Lifecycle, describe},
     listing,
@@ -127,7 +128,11 @@ impl Keystore {
         let reader = Arc::new(Reader::new(store, system, options.max_tenants));
         let cache = KeyCache::new(options);
         Keystore {
-            inner: Arc::new(Lifecycle { reader, cache }),
+            inner: Arc::new(Lifecycle {
+                reader,
+                cache,
+                source: KeySource::Random,
+            }),
         }
     }
 
@@ -444,7 +449,7 @@ impl Keystore {
     /// # Errors
     /// [`KeyError::NotFound`], also for a tenant that does not exist, and what reading the store gives.
     pub async fn key(&self, tenant: &str, name: &str) -> Result<Arc<Key>, KeyError> {
-        let Lifecycle { reader, cache } = &*self.inner;
+        let Lifecycle { reader, cache, .. } = &*self.inner;
         cache.by_name(reader, tenant, name).await
     }
 
@@ -453,7 +458,7 @@ impl Keystore {
     /// # Errors
     /// As [`Keystore::key`].
     pub async fn key_by_handle(&self, handle: Handle) -> Result<Arc<Key>, KeyError> {
-        let Lifecycle { reader, cache } = &*self.inner;
+        let Lifecycle { reader, cache, .. } = &*self.inner;
         cache.by_handle(reader, handle).await
     }
 

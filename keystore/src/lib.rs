@@ -22,6 +22,7 @@
 mod cache;
 mod candidates;
 mod field_keys;
+mod key_source;
 mod keyring;
 mod lifecycle;
 mod listing;

@@ -3,17 +3,14 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use fieldkeep_crypto::{
-    ciphertext::{Handle, Suite},
-    keys::Dek,
-    names::Name,
-};
+use fieldkeep_crypto::{ciphertext::Suite, keys::Dek, names::Name};
 use prost::Message;
 
 use crate::{
     cache::KeyCache,
     error::{Damaged, KeystoreError},
     info::{Changed, KeyInfo, TenantInfo},
+    key_source::KeySource,
     mutation::{Draft, MAX_ATTEMPTS, Outcome, committed_before},
     reader::{Reader, StoredKey},
     records::join_tenant,
@@ -29,6 +26,7 @@ use crate::{
 pub(crate) struct Lifecycle {
     pub(crate) reader: Arc<Reader>,
     pub(crate) cache: KeyCache,
+    pub(crate) source: KeySource,
 }
 
 /// What is to become of a key.
@@ -92,7 +90,8 @@ impl Lifecycle {
         let tenant = self.tenant(tenant).await?;
         let mut conflict = Bytes::new();
         for _ in 0..MAX_ATTEMPTS {
-            let state = KeyState::new(Handle::make()?, suite, rotation.clone(), now);
+            let handle = self.source.handle(&tenant.name, name)?;
+            let state = KeyState::new(handle, suite, rotation.clone(), now);
             let (_, version) = self.make_version(&tenant, name, &state, now)?;
             let record = self.seal_state(&tenant, name, &state, 1);
             let mut draft = Draft::new(operation, now);
@@ -248,7 +247,7 @@ impl Lifecycle {
         state: &KeyState,
         now: u64,
     ) -> Result<(Dek, Sealed), KeystoreError> {
-        let dek = Dek::make()?;
+        let dek = self.source.dek(&tenant.name, name, state.primary)?;
         let record = tenant
             .wrap_version(&dek, name, state.handle, state.suite, state.primary, now)
             .map_err(KeystoreError::Wrap)?;

@@ -1,6 +1,6 @@
 //! A fake service: the generated server code over mutual TLS, with a script of failures.
 
-#![allow(clippy::unwrap_used, reason = "tests")]
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
 
 use std::{
     collections::VecDeque,

@@ -2,8 +2,10 @@
 
 mod batches;
 mod connection;
+mod double;
 mod errors;
 mod fake;
+mod faults;
 mod identities;
 mod lists;
 mod pool;

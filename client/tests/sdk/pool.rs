@@ -1,5 +1,7 @@
 //! Several connections.
 
+#![allow(clippy::unwrap_used, reason = "tests")]
+
 use std::{sync::Arc, time::Duration};
 
 use tokio::{sync::Notify, task::JoinSet};

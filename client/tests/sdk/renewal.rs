@@ -1,5 +1,7 @@
 //! Identity files that change while a client is in use.
 
+#![allow(clippy::unwrap_used, reason = "tests")]
+
 use std::{fs, path::PathBuf, sync::Arc, time::Duration};
 
 use fieldkeep_client::{Client, ConfigError, Error};
