@@ -8,6 +8,7 @@
 )]
 
 mod access;
+mod api;
 mod audit;
 mod ciphertexts;
 mod command_line;

@@ -1,4 +1,4 @@
-//! `cargo xtask test|ci|bench|faults|fuzz`: installs what a step needs beyond a Rust toolchain and a C compiler, and runs it.
+//! `cargo xtask test|ci|bench|faults|fuzz|api`: installs what a step needs beyond a Rust toolchain and a C compiler, and runs it.
 
 mod fuzz;
 mod step;
@@ -17,6 +17,7 @@ Usage: cargo xtask <command> [arguments]
   ci                   fmt, clippy, test --strict, docs, cargo-deny, fuzz smoke, short fault runs
   bench [arguments]    the system benchmark, release build (`cargo xtask bench -- --help`)
   faults [arguments]   kill and power-loss runs (`cargo xtask faults -- --help`)
+  api                  write docs/api.md anew from the .proto files; a test fails when it is not current
   fuzz [seconds]       every fuzz target for that long (default 20)
 ";
 
@@ -35,6 +36,7 @@ fn main() -> ExitCode {
         Some("ci") => ci(),
         Some("bench") => system_binary("fieldkeep-bench", rest),
         Some("faults") => system_binary("fieldkeep-faults", rest),
+        Some("api") => api(),
         Some("fuzz") => fuzz::smoke(rest.first().and_then(|s| s.parse().ok()).unwrap_or(20)),
         Some("help" | "--help" | "-h") | None => {
             print!("{HELP}");
@@ -79,6 +81,23 @@ fn test(strict: bool) -> Result<(), Failed> {
         return Err(Failed::new("--strict: something was skipped"));
     }
     Ok(())
+}
+
+/// The reference is written by the test that checks it.
+fn api() -> Result<(), Failed> {
+    cargo(&[
+        "test",
+        "--locked",
+        "--quiet",
+        "--package",
+        "fieldkeep",
+        "--test",
+        "integration",
+        "--",
+        "api::",
+    ])
+    .environment("FIELDKEEP_UPDATE_API", "1")
+    .run()
 }
 
 fn ci() -> Result<(), Failed> {
