@@ -23,7 +23,7 @@ use crate::{
     rotation::plan::Used,
     state::KeyState,
     usage::{
-        meter::{Limits, Spent},
+        meter::{Limits, Meter, Spent},
         meters::MeterUser,
     },
 };
@@ -36,7 +36,8 @@ const ALLOCATION_BYTES: usize = 32;
 /// Snapshot, names, place in both caches, list of older versions.
 const KEY_BYTES: usize = size_of::<Key>() + size_of::<OlderVersions>() + 6 * ALLOCATION_BYTES + 256;
 /// A version with its DEK, an empty list of field keys and its meter with its place among all meters.
-const VERSION_BYTES: usize = size_of::<Version>() + 32 + 4 * ALLOCATION_BYTES;
+const VERSION_BYTES: usize =
+    size_of::<Version>() + size_of::<Meter>() + 128 + 32 + 5 * ALLOCATION_BYTES;
 
 /// A key as it was when it was asked for. Whoever holds one works on with it undisturbed; a change makes a new snapshot
 /// that the next [`crate::keystore::Keystore::key`] gives.

@@ -1,6 +1,6 @@
 //! The times of a cron expression: five fields, in UTC.
 
-use std::{cmp::Ordering, sync::Arc};
+use std::{cmp::Ordering, collections::HashMap, sync::Arc};
 
 use croner::{
     CivilDate, CivilDateTime, CivilTime, Cron, CronDateTime, Resolution, Weekday,
@@ -58,11 +58,22 @@ fn parse(text: &str) -> Result<Cron, CronError> {
         .parse(text)
 }
 
+/// Expressions made ready for look-ups, each once: many keys have the same.
+#[derive(Default)]
+pub(super) struct Calendars<'t>(HashMap<&'t str, Calendar>);
+
+impl<'t> Calendars<'t> {
+    pub(super) fn of(&mut self, times: &'t CronTimes) -> &Calendar {
+        let made = || Calendar::of(times);
+        self.0.entry(times.as_str()).or_insert_with(made)
+    }
+}
+
 /// An expression made ready for look-ups. It is large (several KiB), so it is not kept beside each key.
 pub(super) struct Calendar(Option<Cron>);
 
 impl Calendar {
-    pub(super) fn of(times: &CronTimes) -> Self {
+    fn of(times: &CronTimes) -> Self {
         // It was checked when it was made.
         Calendar(parse(&times.0).ok())
     }
@@ -131,5 +142,79 @@ impl CronDateTime for Utc {
 
     fn cmp_instant(&self, other: &Self) -> Ordering {
         self.0.cmp(&other.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// 2026-11-22 05:00:00, a Sunday.
+    const SUNDAY: u64 = 1_795_323_600;
+    const DAY: u64 = 86_400;
+
+    fn after(text: &str, unix_s: u64) -> u64 {
+        Calendar::of(&CronTimes::parse(text).unwrap())
+            .after(unix_s)
+            .unwrap()
+    }
+
+    #[test]
+    fn times_are_in_utc_and_after_the_time_asked_for() {
+        assert_eq!(after("0 3 * * 1", SUNDAY), SUNDAY + DAY - 2 * 3600);
+        assert_eq!(after("0 5 * * *", SUNDAY), SUNDAY + DAY, "not now");
+        assert_eq!(after("0 5 * * *", SUNDAY - 1), SUNDAY);
+        assert_eq!(after("*/15 * * * *", SUNDAY + 1), SUNDAY + 900);
+        assert_eq!(after("  0  5 * *  SUN ", SUNDAY), SUNDAY + 7 * DAY);
+        // 2028-02-29 00:00:00.
+        assert_eq!(after("0 0 29 2 *", SUNDAY), 1_835_395_200);
+    }
+
+    #[test]
+    fn what_is_not_five_fields_is_refused() {
+        for text in [
+            "",
+            "* * * *",
+            "* * * * * *",
+            "0 0 3 * * 1",
+            "0 3 * * 1 2027",
+            "@daily",
+            &format!("{} * * * *", "1,".repeat(200)),
+        ] {
+            assert_eq!(
+                CronTimes::parse(text),
+                Err(PolicyError::CronFields),
+                "{text}"
+            );
+        }
+        for text in [
+            "60 * * * *",
+            "* 24 * * *",
+            "* * 0 * *",
+            "* * * 13 *",
+            "x * * * *",
+            "5-1 * * * *",
+        ] {
+            let error = CronTimes::parse(text).unwrap_err();
+            assert!(matches!(error, PolicyError::Cron(_)), "{text}: {error}");
+        }
+    }
+
+    #[test]
+    fn what_never_comes_is_refused() {
+        for text in ["0 0 30 2 *", "0 0 31 4,6,9,11 *"] {
+            assert_eq!(
+                CronTimes::parse(text),
+                Err(PolicyError::CronNever),
+                "{text}"
+            );
+        }
+    }
+
+    #[test]
+    fn the_end_of_time_is_no_error() {
+        let calendar = Calendar::of(&CronTimes::parse("* * * * *").unwrap());
+        assert_eq!(calendar.after(u64::MAX), None);
+        assert_eq!(calendar.after(95_000_000_000_000), None);
     }
 }

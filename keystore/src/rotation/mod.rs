@@ -3,3 +3,6 @@
 pub mod cron;
 pub mod plan;
 pub mod policy;
+
+#[cfg(test)]
+mod lives;

@@ -6,13 +6,13 @@
 //! - Times that were missed while the service was down are one rotation.
 //! - A disabled key is left alone.
 
-use std::{cmp::Reverse, collections::HashSet, sync::Arc};
+use std::{collections::HashSet, sync::Arc};
 
 use fieldkeep_crypto::{ciphertext::Handle, names::Name};
 use ring::digest::{Context, SHA256};
 
 use super::{
-    cron::Calendar,
+    cron::Calendars,
     policy::{RotationPolicy, Schedule},
 };
 
@@ -126,10 +126,14 @@ pub struct Planned {
 /// The rotation that comes next; `None` for a disabled key, and if the policy rotates nothing.
 #[must_use]
 pub fn next(candidate: &Candidate, now: u64) -> Option<Next> {
+    next_by(&mut Calendars::default(), candidate, now)
+}
+
+fn next_by<'c>(calendars: &mut Calendars<'c>, candidate: &'c Candidate, now: u64) -> Option<Next> {
     if !candidate.enabled {
         return None;
     }
-    let scheduled = scheduled(candidate, now);
+    let scheduled = scheduled(calendars, candidate, now);
     let reached = limit_reached(candidate);
     match (scheduled, reached) {
         (Some((at, cause)), None) => Some(Next {
@@ -148,12 +152,14 @@ pub fn next(candidate: &Candidate, now: u64) -> Option<Next> {
     }
 }
 
-/// What is to be done now: at most `budget` acts, the most overdue first, at most one rotation and one retirement a key.
+/// What is to be done now: at most `budget` acts, at most one rotation and one retirement a key. Rotations come first, so that
+/// many old versions hold none up; then the most overdue.
 #[must_use]
 pub fn plan(now: Now, candidates: &[Candidate], budget: usize) -> Vec<Planned> {
     let mut due = Vec::new();
+    let mut calendars = Calendars::default();
     for (index, candidate) in candidates.iter().enumerate() {
-        due.extend(rotation_due(index, candidate, now.unix_s));
+        due.extend(rotation_due(&mut calendars, index, candidate, now.unix_s));
         if now.steady {
             due.extend(retirement_due(index, candidate, now.unix_s));
         }
@@ -162,24 +168,29 @@ pub fn plan(now: Now, candidates: &[Candidate], budget: usize) -> Vec<Planned> {
         let handle = candidates.get(planned.index).map(|key| key.handle);
         let retires = matches!(planned.act, Act::Retire { .. });
         (
+            retires,
             planned.due,
             handle.map(|handle| *handle.as_bytes()),
-            retires,
         )
     };
-    due.sort_unstable_by_key(|planned| (place(planned), Reverse(planned.index)));
+    due.sort_unstable_by_key(|planned| (place(planned), planned.index));
     // A key that was given twice is one key.
     let mut seen = HashSet::new();
     due.retain(|planned| {
-        let (_, handle, retires) = place(planned);
+        let (retires, _, handle) = place(planned);
         seen.insert((handle, retires))
     });
     due.truncate(budget);
     due
 }
 
-fn rotation_due(index: usize, candidate: &Candidate, now: u64) -> Option<Planned> {
-    let Next { at, cause } = next(candidate, now)?;
+fn rotation_due<'c>(
+    calendars: &mut Calendars<'c>,
+    index: usize,
+    candidate: &'c Candidate,
+    now: u64,
+) -> Option<Planned> {
+    let Next { at, cause } = next_by(calendars, candidate, now)?;
     let due = match cause {
         Cause::Messages | Cause::Bytes => at.map(|_| candidate.rotated.min(now)),
         Cause::Period | Cause::Cron | Cause::Clock => at,
@@ -207,7 +218,11 @@ fn retirement_due(index: usize, candidate: &Candidate, now: u64) -> Option<Plann
 }
 
 /// When the schedule rotates the key.
-fn scheduled(candidate: &Candidate, now: u64) -> Option<(u64, Cause)> {
+fn scheduled<'c>(
+    calendars: &mut Calendars<'c>,
+    candidate: &'c Candidate,
+    now: u64,
+) -> Option<(u64, Cause)> {
     let schedule = candidate.policy.schedule()?;
     let ahead = candidate.rotated.saturating_sub(now);
     if ahead > CLOCK_TOLERANCE_S {
@@ -220,12 +235,13 @@ fn scheduled(candidate: &Candidate, now: u64) -> Option<(u64, Cause)> {
         Schedule::Period(period) if ahead >= *period => Some((now, Cause::Period)),
         Schedule::Period(period) => {
             let jitter = jitter.unwrap_or_else(|| default_jitter(*period));
-            let early = place(candidate, jitter.min(*period));
+            // A new version is not due in the second in which it is made.
+            let early = place(candidate, jitter.min(period - 1));
             let at = rotated.saturating_add(period - early);
             Some((at, Cause::Period))
         }
         Schedule::Cron(times) => {
-            let calendar = Calendar::of(times);
+            let calendar = calendars.of(times);
             let time = calendar.after(rotated)?;
             let gap = calendar.after(time).map_or(u64::MAX, |after| after - time);
             let jitter = jitter.unwrap_or_else(|| default_jitter(gap));

@@ -170,3 +170,94 @@ impl RotationPolicy {
             .ok_or("its rotation policy is not valid")
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parts() -> RotationParts {
+        RotationParts::default()
+    }
+
+    #[test]
+    fn each_part_is_checked_and_named() {
+        let refused = |parts: RotationParts| RotationPolicy::from_parts(parts).unwrap_err();
+        let period = |period| RotationParts {
+            period: Some(period),
+            ..parts()
+        };
+        assert_eq!(refused(period(0)), PolicyError::Period(0));
+        let long = MAX_PERIOD_S + 1;
+        assert_eq!(refused(period(long)), PolicyError::Period(long));
+        let cron = Some(String::from("0 3 * * 1"));
+        let both = RotationParts {
+            cron: cron.clone(),
+            ..period(5)
+        };
+        assert_eq!(refused(both), PolicyError::PeriodAndCron);
+        let jitter = Some(6);
+        let error = PolicyError::Jitter {
+            jitter: 6,
+            limit: 5,
+        };
+        assert_eq!(
+            refused(RotationParts {
+                jitter,
+                ..period(5)
+            }),
+            error
+        );
+        let alone = RotationParts {
+            jitter: Some(0),
+            max_bytes: 1,
+            ..parts()
+        };
+        assert_eq!(refused(alone), PolicyError::JitterAlone);
+        let retire_after = Some(0);
+        let retires = RotationParts {
+            retire_after,
+            ..parts()
+        };
+        assert_eq!(refused(retires), PolicyError::RetireAfter);
+        for error in [
+            PolicyError::Period(0),
+            PolicyError::PeriodAndCron,
+            PolicyError::CronFields,
+            PolicyError::Cron(String::from("x")),
+            PolicyError::CronNever,
+            PolicyError::JitterAlone,
+            PolicyError::RetireAfter,
+        ] {
+            assert!(error.to_string().starts_with('`'), "{error} names its part");
+        }
+    }
+
+    #[test]
+    fn records_keep_every_part() {
+        assert_eq!(RotationPolicy::from_parts(parts()), Ok(None));
+        let all = [
+            RotationParts {
+                period: Some(MAX_PERIOD_S),
+                jitter: Some(0),
+                max_messages: u64::MAX,
+                ..parts()
+            },
+            RotationParts {
+                cron: Some(String::from("0 3 * * 1")),
+                retire_after: Some(u64::MAX),
+                ..parts()
+            },
+            RotationParts {
+                max_bytes: 1,
+                ..parts()
+            },
+        ];
+        for parts in all {
+            let policy = RotationPolicy::from_parts(parts.clone()).unwrap().unwrap();
+            assert_eq!(policy.parts(), &parts);
+            let stored = RotationPolicy::from_record(&policy.to_record());
+            assert_eq!(stored.as_ref(), Ok(&policy));
+        }
+        RotationPolicy::from_record(&RotationRecord::default()).unwrap_err();
+    }
+}

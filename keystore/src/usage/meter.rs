@@ -168,9 +168,10 @@ impl Meter {
         .map(|_| ())
     }
 
-    /// What was used, exactly as far as this process knows.
+    /// What was used. Reads the record, since another process may use the version too.
     pub(crate) async fn used(&self, reader: &Reader) -> Result<Used, ReadError> {
         let mut lease = self.lease.lock().await;
+        lease.recorded = None;
         let recorded = self.recorded(&mut lease, reader).await?;
         Ok(self.used_of(recorded))
     }

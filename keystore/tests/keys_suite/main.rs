@@ -17,5 +17,8 @@ mod on_sled;
 mod races;
 mod rollback;
 mod root_providers;
+mod rotation;
 mod system_records;
 mod tampering;
+mod usage;
+mod usage_races;
