@@ -10,6 +10,8 @@
 //!
 //! - [`keystore::Keystore`] is the way in: tenants, keys, versions, system records.
 //! - [`key::Key`] is what the data path gets: an immutable snapshot out of a bounded cache.
+//! - [`rotation::plan`] says which keys are due, from their [`rotation::policy::RotationPolicy`] and their use.
+//! - [`key::Key::count`] counts use before it happens; the module `usage` says why the counts are never too low.
 //! - [`store::Store`] is where records are kept; [`root::RootProvider`] is where the root key comes from.
 //!
 //! Invariants:
@@ -17,6 +19,7 @@
 //!   the unwrapping of the keys in them.
 //! - A record's generation only grows, also over its deletion.
 //! - A key has exactly one primary version, which is its newest; versions are never reused.
+//! - A record of use is never less than the truth: what is counted was leased in a durable commit before.
 //! - Once a change is acknowledged, every later [`keystore::Keystore::key`] sees it.
 
 mod cache;

@@ -46,6 +46,7 @@ rules!(
     a_repeated_operation_gets_its_first_outcome,
     operation_ids_are_kept_a_day_and_not_for_ever,
     a_clock_that_was_ahead_forgets_no_operation_ids,
+    changes_that_nobody_repeats_are_not_remembered,
     concurrent_increments_lose_nothing,
     concurrent_repeats_happen_once,
     limits_are_enforced,

@@ -37,6 +37,7 @@ pub async fn run<F: Future<Output = Subject>>(make: impl Fn() -> F) {
     a_repeated_operation_gets_its_first_outcome(make().await).await;
     operation_ids_are_kept_a_day_and_not_for_ever(make().await).await;
     a_clock_that_was_ahead_forgets_no_operation_ids(make().await).await;
+    changes_that_nobody_repeats_are_not_remembered(make().await).await;
     concurrent_increments_lose_nothing(make().await).await;
     concurrent_repeats_happen_once(make().await).await;
     limits_are_enforced(make().await).await;
@@ -372,6 +373,32 @@ pub async fn a_clock_that_was_ahead_forgets_no_operation_ids(store: Subject) {
         let again = make_transaction(operation, &[("c", "1")], &[]);
         assert!(store.commit(again).await.unwrap().repeated, "{operation}");
     }
+}
+
+/// Each [`Operation::ONCE`] is a change of its own that keeps its expectations, and its time does not hold back what ids age by.
+pub async fn changes_that_nobody_repeats_are_not_remembered(store: Subject) {
+    let once = |value| Transaction {
+        operation: Operation::ONCE,
+        now: 0,
+        ..make_transaction(0, &[("a", value)], &[])
+    };
+    for revision in 1..=100 {
+        let expected = (revision > 1).then(|| revision - 1);
+        let transaction = expecting(once("x"), &[("a", expected)]);
+        let committed = store.commit(transaction.clone()).await.unwrap();
+        assert_eq!((committed.revision, committed.repeated), (revision, false));
+        let again = store.commit(transaction).await;
+        assert!(matches!(again, Err(CommitError::Conflict { .. })));
+    }
+    let first = make_transaction(1, &[("b", "1")], &[]);
+    store.commit(first.clone()).await.unwrap();
+    for number in 2..300 {
+        let mut later = make_transaction(number, &[("b", "2")], &[]);
+        later.now = NOW + 2 * OPERATION_KEPT_SECONDS;
+        store.commit(later).await.unwrap();
+        store.commit(once("y")).await.unwrap();
+    }
+    assert!(!store.commit(first).await.unwrap().repeated, "forgotten");
 }
 
 /// Many tasks increment one counter by compare-and-commit; every increment counts.

@@ -97,3 +97,44 @@ impl Dimension {
         self.put(amount);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_call_is_about_to_put_back_is_not_given_up() {
+        let dimension = Dimension::new(1024);
+        dimension.leased(10, 10, 0, 0);
+        assert_eq!(dimension.take(20), -10);
+        assert_eq!(dimension.give_up(), 0);
+        dimension.put(20);
+        assert_eq!(dimension.give_up(), 10);
+        assert_eq!(dimension.take(1), -1);
+    }
+
+    #[test]
+    fn blocks_double_up_to_a_bound_and_cover_who_waits() {
+        let dimension = Dimension::new(1024);
+        assert_eq!(dimension.wanted(0, 0, 0), 1024);
+        assert_eq!(dimension.wanted(0, 0, 3), 8192);
+        assert_eq!(dimension.wanted(0, 0, 7), 131_072);
+        assert_eq!(dimension.wanted(0, 0, u32::MAX), 131_072);
+        dimension.wait(5000);
+        assert_eq!(dimension.wanted(0, 0, 0), 6024);
+        dimension.leased(6000, 6000, 0, 0);
+        assert_eq!(dimension.wanted(6000, 0, 0), 24);
+    }
+
+    #[test]
+    fn a_lease_ends_at_the_limit_unless_more_is_needed() {
+        let dimension = Dimension::new(1024);
+        dimension.wait(10);
+        assert_eq!(dimension.wanted(0, 100, 0), 100);
+        assert_eq!(dimension.wanted(95, 100, 0), 1034, "10 are waited for");
+        assert_eq!(dimension.wanted(100, 100, 0), 1034, "reached");
+        assert_eq!(dimension.wanted(500, 100, 0), 1034, "passed");
+        dimension.leased(100, 100, 100, 0);
+        assert!(!dimension.is_low(1) && dimension.is_low(0));
+    }
+}

@@ -84,12 +84,13 @@ impl Reader {
         let mut draft = Draft::new(Operation::ONCE, 0);
         draft.put(recorded.revision, sealed);
         match draft.commit(&*self.store).await? {
-            Outcome::Done { revision, .. } | Outcome::Repeated { revision } => Ok(Some(Recorded {
+            Outcome::Done { revision, .. } => Ok(Some(Recorded {
                 used,
                 generation,
                 revision: Some(revision),
             })),
-            Outcome::Conflict { .. } => Ok(None),
+            // Nothing changed now. Nobody repeats these, but a repetition would not be a lease.
+            Outcome::Repeated { .. } | Outcome::Conflict { .. } => Ok(None),
         }
     }
 
