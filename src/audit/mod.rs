@@ -3,13 +3,13 @@
 //! A frame of the journal is one encoded `fieldkeep.v1.AuditRecord`. A record's index counts from 0, a frame's sequence from
 //! 1. Reading is blocking file access: it belongs on a blocking thread, not on a runtime's.
 
+pub mod encoded;
 pub mod record;
 #[cfg(test)]
 mod tests;
 pub mod trail;
 
 use std::{
-    cell::RefCell,
     path::Path,
     sync::{
         Arc,
@@ -23,7 +23,7 @@ use fieldkeep_journal::{
 use fieldkeep_proto::v1::AuditRecord;
 use prost::{DecodeError, Message as _};
 
-use self::record::Fitted;
+use self::encoded::Encoded;
 use crate::config::AuditConfig;
 
 /// The largest record, bytes.
@@ -73,11 +73,6 @@ pub enum AuditError {
         #[source]
         source: DecodeError,
     },
-}
-
-thread_local! {
-    /// Where a record is encoded before the journal copies it: one buffer a thread, never larger than a record.
-    static ENCODED: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
 }
 
 impl AuditLog {
@@ -141,16 +136,20 @@ impl AuditLog {
     /// # Errors
     /// There is no space, or the trail is closed or busy: no reply may leave. The record is too large still.
     pub fn append(&self, record: &AuditRecord) -> Result<Ticket, AuditError> {
-        let ticket = match record::fit(record).ok_or(AuditError::TooLarge)? {
-            Fitted::Whole(record) => self.append_whole(record)?,
-            Fitted::Cut(record) => self.append_whole(&record)?,
-            Fitted::Parts(parts) => {
-                let encoded: Vec<Vec<u8>> = parts.iter().map(AuditRecord::encode_to_vec).collect();
-                let payloads: Vec<&[u8]> = encoded.iter().map(Vec::as_slice).collect();
-                self.journal.append_all(&payloads)?
-            }
+        self.append_encoded(&Encoded::from(record))
+    }
+
+    /// As [`AuditLog::append`], of a record that is encoded.
+    ///
+    /// # Errors
+    /// As [`AuditLog::append`].
+    pub fn append_encoded(&self, record: &Encoded) -> Result<Ticket, AuditError> {
+        let ticket = if record.as_bytes().len() <= MAX_RECORD_BYTES {
+            self.journal.append(record.as_bytes())?
+        } else {
+            self.append_fitted(record.decoded())?
         };
-        if !record.changes.is_empty() {
+        if record.has_changes() {
             self.progress
                 .unsettled_changes
                 .fetch_add(1, Ordering::Relaxed);
@@ -158,13 +157,11 @@ impl AuditLog {
         Ok(ticket)
     }
 
-    fn append_whole(&self, record: &AuditRecord) -> Result<Ticket, AppendError> {
-        ENCODED.with_borrow_mut(|buffer| {
-            buffer.clear();
-            // A vector grows as needed, so that encoding cannot run out of room.
-            record.encode_raw(buffer);
-            self.journal.append(buffer)
-        })
+    fn append_fitted(&self, record: AuditRecord) -> Result<Ticket, AuditError> {
+        let parts = record::fit(record).ok_or(AuditError::TooLarge)?;
+        let encoded: Vec<Vec<u8>> = parts.iter().map(AuditRecord::encode_to_vec).collect();
+        let payloads: Vec<&[u8]> = encoded.iter().map(Vec::as_slice).collect();
+        Ok(self.journal.append_all(&payloads)?)
     }
 
     /// Appends a record and waits until it is durable. Blocks; for use without a runtime's hub.

@@ -14,26 +14,15 @@ const MAX_REASON_BYTES: usize = 1024;
 /// Room for the numbers `part` and `parts`: two tags of two bytes, two numbers of at most five.
 const PART_BYTES: usize = 14;
 
-/// A record as the trail stores it.
-pub(super) enum Fitted<'r> {
-    /// In one frame, as in nearly every case.
-    Whole(&'r AuditRecord),
-    /// In one frame, with its texts cut.
-    Cut(Box<AuditRecord>),
-    /// In several, each within [`MAX_RECORD_BYTES`].
-    Parts(Vec<AuditRecord>),
-}
-
 /// The record within its bounds: texts that are too long are cut, resources never; more than fit go into further parts.
 /// `None` if what may not be cut is too large.
-pub(super) fn fit(record: &AuditRecord) -> Option<Fitted<'_>> {
-    if record.encoded_len() <= MAX_RECORD_BYTES {
-        return Some(Fitted::Whole(record));
+pub(super) fn fit(mut head: AuditRecord) -> Option<Vec<AuditRecord>> {
+    if head.encoded_len() <= MAX_RECORD_BYTES {
+        return Some(vec![head]);
     }
-    let mut head = record.clone();
     cut_texts(&mut head);
     if head.encoded_len() <= MAX_RECORD_BYTES {
-        return Some(Fitted::Cut(Box::new(head)));
+        return Some(vec![head]);
     }
     let resources = std::mem::take(&mut head.resources);
     let following = AuditRecord {
@@ -64,7 +53,7 @@ pub(super) fn fit(record: &AuditRecord) -> Option<Fitted<'_>> {
         part.part = number;
         part.parts = count;
     }
-    Some(Fitted::Parts(parts))
+    Some(parts)
 }
 
 /// The tag of `AuditRecord.resources`.

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use http::request::Parts;
 use http::{HeaderMap, Request, Response};
 use http_body_util::Full;
 use tokio::time::Instant;
@@ -15,11 +16,12 @@ use tonic::body::Body;
 use tonic::{Code, Status};
 use tower::{Layer, Service as TowerService, ServiceExt};
 
-use crate::grpc::receive::{Received, Shape, receive};
+use crate::grpc::receive::{Received, receive};
 use crate::grpc::routes::{self, Listener, ROUTES, Route};
 use crate::grpc::status::{self, REQUEST_ID_METADATA};
 use crate::grpc::stream;
 use crate::service::Service;
+use crate::service::arrival::Arrival;
 use crate::service::call::{Call, Peer};
 use crate::service::failure::Failure;
 use crate::telemetry::trace::Tracer;
@@ -127,9 +129,17 @@ where
                 code: Code::Cancelled,
                 call,
             };
-            let handled = shared.handle(inner, request, &ended.call, route.shape, until);
-            let response = handled.await?;
-            let response = shared.audit_transport_refusal(&ended.call, response).await;
+            let call = &ended.call;
+            let mut arrival = Some(shared.service.arrive(call));
+            let handled = shared.handle(inner, request, call, route, &mut arrival);
+            let handled = tokio::time::timeout_at(until, handled).await;
+            if let Some(arrival) = arrival.take() {
+                arrival.end();
+            }
+            let response = match handled {
+                Ok(response) => response?,
+                Err(_) => shared.out_of_time(call).await,
+            };
             ended.code = code_of(response.headers());
             Ok(response)
         })
@@ -167,39 +177,55 @@ impl Shared {
         })
     }
 
-    /// Receives the message and lets `inner` handle it, all within the call's time.
+    /// Receives the message, which ends its `arrival`, and does what it asks for: unary calls of `FieldService` here, all
+    /// others by `inner`.
     async fn handle<S>(
         &self,
         inner: S,
         request: Request<Body>,
         call: &Call,
-        shape: Shape,
-        until: Instant,
+        route: &'static Route,
+        arrival: &mut Option<Arrival<'_>>,
     ) -> Answer
     where
         S: TowerService<Request<Body>, Response = Response<Body>, Error = Infallible>,
     {
-        let arrival = self.service.arrive(call);
-        let (mut parts, body) = request.into_parts();
-        let receiving = receive(&self.service, call, shape, body);
-        let received = tokio::time::timeout_at(until, receiving).await;
-        arrival.end();
-        let Received { frame, room } = match received {
-            Ok(Ok(received)) => received,
-            Ok(Err(failure)) => {
+        let (parts, body) = request.into_parts();
+        let received = receive(&self.service, call, route.shape, body).await;
+        if let Some(arrival) = arrival.take() {
+            arrival.end();
+        }
+        let received = match received {
+            Ok(received) => received,
+            Err(failure) => {
                 let refusal = self.service.refuse(call.clone(), failure).await;
                 return Ok(status::of_refusal(&refusal).into_http());
             }
-            Err(_) => return Ok(self.out_of_time(call).await),
         };
-        parts.extensions.insert(call.clone());
-        let request = Request::from_parts(parts, Body::new(Full::new(frame)));
-        let handled = tokio::time::timeout_at(until, inner.oneshot(request)).await;
-        drop(room);
-        match handled {
-            Ok(answer) => answer,
-            Err(_) => Ok(self.out_of_time(call).await),
+        match route.unary {
+            Some(unary) => Ok(unary
+                .answer(&self.service, call, route.shape, received)
+                .await),
+            None => self.pass_on(inner, parts, call, received).await,
         }
+    }
+
+    /// Lets tonic's handlers answer a call.
+    async fn pass_on<S>(
+        &self,
+        inner: S,
+        mut parts: Parts,
+        call: &Call,
+        received: Received,
+    ) -> Answer
+    where
+        S: TowerService<Request<Body>, Response = Response<Body>, Error = Infallible>,
+    {
+        parts.extensions.insert(call.clone());
+        let request = Request::from_parts(parts, Body::new(Full::new(received.frame)));
+        let response = inner.oneshot(request).await?;
+        drop(received.room);
+        Ok(self.audit_transport_refusal(call, response).await)
     }
 
     /// The reply to a call that took too long. It too leaves after its record is durable; the part of the call that was

@@ -11,3 +11,4 @@ pub mod serve;
 pub mod status;
 pub mod stream;
 pub mod tls;
+pub mod unary;

@@ -13,6 +13,7 @@ use tonic::body::Body;
 
 use crate::service::call::Call;
 use crate::service::failure::Failure;
+use crate::service::offload::OFFLOAD_BYTES;
 use crate::service::{Limits, Service};
 
 /// Messages up to this are neither admitted, counted nor given room before they are parsed, bytes. Every item, pair or
@@ -40,6 +41,8 @@ pub const ITEM_CONTEXT: u32 = 2;
 pub struct Received {
     /// Frame and message.
     pub frame: Bytes,
+    /// The items of a batch, unless it has more than [`OFFLOAD_BYTES`] and is yet to be counted.
+    pub items: usize,
     /// Its place among the messages of all connections, to be held until the call has ended.
     pub room: Option<OwnedSemaphorePermit>,
 }
@@ -82,14 +85,15 @@ pub async fn receive(
         }
     }
     let frame = frame.finish()?;
-    if room.is_some() {
-        count(
-            frame.get(FRAME_BYTES..).unwrap_or_default(),
-            shape,
-            service.core().limits(),
-        )?;
-    }
-    Ok(Received { frame, room })
+    let message = frame.get(FRAME_BYTES..).unwrap_or_default();
+    // A batch is counted to know what it weighs, also if it is short. What weighs enough by its bytes is counted later, off
+    // this thread.
+    let items = if (room.is_some() || shape.items > 0) && message.len() <= OFFLOAD_BYTES {
+        count(message, shape, service.core().limits())?
+    } else {
+        0
+    };
+    Ok(Received { frame, items, room })
 }
 
 /// What has come of a frame: its first part as it is, and a copy of all as soon as there is a second, since parts keep the

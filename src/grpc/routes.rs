@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use crate::access::Action;
 use crate::grpc::receive::Shape;
+use crate::grpc::unary::Unary;
 
 /// One RPC.
 #[derive(Debug)]
@@ -18,6 +19,8 @@ pub struct Route {
     pub shape: Shape,
     /// The longest that a call may take; a caller's shorter `grpc-timeout` counts instead.
     pub deadline: Duration,
+    /// Which unary call of `FieldService` it is, if it is one: the gate answers those itself.
+    pub unary: Option<Unary>,
     /// Whether it is a stream, each message of which is a call of its own.
     pub stream: bool,
     /// Whether the data listener serves it too. The admin listener serves every RPC.
@@ -54,24 +57,32 @@ const FIELD: Duration = Duration::from_secs(10);
 const BATCH: Duration = Duration::from_secs(60);
 const ADMIN: Duration = Duration::from_secs(30);
 
-const fn field(path: &'static str, action: Action, context: u32) -> Route {
+const fn field(path: &'static str, unary: Unary, action: Action, context: u32) -> Route {
     Route {
         path,
         action,
         body_bytes: FIELD_BYTES,
         shape: Shape { context, items: 0 },
+        unary: Some(unary),
         deadline: FIELD,
         stream: false,
         on_data: true,
     }
 }
 
-const fn batch(path: &'static str, action: Action, context: u32, items: u32) -> Route {
+const fn batch(
+    path: &'static str,
+    unary: Unary,
+    action: Action,
+    context: u32,
+    items: u32,
+) -> Route {
     Route {
         path,
         action,
         body_bytes: BATCH_BYTES,
         shape: Shape { context, items },
+        unary: Some(unary),
         deadline: BATCH,
         stream: false,
         on_data: true,
@@ -80,8 +91,14 @@ const fn batch(path: &'static str, action: Action, context: u32, items: u32) -> 
 
 const fn stream(path: &'static str, action: Action, context: u32, items: u32) -> Route {
     Route {
+        path,
+        action,
+        body_bytes: BATCH_BYTES,
+        shape: Shape { context, items },
+        unary: None,
+        deadline: BATCH,
         stream: true,
-        ..batch(path, action, context, items)
+        on_data: true,
     }
 }
 
@@ -94,6 +111,7 @@ const fn admin(path: &'static str, action: Action) -> Route {
             context: 0,
             items: 0,
         },
+        unary: None,
         deadline: ADMIN,
         stream: false,
         on_data: false,
@@ -102,23 +120,41 @@ const fn admin(path: &'static str, action: Action) -> Route {
 
 /// All of them; the most frequent first, since they are looked up in this order.
 pub static ROUTES: [Route; 27] = [
-    field("/fieldkeep.v1.FieldService/Encrypt", Action::Encrypt, 3),
-    field("/fieldkeep.v1.FieldService/Decrypt", Action::Decrypt, 3),
-    field("/fieldkeep.v1.FieldService/ReEncrypt", Action::ReEncrypt, 3),
+    field(
+        "/fieldkeep.v1.FieldService/Encrypt",
+        Unary::Encrypt,
+        Action::Encrypt,
+        3,
+    ),
+    field(
+        "/fieldkeep.v1.FieldService/Decrypt",
+        Unary::Decrypt,
+        Action::Decrypt,
+        3,
+    ),
+    field(
+        "/fieldkeep.v1.FieldService/ReEncrypt",
+        Unary::ReEncrypt,
+        Action::ReEncrypt,
+        3,
+    ),
     batch(
         "/fieldkeep.v1.FieldService/BatchEncrypt",
+        Unary::BatchEncrypt,
         Action::Encrypt,
         3,
         4,
     ),
     batch(
         "/fieldkeep.v1.FieldService/BatchDecrypt",
+        Unary::BatchDecrypt,
         Action::Decrypt,
         2,
         3,
     ),
     batch(
         "/fieldkeep.v1.FieldService/BatchReEncrypt",
+        Unary::BatchReEncrypt,
         Action::ReEncrypt,
         2,
         4,

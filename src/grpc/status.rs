@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use fieldkeep_proto::v1::ItemError;
-use http::HeaderValue;
+use http::{HeaderName, HeaderValue};
 use tonic::metadata::MetadataValue;
 use tonic::{Response, Status};
 use tonic_types::{ErrorDetails, StatusExt};
@@ -18,6 +18,8 @@ pub const DOMAIN: &str = "fieldkeep";
 pub const REQUEST_ID_METADATA: &str = "fieldkeep-request-id";
 /// What a caller is told whose call did not end in time.
 pub const OUT_OF_TIME: &str = "the call took longer than the caller or the server allows";
+/// [`REQUEST_ID_METADATA`] as a header.
+pub(super) const REQUEST_ID: HeaderName = HeaderName::from_static(REQUEST_ID_METADATA);
 /// When to try again after a transient failure.
 const RETRY_DELAY: Duration = Duration::from_millis(500);
 
@@ -48,7 +50,7 @@ pub fn of_refusal(refusal: &Refusal) -> Status {
 pub fn set_request_id(status: &mut Status, request_id: RequestId) {
     status
         .metadata_mut()
-        .insert(REQUEST_ID_METADATA, request_id_value(request_id));
+        .insert(REQUEST_ID_METADATA, request_id_metadata(request_id));
 }
 
 /// The response of a performed call, with `convert` to make its message.
@@ -62,7 +64,7 @@ pub fn respond<T, M>(
             let mut response = Response::new(convert(value));
             response
                 .metadata_mut()
-                .insert(REQUEST_ID_METADATA, request_id_value(request_id));
+                .insert(REQUEST_ID_METADATA, request_id_metadata(request_id));
             Ok(response)
         }
         Err(refusal) => Err(of_refusal(&refusal)),
@@ -80,11 +82,17 @@ pub fn item_error(failure: &Failure) -> ItemError {
     }
 }
 
-fn request_id_value(id: RequestId) -> MetadataValue<tonic::metadata::Ascii> {
+/// A call's id in hex.
+pub(super) fn request_id_value(id: RequestId) -> HeaderValue {
+    let mut hex = [0; 32];
+    data_encoding::HEXLOWER.encode_mut(id.as_bytes(), &mut hex);
     // Hex digits are always a valid value.
-    let value =
-        HeaderValue::try_from(id.to_string()).unwrap_or_else(|_| HeaderValue::from_static(""));
-    MetadataValue::try_from(value.as_bytes()).unwrap_or_else(|_| MetadataValue::from_static(""))
+    HeaderValue::from_bytes(&hex).unwrap_or_else(|_| HeaderValue::from_static(""))
+}
+
+fn request_id_metadata(id: RequestId) -> MetadataValue<tonic::metadata::Ascii> {
+    MetadataValue::try_from(request_id_value(id).as_bytes())
+        .unwrap_or_else(|_| MetadataValue::from_static(""))
 }
 
 #[cfg(test)]

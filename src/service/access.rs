@@ -64,7 +64,7 @@ impl Operation for GrantRole {
     async fn run(
         self,
         core: &Core,
-        permit: &Permit,
+        permit: &Permit<'_>,
         account: &mut Account,
     ) -> Result<RoleBinding, Failure> {
         let caller = permit.principal();
@@ -111,7 +111,12 @@ impl Operation for RevokeRole {
         account.used(self.identity.resource(caller), 0, "", 0);
     }
 
-    async fn run(self, core: &Core, permit: &Permit, account: &mut Account) -> Result<(), Failure> {
+    async fn run(
+        self,
+        core: &Core,
+        permit: &Permit<'_>,
+        account: &mut Account,
+    ) -> Result<(), Failure> {
         self.about(permit.principal(), account);
         let operation = self.request.operation(permit)?;
         let identity = self.identity.identity(permit.principal());
@@ -158,7 +163,7 @@ impl Operation for ListRoles {
     async fn run(
         self,
         core: &Core,
-        permit: &Permit,
+        permit: &Permit<'_>,
         account: &mut Account,
     ) -> Result<Listed<RoleBinding>, Failure> {
         self.about(permit.principal(), account);
@@ -199,7 +204,7 @@ impl Operation for IssueCertificate {
     async fn run(
         self,
         core: &Core,
-        permit: &Permit,
+        permit: &Permit<'_>,
         account: &mut Account,
     ) -> Result<Issued, Failure> {
         let caller = permit.principal();

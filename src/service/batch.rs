@@ -69,7 +69,7 @@ impl Operation for BatchEncrypt {
     async fn run(
         self,
         core: &Core,
-        permit: &Permit,
+        permit: &Permit<'_>,
         account: &mut Account,
     ) -> Result<Results<Sealed>, Failure> {
         let mut keys = Destinations::default();
@@ -214,7 +214,7 @@ impl Operation for BatchDecrypt {
     async fn run(
         self,
         core: &Core,
-        permit: &Permit,
+        permit: &Permit<'_>,
         account: &mut Account,
     ) -> Result<Results<Bytes>, Failure> {
         let mut openers = Openers::default();

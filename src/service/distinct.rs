@@ -26,7 +26,7 @@ impl Destinations {
     pub(super) async fn resolve(
         &mut self,
         core: &Core,
-        permit: &Permit,
+        permit: &Permit<'_>,
         name: &KeyName,
     ) -> Result<Arc<Key>, Failure> {
         let full = (
@@ -75,7 +75,7 @@ impl Openers {
     pub(super) async fn resolve(
         &mut self,
         core: &Core,
-        permit: &Permit,
+        permit: &Permit<'_>,
         fields: &[FieldName],
         item: &DecryptItem,
     ) -> Result<usize, Failure> {
@@ -119,7 +119,7 @@ impl Openers {
     async fn open(
         &mut self,
         core: &Core,
-        permit: &Permit,
+        permit: &Permit<'_>,
         fields: &[FieldName],
         ciphertext: &Ciphertext<'_>,
         field: usize,

@@ -51,7 +51,7 @@ impl Operation for Encrypt {
     async fn run(
         self,
         core: &Core,
-        permit: &Permit,
+        permit: &Permit<'_>,
         account: &mut Account,
     ) -> Result<Sealed, Failure> {
         self.about(permit.principal(), account);
@@ -96,7 +96,7 @@ impl Operation for Decrypt {
     async fn run(
         self,
         core: &Core,
-        permit: &Permit,
+        permit: &Permit<'_>,
         account: &mut Account,
     ) -> Result<Bytes, Failure> {
         hash_context(core, account, &self.context);
@@ -117,7 +117,7 @@ pub(super) struct Source {
 /// Looks up what a unary call opens, in the order of docs/ciphertext-format.md, and reports it.
 pub(super) async fn open_source(
     core: &Core,
-    permit: &Permit,
+    permit: &Permit<'_>,
     account: &mut Account,
     ciphertext: &Ciphertext<'_>,
     field: &FieldName,

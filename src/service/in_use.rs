@@ -36,7 +36,7 @@ impl InUse {
     pub(super) async fn check_again<T>(
         &self,
         core: &Core,
-        permit: &Permit,
+        permit: &Permit<'_>,
         results: &mut Results<T>,
     ) {
         let mut refused: HashMap<usize, Failure> = HashMap::new();

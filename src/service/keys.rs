@@ -96,7 +96,7 @@ impl Operation for CreateTenant {
     async fn run(
         self,
         core: &Core,
-        permit: &Permit,
+        permit: &Permit<'_>,
         account: &mut Account,
     ) -> Result<TenantInfo, Failure> {
         self.about(permit.principal(), account);
@@ -134,7 +134,7 @@ impl Operation for ListTenants {
     async fn run(
         self,
         core: &Core,
-        permit: &Permit,
+        permit: &Permit<'_>,
         account: &mut Account,
     ) -> Result<Listed<TenantInfo>, Failure> {
         self.about(permit.principal(), account);
@@ -177,7 +177,7 @@ impl Operation for CreateKey {
     async fn run(
         self,
         core: &Core,
-        permit: &Permit,
+        permit: &Permit<'_>,
         account: &mut Account,
     ) -> Result<KeyInfo, Failure> {
         self.about(permit.principal(), account);
@@ -214,7 +214,7 @@ impl Operation for DescribeKey {
     async fn run(
         self,
         core: &Core,
-        permit: &Permit,
+        permit: &Permit<'_>,
         account: &mut Account,
     ) -> Result<KeyInfo, Failure> {
         self.about(permit.principal(), account);
@@ -247,7 +247,7 @@ impl Operation for ListKeys {
     async fn run(
         self,
         core: &Core,
-        permit: &Permit,
+        permit: &Permit<'_>,
         account: &mut Account,
     ) -> Result<Listed<KeyInfo>, Failure> {
         let tenant = self.tenant.as_ref().unwrap_or(&permit.principal().tenant);
@@ -284,7 +284,7 @@ impl Operation for RotateKey {
     async fn run(
         self,
         core: &Core,
-        permit: &Permit,
+        permit: &Permit<'_>,
         account: &mut Account,
     ) -> Result<KeyInfo, Failure> {
         self.about(permit.principal(), account);
@@ -329,7 +329,7 @@ impl Operation for ChangeState {
     async fn run(
         self,
         core: &Core,
-        permit: &Permit,
+        permit: &Permit<'_>,
         account: &mut Account,
     ) -> Result<KeyInfo, Failure> {
         self.about(permit.principal(), account);

@@ -41,7 +41,7 @@ impl Repeatable {
     ///
     /// # Errors
     /// If the operating system has no random numbers.
-    pub(super) fn operation(&self, permit: &Permit) -> Result<StoreOperation, Failure> {
+    pub(super) fn operation(&self, permit: &Permit<'_>) -> Result<StoreOperation, Failure> {
         let principal = permit.principal();
         let id = match self.request_id {
             Some(request_id) => derive_id(

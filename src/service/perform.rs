@@ -4,13 +4,14 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use fieldkeep_journal::{AppendError, Ticket};
-use fieldkeep_proto::v1::{AuditRecord, Decision};
+use fieldkeep_proto::v1::Decision;
 use tokio::time::{Instant, timeout_at};
 use tonic::Code;
 
 use crate::access::principal::Principal;
 use crate::access::{AccessSnapshot, Action};
 use crate::audit::AuditError;
+use crate::audit::encoded::Encoded;
 use crate::service::call::{Call, RequestId};
 use crate::service::failure::Failure;
 use crate::service::record::{self, Account, Ending};
@@ -47,25 +48,25 @@ pub trait Operation: Send + Sized + 'static {
     fn run(
         self,
         core: &Core,
-        permit: &Permit,
+        permit: &Permit<'_>,
         account: &mut Account,
     ) -> impl Future<Output = Result<Self::Output, Failure>> + Send;
 }
 
 /// The proof that a call was authorized. Only [`Service::perform`] makes one, and without one no key can be reached.
-pub struct Permit {
-    snapshot: Arc<AccessSnapshot>,
-    call: Call,
+pub struct Permit<'a> {
+    snapshot: &'a AccessSnapshot,
+    call: &'a Call,
     action: Action,
-    principal: Principal,
+    principal: &'a Principal,
     now_us: u64,
 }
 
-impl Permit {
+impl Permit<'_> {
     /// Who calls.
     #[must_use]
     pub fn principal(&self) -> &Principal {
-        &self.principal
+        self.principal
     }
 
     /// The RPC's name.
@@ -86,8 +87,8 @@ impl Permit {
     /// The refusal.
     pub fn check(&self, tenant: &str) -> Result<(), Failure> {
         authorize(
-            &self.snapshot,
-            &self.principal,
+            self.snapshot,
+            self.principal,
             self.action,
             tenant,
             self.now_us,
@@ -227,12 +228,14 @@ impl Service {
 
     /// Appends a composed record. While more waits for the disk than the trail takes, this waits with it.
     async fn append_in_time(&self, attempt: &mut Attempt) -> Result<Ticket, AuditError> {
-        let deadline = Instant::now() + self.core.limits.busy_patience;
+        let mut deadline = None;
         loop {
             let error = match attempt.append() {
                 Err(error) if unwritten::is_busy(&error) => error,
                 appended => return appended,
             };
+            let patience = self.core.limits.busy_patience;
+            let deadline = *deadline.get_or_insert_with(|| Instant::now() + patience);
             let next = Ticket {
                 sequence: self.core.audit.journal().durable().saturating_add(1),
             };
@@ -257,7 +260,10 @@ impl Service {
             &snapshot,
             principal,
             attempt.call.action,
-            &granted.tenant,
+            granted
+                .tenant
+                .as_deref()
+                .unwrap_or(principal.tenant.as_str()),
             now_us,
         ) {
             Ok(_) => Ok(()),
@@ -290,7 +296,8 @@ impl Service {
 /// What a call was granted with, to check it again before the reply.
 struct Granted {
     snapshot: Arc<AccessSnapshot>,
-    tenant: String,
+    /// `None`: the caller's own.
+    tenant: Option<Box<str>>,
 }
 
 /// One call on its way. If it is dropped before its record was written, because the caller went away or ran out of time,
@@ -307,7 +314,7 @@ pub(super) struct Attempt {
 /// Where the record of an attempt is.
 enum Record {
     None,
-    Composed(Box<AuditRecord>),
+    Composed(Encoded),
     /// In the trail, or kept for it.
     Appended,
 }
@@ -360,24 +367,24 @@ impl Attempt {
         }
         let now_us = self.core.clock.now_us();
         let snapshot = self.core.access.snapshot();
-        let tenant = operation.tenant(principal).to_owned();
+        let tenant = operation.tenant(principal);
         self.rule =
-            authorize(&snapshot, principal, O::ACTION, &tenant, now_us).inspect_err(|refused| {
+            authorize(&snapshot, principal, O::ACTION, tenant, now_us).inspect_err(|refused| {
                 self.rule = rule_of(refused);
                 operation.about(principal, &mut self.account);
             })?;
         self.decision = Decision::Allowed;
+        let tenant = (tenant != principal.tenant.as_str()).then(|| tenant.into());
         let permit = Permit {
-            snapshot: Arc::clone(&snapshot),
-            call: self.call.clone(),
+            snapshot: &snapshot,
+            call: &self.call,
             action: O::ACTION,
-            principal: principal.clone(),
+            principal,
             now_us,
         };
-        let core = Arc::clone(&self.core);
         let name = if O::CHANGES { "change" } else { "run" };
         let running = CallTrace::part(self.call.trace.as_ref(), name);
-        let outcome = operation.run(&core, &permit, &mut self.account).await;
+        let outcome = operation.run(&self.core, &permit, &mut self.account).await;
         drop(running);
         // The right to the call is not yet the right to the key that its ciphertext or destination names.
         let refused = match &outcome {
@@ -418,7 +425,7 @@ impl Attempt {
             now_us: self.core.clock.now_us(),
         };
         let record = record::compose(&self.call, ending, &mut self.account);
-        self.ending = Record::Composed(Box::new(record));
+        self.ending = Record::Composed(record);
     }
 
     /// Appends the composed record, behind all that are kept.
@@ -439,7 +446,7 @@ impl Attempt {
         if let Record::Composed(record) = std::mem::replace(&mut self.ending, Record::Appended)
             && kept
         {
-            self.core.unwritten.keep(*record);
+            self.core.unwritten.keep(record.decoded());
         }
     }
 }
@@ -450,7 +457,11 @@ impl Drop for Attempt {
             Record::Appended => return,
             Record::None => self.compose(Code::Cancelled, None),
             // It waited for a busy trail; its result did not leave.
-            Record::Composed(record) => record.code = Code::Cancelled.into(),
+            Record::Composed(record) => {
+                let mut changed = record.decoded();
+                changed.code = Code::Cancelled.into();
+                *record = Encoded::from(&changed);
+            }
         }
         if let Err(error) = self.append() {
             self.keep(&error);

@@ -2,10 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use bytes::Bytes;
 use fieldkeep_keystore::info::{Change, Changed};
-use fieldkeep_proto::v1::{AuditChange, AuditRecord, AuditResource, Decision};
+use fieldkeep_proto::v1::{AuditChange, AuditResource, Decision};
 
+use crate::audit::encoded::{Encoded, RecordParts};
 use crate::audit::record::audit_change;
 use crate::service::call::Call;
 use crate::service::failure::Failure;
@@ -21,7 +21,7 @@ pub struct Account {
     resources: Vec<AuditResource>,
     not_found: usize,
     more_not_found: u32,
-    context_hash: Bytes,
+    context_hash: Option<[u8; 16]>,
     detail: String,
     items_ok: u32,
     items_failed: u32,
@@ -64,7 +64,7 @@ impl Account {
 
     /// The keyed hash of a unary call's context.
     pub fn context(&mut self, hash: [u8; 16]) {
-        self.context_hash = Bytes::copy_from_slice(&hash);
+        self.context_hash = Some(hash);
     }
 
     /// What a management operation grants, makes or issues: `name=value` pairs, never a secret.
@@ -115,6 +115,9 @@ impl Account {
     }
 
     fn failed_items(&self) -> String {
+        if self.failures.is_empty() {
+            return String::new();
+        }
         let words = self
             .failures
             .iter()
@@ -139,7 +142,7 @@ pub struct Ending<'a> {
 }
 
 /// The record of one call. `account` is used up.
-pub fn compose(call: &Call, ending: Ending<'_>, account: &mut Account) -> AuditRecord {
+pub fn compose(call: &Call, ending: Ending<'_>, account: &mut Account) -> Encoded {
     let mut account = std::mem::take(account);
     if account.more_not_found > 0 {
         let items = account.more_not_found;
@@ -150,33 +153,28 @@ pub fn compose(call: &Call, ending: Ending<'_>, account: &mut Account) -> AuditR
         None => account.failed_items(),
     };
     let principal = call.peer.principal.as_ref();
-    AuditRecord {
+    Encoded::of(&RecordParts {
         time_us: ending.now_us,
-        request_id: Bytes::copy_from_slice(call.request_id.as_bytes()),
-        principal: principal
-            .map(|principal| principal.resource.to_string())
-            .unwrap_or_default(),
-        authentication: call.peer.authentication.to_owned(),
-        address: call.peer.address.clone(),
-        rpc: call.rpc.to_owned(),
-        action: call.action.as_str().to_owned(),
+        request_id: call.request_id.as_bytes(),
+        principal: principal.map_or("", |principal| &principal.resource),
+        authentication: call.peer.authentication,
+        address: &call.peer.address,
+        rpc: call.rpc,
+        action: call.action.as_str(),
         decision: ending.decision.into(),
-        rule: ending.rule.to_owned(),
+        rule: ending.rule,
         code: ending.code.into(),
-        reason,
+        reason: &reason,
         duration_us: u64::try_from(call.started.elapsed().as_micros()).unwrap_or(u64::MAX),
-        resources: account.resources,
-        context_hash: account.context_hash,
+        resources: &account.resources,
+        context_hash: account.context_hash.as_ref().map_or(&[], |hash| hash),
         items_ok: account.items_ok,
         items_failed: account.items_failed,
-        changes: account.changes,
+        changes: &account.changes,
         store_revision: account.store_revision,
-        detail: account.detail,
-        certificate_serial: principal
-            .map(|principal| principal.certificate_serial.to_string())
-            .unwrap_or_default(),
-        ..AuditRecord::default()
-    }
+        detail: &account.detail,
+        certificate_serial: principal.map_or("", |principal| &principal.certificate_serial),
+    })
 }
 
 /// Cuts a text to [`MAX_TEXT_BYTES`] at a character boundary.

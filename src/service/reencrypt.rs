@@ -74,7 +74,7 @@ impl Operation for ReEncrypt {
     async fn run(
         self,
         core: &Core,
-        permit: &Permit,
+        permit: &Permit<'_>,
         account: &mut Account,
     ) -> Result<ReEncrypted, Failure> {
         field::hash_context(core, account, &self.context);
@@ -164,7 +164,7 @@ impl Operation for BatchReEncrypt {
     async fn run(
         self,
         core: &Core,
-        permit: &Permit,
+        permit: &Permit<'_>,
         account: &mut Account,
     ) -> Result<Results<ReEncrypted>, Failure> {
         let Self {

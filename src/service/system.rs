@@ -64,7 +64,7 @@ impl Operation for ReadStatus {
     async fn run(
         self,
         core: &Core,
-        permit: &Permit,
+        permit: &Permit<'_>,
         account: &mut Account,
     ) -> Result<Status, Failure> {
         self.about(permit.principal(), account);
@@ -117,7 +117,7 @@ impl Operation for ListRecords {
     async fn run(
         self,
         core: &Core,
-        permit: &Permit,
+        permit: &Permit<'_>,
         account: &mut Account,
     ) -> Result<Listed<(u64, AuditRecord)>, Failure> {
         self.about(permit.principal(), account);

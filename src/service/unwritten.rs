@@ -8,6 +8,7 @@ use fieldkeep_journal::{AppendError, Ticket};
 use fieldkeep_proto::v1::{AuditRecord, Decision};
 use prost::Message as _;
 
+use crate::audit::encoded::Encoded;
 use crate::audit::{AuditError, AuditLog};
 
 /// Bytes of records that are kept at most, as encoded messages.
@@ -89,13 +90,9 @@ impl Unwritten {
     ///
     /// # Errors
     /// The trail did not take it, or one before it.
-    pub(super) fn append(
-        &self,
-        audit: &AuditLog,
-        record: &AuditRecord,
-    ) -> Result<Ticket, AuditError> {
+    pub(super) fn append(&self, audit: &AuditLog, record: &Encoded) -> Result<Ticket, AuditError> {
         self.write(audit)?;
-        audit.append(record)
+        audit.append_encoded(record)
     }
 }
 
@@ -175,7 +172,9 @@ mod tests {
         unwritten.keep(record(1, 0));
         unwritten.keep(record(2, 0));
         assert!(!unwritten.is_empty());
-        let ticket = unwritten.append(&audit, &record(3, 0)).unwrap();
+        let ticket = unwritten
+            .append(&audit, &Encoded::from(&record(3, 0)))
+            .unwrap();
         assert!(unwritten.is_empty());
         assert_eq!(times(&audit, ticket), [1, 2, 3]);
     }
@@ -189,7 +188,9 @@ mod tests {
         }
         assert!(unwritten.is_full());
         assert_eq!(unwritten.lock().lost, 3);
-        let ticket = unwritten.append(&audit, &record(9, 0)).unwrap();
+        let ticket = unwritten
+            .append(&audit, &Encoded::from(&record(9, 0)))
+            .unwrap();
         assert_eq!(times(&audit, ticket), [1, 2, 3, 6, 9]);
         let summary = audit.list(None, 2).unwrap().remove(1).1;
         assert_eq!(summary.rule, RULE_UNWRITTEN);

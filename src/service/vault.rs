@@ -33,7 +33,11 @@ impl Vault {
     ///
     /// # Errors
     /// Without a right to the tenant, if there is no such key, if it is disabled, or if the store fails.
-    pub async fn sealing_key(&self, permit: &Permit, name: &KeyName) -> Result<Arc<Key>, Failure> {
+    pub async fn sealing_key(
+        &self,
+        permit: &Permit<'_>,
+        name: &KeyName,
+    ) -> Result<Arc<Key>, Failure> {
         let tenant = name.tenant(permit.principal());
         permit.check(tenant)?;
         let key = self
@@ -55,7 +59,7 @@ impl Vault {
     /// [`Failure::KeyDisabled`] to the key's own tenant; or the store fails.
     pub async fn opening_key(
         &self,
-        permit: &Permit,
+        permit: &Permit<'_>,
         handle: Handle,
         suite: Suite,
     ) -> Result<Arc<Key>, Failure> {
@@ -82,7 +86,7 @@ impl Vault {
     /// [`Failure::DecryptionFailed`] if there never was such a version, [`Failure::VersionDisabled`], or the store fails.
     pub async fn opening_version(
         &self,
-        _permit: &Permit,
+        _permit: &Permit<'_>,
         key: &Key,
         version: u32,
     ) -> Result<Arc<Version>, Failure> {
@@ -97,7 +101,7 @@ impl Vault {
     /// [`Failure::KeyDisabled`], [`Failure::VersionDisabled`], or the store fails.
     pub async fn check_again(
         &self,
-        _permit: &Permit,
+        _permit: &Permit<'_>,
         key: &Arc<Key>,
         version: u32,
     ) -> Result<(), Failure> {
@@ -119,7 +123,7 @@ impl Vault {
     ///
     /// # Errors
     /// Without a right to that tenant.
-    pub fn manage(&self, permit: &Permit, tenant: &str) -> Result<&Keystore, Failure> {
+    pub fn manage(&self, permit: &Permit<'_>, tenant: &str) -> Result<&Keystore, Failure> {
         permit.check(tenant)?;
         Ok(&self.keystore)
     }

@@ -1,4 +1,4 @@
-//! `fieldkeep.v1.FieldService`.
+//! The streams of `fieldkeep.v1.FieldService`.
 
 use fieldkeep_proto::v1::field_service_server::FieldService;
 use fieldkeep_proto::v1::{
@@ -7,75 +7,56 @@ use fieldkeep_proto::v1::{
     DecryptStreamResponse, EncryptRequest, EncryptResponse, EncryptStreamResponse,
     ReEncryptRequest, ReEncryptResponse, ReEncryptStreamResponse,
 };
-use prost::Message;
 use tonic::{Request, Response, Status};
 
-use super::{Handlers, split, take};
-use crate::grpc::convert::{batch, field, request_size};
-use crate::grpc::status::respond;
+use super::Handlers;
+use crate::grpc::convert::batch;
+use crate::grpc::status;
 use crate::grpc::stream::{self, Kind, Replies};
-use crate::service::Limits;
-use crate::service::call::Call;
 use crate::service::failure::Failure;
-use crate::service::offload::Weight;
 
 #[tonic::async_trait]
 impl FieldService for Handlers {
     async fn encrypt(
         &self,
-        request: Request<EncryptRequest>,
+        _: Request<EncryptRequest>,
     ) -> Result<Response<EncryptResponse>, Status> {
-        let limits = self.service.core().limits();
-        let (call, parsed) = take(request, |message| field::encrypt(message, limits))?;
-        respond(self.service.perform(call, parsed).await, field::encrypted)
+        Err(not_here())
     }
 
     async fn decrypt(
         &self,
-        request: Request<DecryptRequest>,
+        _: Request<DecryptRequest>,
     ) -> Result<Response<DecryptResponse>, Status> {
-        let limits = self.service.core().limits();
-        let (call, parsed) = take(request, |message| field::decrypt(message, limits))?;
-        respond(self.service.perform(call, parsed).await, field::decrypted)
+        Err(not_here())
     }
 
     async fn re_encrypt(
         &self,
-        request: Request<ReEncryptRequest>,
+        _: Request<ReEncryptRequest>,
     ) -> Result<Response<ReEncryptResponse>, Status> {
-        let limits = self.service.core().limits();
-        let (call, parsed) = take(request, |message| field::reencrypt(message, limits))?;
-        respond(self.service.perform(call, parsed).await, field::reencrypted)
+        Err(not_here())
     }
 
     async fn batch_encrypt(
         &self,
-        request: Request<BatchEncryptRequest>,
+        _: Request<BatchEncryptRequest>,
     ) -> Result<Response<BatchEncryptResponse>, Status> {
-        let (call, message) = split(request)?;
-        let items = message.items.len();
-        let parsed = self.parse(&call, message, items, batch::encrypt).await;
-        respond(self.service.perform(call, parsed).await, batch::encrypted)
+        Err(not_here())
     }
 
     async fn batch_decrypt(
         &self,
-        request: Request<BatchDecryptRequest>,
+        _: Request<BatchDecryptRequest>,
     ) -> Result<Response<BatchDecryptResponse>, Status> {
-        let (call, message) = split(request)?;
-        let items = message.items.len();
-        let parsed = self.parse(&call, message, items, batch::decrypt).await;
-        respond(self.service.perform(call, parsed).await, batch::decrypted)
+        Err(not_here())
     }
 
     async fn batch_re_encrypt(
         &self,
-        request: Request<BatchReEncryptRequest>,
+        _: Request<BatchReEncryptRequest>,
     ) -> Result<Response<BatchReEncryptResponse>, Status> {
-        let (call, message) = split(request)?;
-        let items = message.items.len();
-        let parsed = self.parse(&call, message, items, batch::reencrypt).await;
-        respond(self.service.perform(call, parsed).await, batch::reencrypted)
+        Err(not_here())
     }
 
     type EncryptStreamStream = Replies<EncryptStreamResponse>;
@@ -151,36 +132,7 @@ impl FieldService for Handlers {
     }
 }
 
-impl Handlers {
-    /// Parses a batch, off this thread if it is large, which is done only for callers who may do what the RPC is for.
-    async fn parse<M: Message + 'static, O: Send + 'static>(
-        &self,
-        call: &Call,
-        message: M,
-        items: usize,
-        convert: fn(M, &Limits) -> Result<O, Failure>,
-    ) -> Result<O, Failure> {
-        let arrival = self.service.arrive(call);
-        let parsed = self.parse_admitted(call, message, items, convert).await;
-        arrival.end();
-        parsed
-    }
-
-    async fn parse_admitted<M: Message + 'static, O: Send + 'static>(
-        &self,
-        call: &Call,
-        message: M,
-        items: usize,
-        convert: fn(M, &Limits) -> Result<O, Failure>,
-    ) -> Result<O, Failure> {
-        let limits = *self.service.core().limits();
-        let bytes = request_size(&message, call.request_bytes)?;
-        let weight = Weight { bytes, items };
-        if weight.is_large() {
-            self.service.admit(call)?;
-        }
-        self.service
-            .offload(weight, move || convert(message, &limits))
-            .await?
-    }
+/// The gate answers unary calls itself, see [`crate::grpc::unary`].
+fn not_here() -> Status {
+    status::of_failure(&Failure::internal("a unary call that passed the gate"))
 }

@@ -9,6 +9,7 @@ use tonic::Code;
 
 use super::Asked;
 use crate::grpc::status::{OUT_OF_TIME, item_error};
+use crate::grpc::unary::parsed;
 use crate::service::Limits;
 use crate::service::failure::Failure;
 use crate::service::offload::Weight;
@@ -86,7 +87,17 @@ where
             message,
             items,
             room,
-        }) => (room, parsed(asked, message, items, parse).await),
+        }) => {
+            let weight = Weight {
+                bytes: message.len(),
+                items,
+            };
+            let (service, call) = (&asked.service, &asked.ended.call);
+            (
+                room,
+                parsed(service, call, message, weight, None, parse).await,
+            )
+        }
         Err(refused) => (None, Err(refused)),
     };
     asked.on_record = true;
@@ -94,31 +105,6 @@ where
         .service
         .perform(asked.ended.call.clone(), parsed)
         .await
-}
-
-/// Parses a message, off this thread if it is large, which is done only for callers who may do what the RPC is for.
-async fn parsed<M, O>(
-    asked: &Asked,
-    message: Bytes,
-    items: usize,
-    parse: fn(M, &Limits) -> Result<O, Failure>,
-) -> Result<O, Failure>
-where
-    M: Message + Default + 'static,
-    O: Operation,
-{
-    let limits = *asked.service.core().limits();
-    let bytes = message.len();
-    let weight = Weight { bytes, items };
-    if weight.is_large() {
-        asked.service.admit(&asked.ended.call)?;
-    }
-    let work = move || {
-        let message =
-            M::decode(message).map_err(|error| Failure::invalid("message", error.to_string()))?;
-        parse(message, &limits)
-    };
-    asked.service.offload(weight, work).await?
 }
 
 /// The answer to a message that took too long. What was done by then has a record of its own.

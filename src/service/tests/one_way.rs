@@ -155,7 +155,7 @@ impl Operation for LosesItsRole {
     async fn run(
         self,
         core: &Core,
-        permit: &Permit,
+        permit: &Permit<'_>,
         _: &mut Account,
     ) -> Result<&'static str, Failure> {
         core.access
@@ -196,7 +196,7 @@ impl Operation for Hangs {
 
     fn about(&self, _: &Principal, _: &mut Account) {}
 
-    async fn run(self, _: &Core, _: &Permit, account: &mut Account) -> Result<(), Failure> {
+    async fn run(self, _: &Core, _: &Permit<'_>, account: &mut Account) -> Result<(), Failure> {
         account.used(String::from("begun"), 0, "", 0);
         std::future::pending().await
     }
@@ -247,7 +247,7 @@ impl Operation for UntilReleased {
 
     fn about(&self, _: &Principal, _: &mut Account) {}
 
-    async fn run(self, _: &Core, _: &Permit, _: &mut Account) -> Result<(), Failure> {
+    async fn run(self, _: &Core, _: &Permit<'_>, _: &mut Account) -> Result<(), Failure> {
         self.0.notified().await;
         Ok(())
     }

@@ -1,0 +1,188 @@
+//! The unary calls of `fieldkeep.v1.FieldService`, from the bytes of the message to the frame of the reply.
+//!
+//! The gate has the whole message, and a reply is whole too. tonic's own way would pass both through stream adapters with
+//! buffers of their own; here a message is decoded where it lies, and its reply encoded once. What is large is decoded, parsed
+//! and encoded off the runtime's thread.
+
+use std::future::ready;
+
+use bytes::{Buf, BufMut, Bytes, BytesMut};
+use http::header::CONTENT_TYPE;
+use http::{HeaderMap, HeaderName, HeaderValue, Response};
+use http_body_util::{BodyExt, Full};
+use prost::Message;
+use tonic::Status;
+use tonic::body::Body;
+
+use crate::grpc::convert::{batch, field};
+use crate::grpc::receive::{FRAME_BYTES, Received, Shape, count};
+use crate::grpc::routes::MAX_MESSAGE_BYTES;
+use crate::grpc::status;
+use crate::service::call::Call;
+use crate::service::failure::Failure;
+use crate::service::offload::{OFFLOAD_BYTES, Weight};
+use crate::service::perform::Operation;
+use crate::service::{Limits, Service};
+
+/// Which call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Unary {
+    /// `Encrypt`.
+    Encrypt,
+    /// `Decrypt`.
+    Decrypt,
+    /// `ReEncrypt`.
+    ReEncrypt,
+    /// `BatchEncrypt`.
+    BatchEncrypt,
+    /// `BatchDecrypt`.
+    BatchDecrypt,
+    /// `BatchReEncrypt`.
+    BatchReEncrypt,
+}
+
+impl Unary {
+    /// Does what the message of `call` asks for, which has its room until then.
+    pub(super) async fn answer(
+        self,
+        service: &Service,
+        call: &Call,
+        shape: Shape,
+        Received {
+            frame: mut message,
+            items,
+            room: _room,
+        }: Received,
+    ) -> Response<Body> {
+        message.advance(FRAME_BYTES.min(message.len()));
+        let asked = Asked {
+            service,
+            call,
+            shape,
+            message,
+            items,
+        };
+        match self {
+            Unary::Encrypt => asked.answer(field::encrypt, field::encrypted).await,
+            Unary::Decrypt => asked.answer(field::decrypt, field::decrypted).await,
+            Unary::ReEncrypt => asked.answer(field::reencrypt, field::reencrypted).await,
+            Unary::BatchEncrypt => asked.answer(batch::encrypt, batch::encrypted).await,
+            Unary::BatchDecrypt => asked.answer(batch::decrypt, batch::decrypted).await,
+            Unary::BatchReEncrypt => asked.answer(batch::reencrypt, batch::reencrypted).await,
+        }
+    }
+}
+
+struct Asked<'a> {
+    service: &'a Service,
+    call: &'a Call,
+    shape: Shape,
+    message: Bytes,
+    items: usize,
+}
+
+impl Asked<'_> {
+    async fn answer<M, O, R>(
+        self,
+        parse: fn(M, &Limits) -> Result<O, Failure>,
+        convert: fn(O::Output) -> R,
+    ) -> Response<Body>
+    where
+        M: Message + Default + 'static,
+        O: Operation,
+        R: Message + 'static,
+    {
+        let Asked {
+            service,
+            call,
+            shape,
+            message,
+            items,
+        } = self;
+        let weight = Weight {
+            bytes: message.len(),
+            items,
+        };
+        let arrival = service.arrive(call);
+        let uncounted = (weight.bytes > OFFLOAD_BYTES).then_some(shape);
+        let parsed = parsed(service, call, message, weight, uncounted, parse).await;
+        arrival.end();
+        let value = match service.perform(call.clone(), parsed).await {
+            Ok(reply) => reply.into_parts().0,
+            Err(refusal) => return status::of_refusal(&refusal).into_http(),
+        };
+        let encoded = service
+            .offload(weight, move || encode(&convert(value)))
+            .await;
+        let mut response = match encoded {
+            Ok(Some(frame)) => whole(frame),
+            Ok(None) => Status::out_of_range("the reply is too long").into_http(),
+            Err(failure) => status::of_failure(&failure).into_http(),
+        };
+        response.headers_mut().insert(
+            status::REQUEST_ID,
+            status::request_id_value(call.request_id),
+        );
+        response
+    }
+}
+
+/// Decodes and parses a message, off this thread if it is large, which is done only for callers who may do what the RPC is
+/// for. One that is `uncounted` is counted before it is decoded.
+///
+/// # Errors
+/// Why it is not valid, or the refusal.
+pub(super) async fn parsed<M, O>(
+    service: &Service,
+    call: &Call,
+    message: Bytes,
+    weight: Weight,
+    uncounted: Option<Shape>,
+    parse: fn(M, &Limits) -> Result<O, Failure>,
+) -> Result<O, Failure>
+where
+    M: Message + Default + 'static,
+    O: Operation,
+{
+    if weight.is_large() {
+        service.admit(call)?;
+    }
+    let limits = *service.core().limits();
+    let work = move || {
+        if let Some(shape) = uncounted {
+            count(&message, shape, &limits)?;
+        }
+        let message =
+            M::decode(message).map_err(|error| Failure::invalid("message", error.to_string()))?;
+        parse(message, &limits)
+    };
+    service.offload(weight, work).await?
+}
+
+/// The frame of a reply; `None` if it is longer than the wire allows, which is prevented before any work is done.
+fn encode(reply: &impl Message) -> Option<Bytes> {
+    let length = reply.encoded_len();
+    let announced = u32::try_from(length).ok()?;
+    if length > MAX_MESSAGE_BYTES {
+        return None;
+    }
+    let mut frame = BytesMut::with_capacity(FRAME_BYTES + length);
+    frame.put_u8(0);
+    frame.put_u32(announced);
+    reply.encode_raw(&mut frame);
+    Some(frame.freeze())
+}
+
+/// A successful response: the frame, and the trailers behind it.
+fn whole(frame: Bytes) -> Response<Body> {
+    const STATUS: HeaderName = HeaderName::from_static("grpc-status");
+    const OK: HeaderValue = HeaderValue::from_static("0");
+    const GRPC: HeaderValue = HeaderValue::from_static("application/grpc");
+    let mut trailers = HeaderMap::with_capacity(1);
+    trailers.insert(STATUS, OK);
+    let body = Full::new(frame).with_trailers(ready(Some(Ok(trailers))));
+    let mut response = Response::new(Body::new(body));
+    response.headers_mut().reserve(2);
+    response.headers_mut().insert(CONTENT_TYPE, GRPC);
+    response
+}
