@@ -70,7 +70,8 @@ pub fn make_operation(number: u64) -> Operation {
     let mut id = [0; 16];
     // Mixed, so that ids are spread as random ones would be.
     id[..8].copy_from_slice(&number.wrapping_mul(0x9e37_79b9_7f4a_7c15).to_be_bytes());
-    id[8..].copy_from_slice(&number.to_be_bytes());
+    // Never all zeros, which is an operation of its own kind.
+    id[8..].copy_from_slice(&number.wrapping_add(1).to_be_bytes());
     let mut fingerprint = [7; 32];
     fingerprint[..8].copy_from_slice(&number.to_be_bytes());
     Operation { id, fingerprint }
