@@ -21,5 +21,6 @@ mod limits;
 mod metrics;
 mod otlp;
 mod readme;
+mod streams;
 mod systemd;
 mod transport;

@@ -21,6 +21,7 @@ use super::*;
 use crate::grpc::gate::GateLayer;
 use crate::grpc::handlers::Handlers;
 use crate::grpc::routes::{Listener, MAX_MESSAGE_BYTES};
+use crate::service::call::Peer;
 use crate::service::tests::{Fixture, peer};
 
 const RPC: &str = "fieldkeep.v1.FieldService/EncryptStream";
@@ -65,10 +66,15 @@ struct Talk {
 
 impl Talk {
     async fn open(f: &Fixture) -> Self {
-        Self::open_with(f, "acme/app", &[]).await
+        Self::open_on(f, peer("acme/app"), &[]).await
     }
 
     async fn open_with(f: &Fixture, identity: &str, headers: &[(&str, &str)]) -> Self {
+        Self::open_on(f, peer(identity), headers).await
+    }
+
+    /// Opens one on the connection of `peer`.
+    async fn open_on(f: &Fixture, peer: Arc<Peer>, headers: &[(&str, &str)]) -> Self {
         let (parts, receiver) = unbounded_channel();
         let (whole, taken) = (Arc::default(), Arc::default());
         let upload = Upload {
@@ -78,7 +84,7 @@ impl Talk {
         };
         let mut request = Request::post(format!("/{RPC}"))
             .header("content-type", "application/grpc")
-            .extension(peer(identity));
+            .extension(peer);
         for (name, value) in headers {
             request = request.header(*name, *value);
         }
@@ -441,16 +447,24 @@ async fn nobody_reads_for_a_caller_who_takes_no_replies() {
 #[tokio::test]
 async fn long_replies_that_are_not_taken_hold_back_the_connection_and_no_other() {
     let f = Fixture::make().await;
-    // The peer is the connection: all streams of this test have their own but these.
     let connection = peer("acme/app");
     let all = connection.reply_room(usize::MAX).await.unwrap();
-    let mut waiting = Box::pin(connection.reply_room(1));
-    assert!(poll!(&mut waiting).is_pending());
-    let mut talk = Talk::open(&f).await;
-    talk.send(&batch(100, 60_000));
-    assert_eq!(talk.reply().await.results.len(), 100);
+    let mut held = Talk::open_on(&f, Arc::clone(&connection), &[]).await;
+    let mut other = Talk::open(&f).await;
+    // The length of each comes first, then what must not be read without room for the reply.
+    let message = framed(&batch(100, 60_000).encode_to_vec());
+    for talk in [&held, &other] {
+        talk.send_part(message.slice(..5));
+        talk.send_part(message.slice(5..));
+    }
+    assert_eq!(other.reply().await.results.len(), 100);
+    let mut waiting = Box::pin(held.next());
+    for _ in 0..5 {
+        assert!(poll!(&mut waiting).is_pending());
+        settle(&f).await;
+    }
     drop(all);
-    drop(waiting.await.unwrap());
+    assert_eq!(waiting.await.unwrap().results.len(), 100);
 }
 
 #[tokio::test]
@@ -543,6 +557,19 @@ async fn a_stream_ends_when_its_caller_stops_waiting() {
         assert!(end.message().contains("caller"), "{end:?}");
         assert_eq!(f.last_record().rule, "deadline");
     }
+    // A message that is at work by then is answered first.
+    let all = f.service.core().hold_places();
+    let mut talk = Talk::open_with(&f, "acme/app", &[("grpc-timeout", "50m")]).await;
+    talk.send(&batch(600, 1));
+    let reply = talk.reply().await;
+    assert_eq!(reply.error.unwrap().code, i32::from(Code::DeadlineExceeded));
+    let record = f.last_record();
+    assert_eq!(
+        (record.rule.as_str(), record.request_id),
+        ("deadline", reply.request_id)
+    );
+    assert_eq!(talk.end().await.code(), Code::DeadlineExceeded);
+    drop(all);
     // More than the clock can count is no limit.
     let mut talk = Talk::open_with(&f, "acme/app", &[("grpc-timeout", "99999999H")]).await;
     talk.send(&batch(1, 1));
