@@ -9,45 +9,12 @@ use fieldkeep_client::{
 use super::super::failure::Failure;
 use super::cipher::{Item, ItemRefused, Operation, Outcome};
 
-/// The most bytes of one call, well below what a request may have.
-const CALL_BYTES: usize = 2 * 1024 * 1024;
-/// What an item takes in a request besides its texts, with some to spare; its ciphertext overhead too.
-const ITEM_BYTES: usize = 160;
-
-/// Sends items to the service, in as many calls as their size needs.
-pub(crate) async fn call_service(
+/// Sends items to the service.
+pub(super) async fn call_service(
     client: Client,
     operation: Operation,
     items: Vec<Item>,
 ) -> Outcome {
-    let mut results = Vec::with_capacity(items.len());
-    let mut batch: Vec<Item> = Vec::new();
-    let mut bytes = 0;
-    for item in items {
-        let item_bytes = size_bytes(&item);
-        if !batch.is_empty() && bytes + item_bytes > CALL_BYTES {
-            results.extend(call(&client, operation, std::mem::take(&mut batch)).await?);
-            bytes = 0;
-        }
-        bytes += item_bytes;
-        batch.push(item);
-    }
-    if !batch.is_empty() {
-        results.extend(call(&client, operation, batch).await?);
-    }
-    Ok(results)
-}
-
-fn size_bytes(item: &Item) -> usize {
-    let context: usize = item
-        .context
-        .iter()
-        .map(|(name, value)| name.len() + value.len() + 16)
-        .sum();
-    item.value.len() + context + item.column.key.len() + item.column.field.len() + ITEM_BYTES
-}
-
-async fn call(client: &Client, operation: Operation, items: Vec<Item>) -> Outcome {
     match operation {
         Operation::Encrypt => {
             let items = items.into_iter().map(|item| EncryptItem {
