@@ -40,5 +40,9 @@ fuzz_target!(|data: &str| {
     let sealed = String::from_utf8(sealed).expect("places are between characters");
     let again = splice::find(&sealed, &paths[..1]).expect("is JSON still");
     assert_eq!(again.len(), first().count());
-    assert!(again.iter().all(|value| &sealed[value.range.clone()] == CIPHERTEXT));
+    assert!(
+        again
+            .iter()
+            .all(|value| &sealed[value.range.clone()] == CIPHERTEXT)
+    );
 });
