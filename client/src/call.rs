@@ -341,6 +341,8 @@ where
         .map_err(|error| tonic::Status::from_error(error.into()))?;
     let mut request = tonic::Request::new(message);
     request.set_timeout(deadline.saturating_duration_since(Instant::now()));
+    #[cfg(feature = "otel")]
+    crate::trace::inject(request.metadata_mut());
     let path = PathAndQuery::from_static(path);
     let reply = lease.grpc.unary(request, path, SharedCodec::new()).await?;
     Ok(reply.into_inner())

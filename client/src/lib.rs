@@ -49,6 +49,8 @@ mod request_id;
 mod stream;
 #[cfg(feature = "testing")]
 mod testing;
+#[cfg(feature = "otel")]
+mod trace;
 mod wire;
 
 pub use admin::{Audit, Keys, Roles, Tenants};

@@ -408,6 +408,8 @@ impl Client {
         let messages = stream::unfold(sending, Sending::message);
         let mut request = tonic::Request::new(messages);
         let cancel = request.cancellation_handle();
+        #[cfg(feature = "otel")]
+        crate::trace::inject(request.metadata_mut());
         let path = PathAndQuery::from_static(B::STREAM_PATH);
         let opened = async {
             lease

@@ -59,6 +59,8 @@ pub(crate) struct Call {
     pub(crate) timeout: Duration,
     pub(crate) request_id: String,
     pub(crate) user_agent: String,
+    pub(crate) traceparent: String,
+    pub(crate) tracestate: String,
     /// The length of the message.
     pub(crate) bytes: usize,
 }
@@ -250,6 +252,8 @@ impl Handlers {
             timeout: parse_timeout(&text("grpc-timeout")),
             request_id: request_id.to_owned(),
             user_agent: text("user-agent"),
+            traceparent: text("traceparent"),
+            tracestate: text("tracestate"),
             bytes: request.get_ref().encoded_len(),
         });
         self.0.arrival.notify_waiters();

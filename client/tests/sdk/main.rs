@@ -12,3 +12,4 @@ mod pool;
 mod renewal;
 mod retries;
 mod streams;
+mod traces;
