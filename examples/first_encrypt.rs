@@ -1,6 +1,6 @@
 //! Encrypts one field, shows what to store, and decrypts it again.
 //!
-//! Run it where `fieldkeep` printed its environment lines: `cargo run --example first_encrypt`.
+//! Run it with the environment lines that `fieldkeep dev` prints: `cargo run --example first_encrypt`.
 
 use fieldkeep_client::{Client, Error};
 

@@ -31,21 +31,57 @@ pub struct Audit<'a>(&'a Client);
 
 impl Client {
     /// Management of keys.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), fieldkeep_client::Error> {
+    /// # let client = fieldkeep_client::Fieldkeep::in_memory().key("pii").client().await?;
+    /// let key = client.keys().show("pii").await?;
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn keys(&self) -> Keys<'_> {
         Keys(self)
     }
 
     /// Management of tenants.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), fieldkeep_client::Error> {
+    /// # let client = fieldkeep_client::Fieldkeep::in_memory().key("pii").client().await?;
+    /// let tenants = client.tenants().list().collect().await?;
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn tenants(&self) -> Tenants<'_> {
         Tenants(self)
     }
 
     /// Management of roles.
+    ///
+    /// ```no_run
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), fieldkeep_client::Error> {
+    /// # let client = fieldkeep_client::Client::from_env()?;
+    /// let roles = client.roles().list("").collect().await?;
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn roles(&self) -> Roles<'_> {
         Roles(self)
     }
 
     /// The audit trail.
+    ///
+    /// ```no_run
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), fieldkeep_client::Error> {
+    /// # let client = fieldkeep_client::Client::from_env()?;
+    /// let newest = client.audit().list().page_size(10).next_page().await?;
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn audit(&self) -> Audit<'_> {
         Audit(self)
     }
@@ -54,6 +90,16 @@ impl Client {
     ///
     /// # Errors
     /// See [`Error`].
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), fieldkeep_client::Error> {
+    /// # let client = fieldkeep_client::Fieldkeep::in_memory().key("pii").client().await?;
+    /// let status = client.status().await?;
+    /// assert_eq!(status.store, "memory");
+    /// # Ok(())
+    /// # }
+    /// ```
     pub async fn status(&self) -> Result<v1::GetStatusResponse, Error> {
         let path = "/fieldkeep.v1.SystemService/GetStatus";
         self.unary(path, v1::GetStatusRequest {}, self.plan()).await
@@ -66,6 +112,19 @@ impl Client {
     ///
     /// # Errors
     /// See [`Error`]. It is tried again only if it was never sent, since each call that arrives signs a certificate.
+    ///
+    /// ```no_run
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), fieldkeep_client::Error> {
+    /// # let client = fieldkeep_client::Client::from_env()?;
+    /// use std::time::Duration;
+    /// // A PKCS #10 request in DER, of a key that stays here.
+    /// let csr = std::fs::read("app.csr").unwrap_or_default();
+    /// let issued = client.issue_certificate(csr, "app", Duration::from_secs(30 * 24 * 3600)).await?;
+    /// println!("{}", issued.certificate_pem);
+    /// # Ok(())
+    /// # }
+    /// ```
     pub async fn issue_certificate(
         &self,
         csr_der: impl Into<Bytes>,
@@ -90,6 +149,17 @@ impl Keys<'_> {
     /// # Errors
     /// [`ALREADY_EXISTS`](crate::reason::ALREADY_EXISTS), [`TENANT_NOT_FOUND`](crate::reason::TENANT_NOT_FOUND) and
     /// others of [`Error`].
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), fieldkeep_client::Error> {
+    /// # let client = fieldkeep_client::Fieldkeep::in_memory().key("pii").client().await?;
+    /// let key = client.keys().create("cards").await?;
+    /// assert_eq!(key.name, "tenants/default/keys/cards");
+    /// assert_eq!(key.primary_version, 1);
+    /// # Ok(())
+    /// # }
+    /// ```
     pub async fn create(&self, name: &str) -> Result<v1::Key, Error> {
         self.create_with(name, None).await
     }
@@ -99,6 +169,17 @@ impl Keys<'_> {
     /// # Errors
     /// As [`create`](Self::create), and [`INVALID_REQUEST`](crate::reason::INVALID_REQUEST) for a part of `rotation`
     /// that is not valid.
+    ///
+    /// ```no_run
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), fieldkeep_client::Error> {
+    /// # let client = fieldkeep_client::Client::from_env()?;
+    /// use fieldkeep_proto::v1::KeyRotation;
+    /// let every_monday = KeyRotation { cron: "0 3 * * 1".into(), ..KeyRotation::default() };
+    /// client.keys().create_with("cards", Some(every_monday)).await?;
+    /// # Ok(())
+    /// # }
+    /// ```
     pub async fn create_with(
         &self,
         name: &str,
@@ -115,6 +196,17 @@ impl Keys<'_> {
     }
 
     /// Lists the keys of `tenant` by name, without their versions. Empty: the caller's tenant.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), fieldkeep_client::Error> {
+    /// # let client = fieldkeep_client::Fieldkeep::in_memory().key("pii").client().await?;
+    /// for key in client.keys().list("default").collect().await? {
+    ///     println!("{}", key.name);
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn list(&self, tenant: &str) -> Pages<v1::Key> {
         let parent = tenant_name(tenant);
         Pages::new(self.0, move |client, page_size, page_token| {
@@ -135,6 +227,16 @@ impl Keys<'_> {
     ///
     /// # Errors
     /// [`KEY_NOT_FOUND`](crate::reason::KEY_NOT_FOUND) and others of [`Error`].
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), fieldkeep_client::Error> {
+    /// # let client = fieldkeep_client::Fieldkeep::in_memory().key("pii").client().await?;
+    /// let key = client.keys().show("pii").await?;
+    /// assert_eq!(key.versions.len(), 1);
+    /// # Ok(())
+    /// # }
+    /// ```
     pub async fn show(&self, name: &str) -> Result<v1::Key, Error> {
         let request = v1::GetKeyRequest {
             name: name.to_owned(),
@@ -147,6 +249,16 @@ impl Keys<'_> {
     ///
     /// # Errors
     /// [`KEY_NOT_FOUND`](crate::reason::KEY_NOT_FOUND) and others of [`Error`].
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), fieldkeep_client::Error> {
+    /// # let client = fieldkeep_client::Fieldkeep::in_memory().key("pii").client().await?;
+    /// let key = client.keys().rotate("pii").await?;
+    /// assert_eq!(key.primary_version, 2);
+    /// # Ok(())
+    /// # }
+    /// ```
     pub async fn rotate(&self, name: &str) -> Result<v1::Key, Error> {
         let request = v1::RotateKeyRequest {
             name: name.to_owned(),
@@ -160,6 +272,17 @@ impl Keys<'_> {
     ///
     /// # Errors
     /// As [`rotate`](Self::rotate), and [`INVALID_REQUEST`](crate::reason::INVALID_REQUEST) for a part that is not valid.
+    ///
+    /// ```no_run
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), fieldkeep_client::Error> {
+    /// # let client = fieldkeep_client::Client::from_env()?;
+    /// use fieldkeep_proto::v1::KeyRotation;
+    /// let by_use = KeyRotation { max_messages: 1_000_000, ..KeyRotation::default() };
+    /// client.keys().set_rotation("pii", Some(by_use)).await?;
+    /// # Ok(())
+    /// # }
+    /// ```
     pub async fn set_rotation(
         &self,
         name: &str,
@@ -179,6 +302,17 @@ impl Keys<'_> {
     ///
     /// # Errors
     /// As [`rotate`](Self::rotate).
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), fieldkeep_client::Error> {
+    /// # let client = fieldkeep_client::Fieldkeep::in_memory().key("pii").client().await?;
+    /// client.field("pii", "customer.email").encrypt(b"ada@example.org").await?;
+    /// let usage = client.keys().usage("pii").await?;
+    /// assert!(usage.versions[0].messages >= 1);
+    /// # Ok(())
+    /// # }
+    /// ```
     pub async fn usage(&self, name: &str) -> Result<v1::KeyUsage, Error> {
         let request = v1::GetKeyUsageRequest {
             name: name.to_owned(),
@@ -191,6 +325,16 @@ impl Keys<'_> {
     ///
     /// # Errors
     /// As [`rotate`](Self::rotate).
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), fieldkeep_client::Error> {
+    /// # let client = fieldkeep_client::Fieldkeep::in_memory().key("pii").client().await?;
+    /// client.keys().disable("pii").await?;
+    /// client.keys().enable("pii").await?;
+    /// # Ok(())
+    /// # }
+    /// ```
     pub async fn enable(&self, name: &str) -> Result<v1::Key, Error> {
         let request = v1::EnableKeyRequest {
             name: name.to_owned(),
@@ -204,6 +348,17 @@ impl Keys<'_> {
     ///
     /// # Errors
     /// As [`rotate`](Self::rotate).
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), fieldkeep_client::Error> {
+    /// # let client = fieldkeep_client::Fieldkeep::in_memory().key("pii").client().await?;
+    /// client.keys().disable("pii").await?;
+    /// let error = client.field("pii", "f").encrypt(b"x").await.unwrap_err();
+    /// assert_eq!(error.reason(), Some(fieldkeep_client::reason::KEY_DISABLED));
+    /// # Ok(())
+    /// # }
+    /// ```
     pub async fn disable(&self, name: &str) -> Result<v1::Key, Error> {
         let request = v1::DisableKeyRequest {
             name: name.to_owned(),
@@ -217,6 +372,17 @@ impl Keys<'_> {
     ///
     /// # Errors
     /// [`VERSION_NOT_FOUND`](crate::reason::VERSION_NOT_FOUND) and others of [`Error`].
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), fieldkeep_client::Error> {
+    /// # let client = fieldkeep_client::Fieldkeep::in_memory().key("pii").client().await?;
+    /// client.keys().rotate("pii").await?;
+    /// client.keys().disable_version("pii", 1).await?;
+    /// client.keys().enable_version("pii", 1).await?;
+    /// # Ok(())
+    /// # }
+    /// ```
     pub async fn enable_version(&self, name: &str, version: u32) -> Result<v1::Key, Error> {
         let request = v1::EnableKeyVersionRequest {
             name: format!("{name}/versions/{version}"),
@@ -231,6 +397,16 @@ impl Keys<'_> {
     /// # Errors
     /// [`VERSION_NOT_FOUND`](crate::reason::VERSION_NOT_FOUND), [`PRIMARY_VERSION`](crate::reason::PRIMARY_VERSION) and
     /// others of [`Error`].
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), fieldkeep_client::Error> {
+    /// # let client = fieldkeep_client::Fieldkeep::in_memory().key("pii").client().await?;
+    /// client.keys().rotate("pii").await?;
+    /// client.keys().disable_version("pii", 1).await?;
+    /// # Ok(())
+    /// # }
+    /// ```
     pub async fn disable_version(&self, name: &str, version: u32) -> Result<v1::Key, Error> {
         let request = v1::DisableKeyVersionRequest {
             name: format!("{name}/versions/{version}"),
@@ -246,6 +422,16 @@ impl Tenants<'_> {
     ///
     /// # Errors
     /// [`ALREADY_EXISTS`](crate::reason::ALREADY_EXISTS) and others of [`Error`].
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), fieldkeep_client::Error> {
+    /// # let client = fieldkeep_client::Fieldkeep::in_memory().key("pii").client().await?;
+    /// let tenant = client.tenants().create("acme").await?;
+    /// assert_eq!(tenant.name, "tenants/acme");
+    /// # Ok(())
+    /// # }
+    /// ```
     pub async fn create(&self, name: &str) -> Result<v1::Tenant, Error> {
         let request = v1::CreateTenantRequest {
             name: name.to_owned(),
@@ -256,6 +442,16 @@ impl Tenants<'_> {
     }
 
     /// Lists the tenants by name.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), fieldkeep_client::Error> {
+    /// # let client = fieldkeep_client::Fieldkeep::in_memory().key("pii").client().await?;
+    /// let tenants = client.tenants().list().collect().await?;
+    /// assert_eq!(tenants[0].name, "tenants/default");
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn list(&self) -> Pages<v1::Tenant> {
         Pages::new(self.0, |client, page_size, page_token| async move {
             let request = v1::ListTenantsRequest {
@@ -274,6 +470,15 @@ impl Roles<'_> {
     ///
     /// # Errors
     /// [`ROLE_CONFLICT`](crate::reason::ROLE_CONFLICT) if it has another role, and others of [`Error`].
+    ///
+    /// ```no_run
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), fieldkeep_client::Error> {
+    /// # let client = fieldkeep_client::Client::from_env()?;
+    /// client.roles().grant("app", fieldkeep_proto::v1::Role::Data).await?;
+    /// # Ok(())
+    /// # }
+    /// ```
     pub async fn grant(&self, identity: &str, role: v1::Role) -> Result<v1::RoleBinding, Error> {
         let request = v1::GrantRoleRequest {
             identity: identity.to_owned(),
@@ -285,6 +490,17 @@ impl Roles<'_> {
     }
 
     /// Lists the roles of the identities of `tenant`. Empty: of all tenants.
+    ///
+    /// ```no_run
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), fieldkeep_client::Error> {
+    /// # let client = fieldkeep_client::Client::from_env()?;
+    /// for binding in client.roles().list("default").collect().await? {
+    ///     println!("{}", binding.identity);
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn list(&self, tenant: &str) -> Pages<v1::RoleBinding> {
         let parent = tenant_name(tenant);
         Pages::new(self.0, move |client, page_size, page_token| {
@@ -306,6 +522,15 @@ impl Roles<'_> {
     ///
     /// # Errors
     /// [`IDENTITY_NOT_FOUND`](crate::reason::IDENTITY_NOT_FOUND) if it has none, and others of [`Error`].
+    ///
+    /// ```no_run
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), fieldkeep_client::Error> {
+    /// # let client = fieldkeep_client::Client::from_env()?;
+    /// client.roles().revoke("app").await?;
+    /// # Ok(())
+    /// # }
+    /// ```
     pub async fn revoke(&self, identity: &str) -> Result<(), Error> {
         let request = v1::RevokeRoleRequest {
             identity: identity.to_owned(),
@@ -319,6 +544,18 @@ impl Roles<'_> {
 
 impl Audit<'_> {
     /// Lists audit records, newest first.
+    ///
+    /// ```no_run
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), fieldkeep_client::Error> {
+    /// # let client = fieldkeep_client::Client::from_env()?;
+    /// let mut records = client.audit().list();
+    /// while let Some(page) = records.next_page().await? {
+    ///     println!("{} records", page.len());
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn list(&self) -> Pages<v1::AuditEntry> {
         Pages::new(self.0, |client, page_size, page_token| async move {
             let request = v1::ListRecordsRequest {

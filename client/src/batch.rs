@@ -19,12 +19,36 @@ impl Client {
     /// Encrypts many values. The results come in the order of the items; each succeeds or fails by itself.
     ///
     /// A batch of any length is split into calls that keep the service's limits: 10,000 items, 8 MiB of request and
-    /// 16 MiB of reply. Some of them are under way at the same time ([`ClientBuilder::parallel_batches`]
-    /// (crate::ClientBuilder::parallel_batches)). When one of them fails as a whole, no further ones are begun. What others
-    /// have done is not lost: the items that have no result get the failed call's error, each as its [`ItemError`].
+    /// 16 MiB of reply. Some of them are under way at the same time (see
+    /// [`parallel_batches`](crate::ClientBuilder::parallel_batches)). When one of them fails as a whole, no further ones are
+    /// begun. What others have done is not lost: the items that have no result get the failed call's error, each as its
+    /// [`ItemError`].
     ///
     /// # Errors
     /// If not one of the calls came through, the error of the first; so always, if the batch fits into one call.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), fieldkeep_client::Error> {
+    /// # let client = fieldkeep_client::Fieldkeep::in_memory().key("pii").client().await?;
+    /// use fieldkeep_client::{BatchEncrypt, EncryptItem};
+    ///
+    /// let rows = [("1", "ada@example.org"), ("2", "bob@example.org")];
+    /// let batch = BatchEncrypt {
+    ///     key: "pii".into(),
+    ///     field: "customer.email".into(),
+    ///     items: rows.iter().map(|(id, email)| EncryptItem::new(*email).context("id", *id)).collect(),
+    ///     ..BatchEncrypt::default()
+    /// };
+    /// for result in client.encrypt_batch(batch).await? {
+    ///     match result {
+    ///         Ok(encrypted) => println!("{} bytes", encrypted.ciphertext.len()),
+    ///         Err(error) => eprintln!("{error}"),
+    ///     }
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
     pub async fn encrypt_batch(
         &self,
         batch: BatchEncrypt,
@@ -38,6 +62,25 @@ impl Client {
     ///
     /// # Errors
     /// As [`encrypt_batch`](Self::encrypt_batch).
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), fieldkeep_client::Error> {
+    /// # let client = fieldkeep_client::Fieldkeep::in_memory().key("pii").client().await?;
+    /// use fieldkeep_client::{BatchDecrypt, DecryptItem};
+    ///
+    /// let stored = client.field("pii", "customer.email").encrypt(b"ada@example.org").await?;
+    /// let batch = BatchDecrypt {
+    ///     field: "customer.email".into(),
+    ///     items: vec![DecryptItem::new(stored), DecryptItem::new("damaged")],
+    ///     ..BatchDecrypt::default()
+    /// };
+    /// let opened = client.decrypt_batch(batch).await?;
+    /// assert_eq!(opened[0].as_deref(), Ok(&b"ada@example.org"[..]));
+    /// assert!(opened[1].is_err());
+    /// # Ok(())
+    /// # }
+    /// ```
     pub async fn decrypt_batch(
         &self,
         batch: BatchDecrypt,
@@ -51,6 +94,25 @@ impl Client {
     ///
     /// # Errors
     /// As [`encrypt_batch`](Self::encrypt_batch).
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), fieldkeep_client::Error> {
+    /// # let client = fieldkeep_client::Fieldkeep::in_memory().key("pii").client().await?;
+    /// use fieldkeep_client::{BatchReEncrypt, ReEncryptItem};
+    ///
+    /// let stored = client.field("pii", "customer.email").encrypt(b"ada@example.org").await?;
+    /// client.keys().rotate("pii").await?;
+    /// let batch = BatchReEncrypt {
+    ///     field: "customer.email".into(),
+    ///     items: vec![ReEncryptItem::new(stored)],
+    ///     ..BatchReEncrypt::default()
+    /// };
+    /// let renewed = client.reencrypt_batch(batch).await?;
+    /// assert!(renewed[0].as_ref().is_ok_and(|item| item.changed));
+    /// # Ok(())
+    /// # }
+    /// ```
     pub async fn reencrypt_batch(
         &self,
         batch: BatchReEncrypt,

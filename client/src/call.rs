@@ -86,6 +86,14 @@ impl Client {
     ///
     /// # Errors
     /// [`Error::Config`] names the variable or file that is missing or wrong.
+    ///
+    /// ```no_run
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), fieldkeep_client::Error> {
+    /// let client = fieldkeep_client::Client::from_env()?;
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn from_env() -> Result<Self, Error> {
         ClientBuilder::from_env()?.build()
     }
@@ -163,6 +171,17 @@ impl Client {
 
     /// Why changed identity files were not taken over at the last look: for example a certificate that is there before its
     /// key. `None` if nothing is wrong. The client goes on with what it read before, and looks again.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), fieldkeep_client::Error> {
+    /// # let client = fieldkeep_client::Fieldkeep::in_memory().key("pii").client().await?;
+    /// if let Some(problem) = client.identity_problem() {
+    ///     eprintln!("the new identity is not used yet: {problem}");
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn identity_problem(&self) -> Option<Arc<ConfigError>> {
         self.shared.pool.identity_problem()
     }

@@ -32,7 +32,9 @@ const DEFAULT_IDENTITY_CHECK: Duration = Duration::from_secs(5);
 #[non_exhaustive]
 pub enum ConfigError {
     /// An environment variable is missing or empty.
-    #[error("the environment variable `{name}` is not set; it is {what}")]
+    #[error(
+        "the environment variable `{name}` is not set; it is {what} (`fieldkeep dev` prints all four for a service of your own)"
+    )]
     MissingVariable {
         /// The variable.
         name: &'static str,
@@ -129,6 +131,15 @@ impl ClientBuilder {
     ///
     /// # Errors
     /// [`ConfigError::MissingVariable`], [`ConfigError::VariableNotText`].
+    ///
+    /// ```no_run
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), fieldkeep_client::Error> {
+    /// # let client = fieldkeep_client::Client::from_env()?;
+    /// let client = fieldkeep_client::ClientBuilder::from_env()?.connections(2).build()?;
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn from_env() -> Result<Self, ConfigError> {
         Self::from_variables(env::var_os)
     }
@@ -166,6 +177,10 @@ impl ClientBuilder {
 
     /// The service: `https://host:port` or `host:port`; the port is 7420 if there is none. The service's certificate
     /// has to be for this host.
+    ///
+    /// ```
+    /// let builder = fieldkeep_client::Client::builder().address("https://keys.example.org:7420");
+    /// ```
     #[must_use]
     pub fn address(mut self, address: impl Into<String>) -> Self {
         self.address = Some(address.into());
@@ -173,6 +188,10 @@ impl ClientBuilder {
     }
 
     /// A PEM file with the certificate of the CA that signed the service's.
+    ///
+    /// ```
+    /// let builder = fieldkeep_client::Client::builder().ca_file("ca.pem");
+    /// ```
     #[must_use]
     pub fn ca_file(mut self, path: impl AsRef<Path>) -> Self {
         self.ca = Some(Source::File(path.as_ref().into()));
@@ -180,6 +199,10 @@ impl ClientBuilder {
     }
 
     /// The certificate of the CA that signed the service's, PEM.
+    ///
+    /// ```
+    /// let builder = fieldkeep_client::Client::builder().ca_pem("-----BEGIN CERTIFICATE-----...");
+    /// ```
     #[must_use]
     pub fn ca_pem(mut self, pem: impl AsRef<[u8]>) -> Self {
         self.ca = Some(Source::memory(pem.as_ref()));
@@ -192,6 +215,10 @@ impl ClientBuilder {
     /// When they have changed, new connections take the place of the present ones; calls under way end where they are. Files
     /// that do not fit together, as a certificate that is there before its key, are left for the next look
     /// ([`Client::identity_problem`]).
+    ///
+    /// ```
+    /// let builder = fieldkeep_client::Client::builder().identity_files("app.pem", "app.key");
+    /// ```
     #[must_use]
     pub fn identity_files(mut self, certificate: impl AsRef<Path>, key: impl AsRef<Path>) -> Self {
         self.identity = Some((
@@ -202,6 +229,11 @@ impl ClientBuilder {
     }
 
     /// As [`identity_files`](Self::identity_files), from memory.
+    ///
+    /// ```
+    /// let (certificate, key) = ("-----BEGIN CERTIFICATE-----...", "-----BEGIN PRIVATE KEY-----...");
+    /// let builder = fieldkeep_client::Client::builder().identity_pem(certificate, key);
+    /// ```
     #[must_use]
     pub fn identity_pem(mut self, certificate: impl AsRef<[u8]>, key: impl AsRef<[u8]>) -> Self {
         self.identity = Some((
@@ -212,6 +244,11 @@ impl ClientBuilder {
     }
 
     /// The time that a call has, with all its tries: 10 seconds if nothing is said, a day at most.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// let builder = fieldkeep_client::Client::builder().timeout(Duration::from_secs(2));
+    /// ```
     #[must_use]
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.timeout = Some(timeout);
@@ -219,6 +256,11 @@ impl ClientBuilder {
     }
 
     /// The time that each call of a batch has, with all its tries: 60 seconds if nothing is said, a day at most.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// let builder = fieldkeep_client::Client::builder().batch_timeout(Duration::from_secs(120));
+    /// ```
     #[must_use]
     pub fn batch_timeout(mut self, timeout: Duration) -> Self {
         self.batch_timeout = Some(timeout);
@@ -226,6 +268,10 @@ impl ClientBuilder {
     }
 
     /// How many calls of one batch are under way at the same time, if it has to be split: 4 if nothing is said, at least 1.
+    ///
+    /// ```
+    /// let builder = fieldkeep_client::Client::builder().parallel_batches(8);
+    /// ```
     #[must_use]
     pub fn parallel_batches(mut self, calls: usize) -> Self {
         self.parallel_batches = Some(calls);
@@ -236,6 +282,10 @@ impl ClientBuilder {
     ///
     /// A call takes the connection with the fewest calls under way, and the first of those: so whoever makes one call at a
     /// time has one connection. A service spreads its connections over its cores.
+    ///
+    /// ```
+    /// let builder = fieldkeep_client::Client::builder().connections(1);
+    /// ```
     #[must_use]
     pub fn connections(mut self, connections: usize) -> Self {
         self.connections = Some(connections);
@@ -244,6 +294,11 @@ impl ClientBuilder {
 
     /// How often the identity's files are looked at while calls are made, at most: every 5 seconds if nothing is said. They
     /// are also looked at when the service refuses the client's certificate.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// let builder = fieldkeep_client::Client::builder().identity_check(Duration::from_secs(60));
+    /// ```
     #[must_use]
     pub fn identity_check(mut self, interval: Duration) -> Self {
         self.identity_check = Some(interval);
@@ -254,6 +309,14 @@ impl ClientBuilder {
     ///
     /// # Errors
     /// [`Error::Config`] says which setting or file is missing or wrong. A Tokio runtime has to be there.
+    ///
+    /// ```
+    /// use fieldkeep_client::{Client, ErrorKind};
+    ///
+    /// let error = Client::builder().address("https://127.0.0.1:7420").build().unwrap_err();
+    /// assert_eq!(error.kind(), ErrorKind::Config);
+    /// assert_eq!(error.to_string(), "the client has no CA certificate; call `ca_file`");
+    /// ```
     pub fn build(self) -> Result<Client, Error> {
         let settings = self.settings();
         let missing = |what, call| ConfigError::Missing { what, call };

@@ -1,6 +1,6 @@
 //! The one error of the SDK's calls.
 
-use std::time::Duration;
+use std::{fmt, time::Duration};
 
 use tonic::Code;
 use tonic_types::StatusExt as _;
@@ -8,7 +8,9 @@ use tonic_types::StatusExt as _;
 use crate::{ConfigError, ConnectError, reason};
 
 /// Why a call failed. [`Error::kind`] is what to branch on.
-#[derive(Debug, thiserror::Error)]
+///
+/// `Debug` shows the message too, so that it is read where `main` returns the error or a test unwraps it.
+#[derive(thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
     /// The client cannot be built from what it was given.
@@ -92,6 +94,16 @@ pub enum Error {
     },
 }
 
+impl fmt::Debug for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{self} ({:?}", self.kind())?;
+        if let Some(reason) = self.reason() {
+            write!(f, ", {reason}")?;
+        }
+        f.write_str(")")
+    }
+}
+
 fn last_failure(last: Option<&Error>) -> String {
     last.map(|error| format!(" (the try before: {error})"))
         .unwrap_or_default()
@@ -142,26 +154,83 @@ pub struct ServerError {
 
 impl ServerError {
     /// The gRPC status code.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), fieldkeep_client::Error> {
+    /// # let client = fieldkeep_client::Fieldkeep::in_memory().key("pii").client().await?;
+    /// let error = client.field("missing", "f").encrypt(b"x").await.unwrap_err();
+    /// let fieldkeep_client::Error::Server(error) = error else { return Err(error) };
+    /// println!("{:?}", error.code());
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn code(&self) -> Code {
         self.code
     }
 
     /// The stable reason, of [`reason`]. `None` if the answer did not come from Fieldkeep's own handlers.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), fieldkeep_client::Error> {
+    /// # let client = fieldkeep_client::Fieldkeep::in_memory().key("pii").client().await?;
+    /// let error = client.field("missing", "f").encrypt(b"x").await.unwrap_err();
+    /// let fieldkeep_client::Error::Server(error) = error else { return Err(error) };
+    /// assert_eq!(error.reason(), Some(fieldkeep_client::reason::KEY_NOT_FOUND));
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn reason(&self) -> Option<&str> {
         self.reason.as_deref()
     }
 
     /// What happened and what to do, for people.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), fieldkeep_client::Error> {
+    /// # let client = fieldkeep_client::Fieldkeep::in_memory().key("pii").client().await?;
+    /// let error = client.field("missing", "f").encrypt(b"x").await.unwrap_err();
+    /// let fieldkeep_client::Error::Server(error) = error else { return Err(error) };
+    /// assert_eq!(error.message(), "there is no key `missing`");
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn message(&self) -> &str {
         &self.message
     }
 
     /// How long the service asks to wait before the next try.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), fieldkeep_client::Error> {
+    /// # let client = fieldkeep_client::Fieldkeep::in_memory().key("pii").client().await?;
+    /// let error = client.field("missing", "f").encrypt(b"x").await.unwrap_err();
+    /// let fieldkeep_client::Error::Server(error) = error else { return Err(error) };
+    /// assert!(error.retry_after().is_none(), "waiting would not help");
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn retry_after(&self) -> Option<Duration> {
         self.retry_after
     }
 
     /// The call's id in the audit trail and the service's log, in hex.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), fieldkeep_client::Error> {
+    /// # let client = fieldkeep_client::Fieldkeep::in_memory().key("pii").client().await?;
+    /// let error = client.field("missing", "f").encrypt(b"x").await.unwrap_err();
+    /// let fieldkeep_client::Error::Server(error) = error else { return Err(error) };
+    /// if let Some(id) = error.request_id() {
+    ///     eprintln!("ask the operator about call {id}");
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn request_id(&self) -> Option<&str> {
         self.request_id.as_deref()
     }
@@ -206,6 +275,16 @@ impl ServerError {
 
 impl Error {
     /// The kind, to branch on.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), fieldkeep_client::Error> {
+    /// # let client = fieldkeep_client::Fieldkeep::in_memory().key("pii").client().await?;
+    /// let error = client.field("missing", "f").encrypt(b"x").await.unwrap_err();
+    /// assert_eq!(error.kind(), fieldkeep_client::ErrorKind::NotFound);
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn kind(&self) -> ErrorKind {
         match self {
             Self::Config(_) => ErrorKind::Config,
@@ -223,6 +302,16 @@ impl Error {
 
     /// The gRPC status code: the service's, or the one that describes a failure on this side. `None` for
     /// [`Error::Config`] and where no code fits.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), fieldkeep_client::Error> {
+    /// # let client = fieldkeep_client::Fieldkeep::in_memory().key("pii").client().await?;
+    /// let error = client.field("missing", "f").encrypt(b"x").await.unwrap_err();
+    /// assert!(error.code().is_some());
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn code(&self) -> Option<Code> {
         match self {
             Self::Server(error) => Some(error.code),
@@ -236,6 +325,16 @@ impl Error {
     }
 
     /// The stable reason, of [`reason`], if there is one.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), fieldkeep_client::Error> {
+    /// # let client = fieldkeep_client::Fieldkeep::in_memory().key("pii").client().await?;
+    /// let error = client.field("missing", "f").encrypt(b"x").await.unwrap_err();
+    /// assert_eq!(error.reason(), Some(fieldkeep_client::reason::KEY_NOT_FOUND));
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn reason(&self) -> Option<&str> {
         match self {
             Self::Server(error) => error.reason(),
@@ -246,11 +345,31 @@ impl Error {
     }
 
     /// What happened and what to do, for people. The same as `to_string`.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), fieldkeep_client::Error> {
+    /// # let client = fieldkeep_client::Fieldkeep::in_memory().key("pii").client().await?;
+    /// let error = client.field("missing", "f").encrypt(b"x").await.unwrap_err();
+    /// assert_eq!(error.message(), "there is no key `missing`");
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn message(&self) -> String {
         self.to_string()
     }
 
     /// Whether this is the one opaque error of a ciphertext that cannot be opened.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), fieldkeep_client::Error> {
+    /// # let client = fieldkeep_client::Fieldkeep::in_memory().key("pii").client().await?;
+    /// let error = client.field("pii", "f").decrypt(b"damaged").await.unwrap_err();
+    /// assert!(error.is_decryption_failed());
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn is_decryption_failed(&self) -> bool {
         self.kind() == ErrorKind::DecryptionFailed
     }

@@ -59,6 +59,16 @@ impl Client {
     ///
     /// `key` is `{key}` in the caller's tenant or `tenants/{tenant}/keys/{key}`. `field` is the field's stable name,
     /// for example `customer.email`: a value only opens under the name that it was encrypted under.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), fieldkeep_client::Error> {
+    /// # let client = fieldkeep_client::Fieldkeep::in_memory().key("pii").client().await?;
+    /// let email = client.field("pii", "customer.email");
+    /// let stored = email.encrypt(b"ada@example.org").await?;
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn field<'a>(&'a self, key: &'a str, field: &'a str) -> FieldCall<'a> {
         FieldCall {
             client: self,
@@ -73,6 +83,18 @@ impl Client {
 impl<'a> FieldCall<'a> {
     /// Binds the value to a name and value of its surroundings, for example the id of its row. It has to be the same
     /// when the value is decrypted. At most 16 pairs with unique names; their order does not matter.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), fieldkeep_client::Error> {
+    /// # let client = fieldkeep_client::Fieldkeep::in_memory().key("pii").client().await?;
+    /// let email = client.field("pii", "customer.email").context("id", "42");
+    /// let stored = email.encrypt(b"ada@example.org").await?;
+    /// let other_row = client.field("pii", "customer.email").context("id", "43");
+    /// assert!(other_row.decrypt(&stored).await.unwrap_err().is_decryption_failed());
+    /// # Ok(())
+    /// # }
+    /// ```
     #[must_use]
     pub fn context(mut self, name: &'a str, value: &'a str) -> Self {
         self.context.push((name, value));
@@ -80,6 +102,17 @@ impl<'a> FieldCall<'a> {
     }
 
     /// Ends this call by another deadline than the client's.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), fieldkeep_client::Error> {
+    /// # let client = fieldkeep_client::Fieldkeep::in_memory().key("pii").client().await?;
+    /// use std::time::Duration;
+    /// let email = client.field("pii", "customer.email").timeout(Duration::from_secs(1));
+    /// email.encrypt(b"ada@example.org").await?;
+    /// # Ok(())
+    /// # }
+    /// ```
     #[must_use]
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.timeout = Some(timeout);
@@ -90,6 +123,16 @@ impl<'a> FieldCall<'a> {
     ///
     /// # Errors
     /// See [`Error`]; [`reason::KEY_NOT_FOUND`], [`reason::KEY_DISABLED`], [`reason::FIELD_TOO_LARGE`] among others.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), fieldkeep_client::Error> {
+    /// # let client = fieldkeep_client::Fieldkeep::in_memory().key("pii").client().await?;
+    /// let email = client.field("pii", "customer.email").context("id", "42");
+    /// let stored: Vec<u8> = email.encrypt(b"ada@example.org").await?;
+    /// # Ok(())
+    /// # }
+    /// ```
     pub async fn encrypt(&self, plaintext: &[u8]) -> Result<Vec<u8>, Error> {
         Ok(self.seal(plaintext).await?.into())
     }
@@ -98,6 +141,17 @@ impl<'a> FieldCall<'a> {
     ///
     /// # Errors
     /// As [`encrypt`](Self::encrypt).
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), fieldkeep_client::Error> {
+    /// # let client = fieldkeep_client::Fieldkeep::in_memory().key("pii").client().await?;
+    /// let email = client.field("pii", "customer.email").context("id", "42");
+    /// let stored: String = email.encrypt_str("ada@example.org").await?;
+    /// assert!(stored.starts_with("fk1:"));
+    /// # Ok(())
+    /// # }
+    /// ```
     pub async fn encrypt_str(&self, plaintext: &str) -> Result<String, Error> {
         Ok(encode_text(&self.seal(plaintext.as_bytes()).await?))
     }
@@ -107,6 +161,17 @@ impl<'a> FieldCall<'a> {
     /// # Errors
     /// [`ErrorKind::DecryptionFailed`](crate::ErrorKind::DecryptionFailed) if the ciphertext, field, context or caller
     /// is not the right one, without saying which; other errors as in [`Error`].
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), fieldkeep_client::Error> {
+    /// # let client = fieldkeep_client::Fieldkeep::in_memory().key("pii").client().await?;
+    /// let email = client.field("pii", "customer.email").context("id", "42");
+    /// let stored = email.encrypt(b"ada@example.org").await?;
+    /// assert_eq!(email.decrypt(&stored).await?, b"ada@example.org");
+    /// # Ok(())
+    /// # }
+    /// ```
     pub async fn decrypt(&self, ciphertext: &[u8]) -> Result<Vec<u8>, Error> {
         check_length(ciphertext)?;
         self.open(Bytes::copy_from_slice(ciphertext)).await
@@ -117,6 +182,17 @@ impl<'a> FieldCall<'a> {
     /// # Errors
     /// As [`decrypt`](Self::decrypt); [`reason::INVALID_REQUEST`] if `text` is not `fk1:` text; [`Error::NotText`] if
     /// the value is not UTF-8.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), fieldkeep_client::Error> {
+    /// # let client = fieldkeep_client::Fieldkeep::in_memory().key("pii").client().await?;
+    /// let email = client.field("pii", "customer.email").context("id", "42");
+    /// let stored = email.encrypt_str("ada@example.org").await?;
+    /// assert_eq!(email.decrypt_str(&stored).await?, "ada@example.org");
+    /// # Ok(())
+    /// # }
+    /// ```
     pub async fn decrypt_str(&self, text: &str) -> Result<String, Error> {
         let plaintext = self.open(parse_text(text)?).await?;
         // The error would carry the plaintext, so it is dropped.
@@ -129,6 +205,20 @@ impl<'a> FieldCall<'a> {
     ///
     /// # Errors
     /// As [`decrypt`](Self::decrypt) and [`encrypt`](Self::encrypt).
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), fieldkeep_client::Error> {
+    /// # let client = fieldkeep_client::Fieldkeep::in_memory().key("pii").client().await?;
+    /// let email = client.field("pii", "customer.email").context("id", "42");
+    /// let stored = email.encrypt(b"ada@example.org").await?;
+    /// client.keys().rotate("pii").await?;
+    /// let renewed = email.reencrypt(&stored).await?;
+    /// assert!(renewed.changed);
+    /// assert_eq!(renewed.version, 2);
+    /// # Ok(())
+    /// # }
+    /// ```
     pub async fn reencrypt(&self, ciphertext: &[u8]) -> Result<ReEncrypted, Error> {
         check_length(ciphertext)?;
         self.renew(Bytes::copy_from_slice(ciphertext)).await
@@ -138,6 +228,18 @@ impl<'a> FieldCall<'a> {
     ///
     /// # Errors
     /// As [`reencrypt`](Self::reencrypt); [`reason::INVALID_REQUEST`] if `text` is not `fk1:` text.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), fieldkeep_client::Error> {
+    /// # let client = fieldkeep_client::Fieldkeep::in_memory().key("pii").client().await?;
+    /// let email = client.field("pii", "customer.email").context("id", "42");
+    /// let stored = email.encrypt_str("ada@example.org").await?;
+    /// let renewed = email.reencrypt_str(&stored).await?;
+    /// assert!(!renewed.changed, "it is current");
+    /// # Ok(())
+    /// # }
+    /// ```
     pub async fn reencrypt_str(&self, text: &str) -> Result<ReEncryptedText, Error> {
         let renewed = self.renew(parse_text(text)?).await?;
         Ok(ReEncryptedText {

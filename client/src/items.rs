@@ -10,27 +10,6 @@ use fieldkeep_proto::v1;
 use crate::{Error, ErrorKind, error::kind_of};
 
 /// Values to encrypt, and defaults for what an item leaves empty.
-///
-/// ```no_run
-/// # async fn example(client: fieldkeep_client::Client) -> Result<(), fieldkeep_client::Error> {
-/// use fieldkeep_client::{BatchEncrypt, EncryptItem};
-///
-/// let rows = [("1", "ada@example.org"), ("2", "bob@example.org")];
-/// let batch = BatchEncrypt {
-///     key: "pii".into(),
-///     field: "customer.email".into(),
-///     items: rows.iter().map(|(id, email)| EncryptItem::new(*email).context("id", *id)).collect(),
-///     ..BatchEncrypt::default()
-/// };
-/// for result in client.encrypt_batch(batch).await? {
-///     match result {
-///         Ok(encrypted) => println!("{} bytes", encrypted.ciphertext.len()),
-///         Err(error) => eprintln!("{error}"),
-///     }
-/// }
-/// # Ok(())
-/// # }
-/// ```
 #[derive(Clone, Debug, Default)]
 pub struct BatchEncrypt {
     /// The key of items that name none.
@@ -127,6 +106,25 @@ pub struct ItemError {
 
 impl ItemError {
     /// The kind, to branch on.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), fieldkeep_client::Error> {
+    /// # let client = fieldkeep_client::Fieldkeep::in_memory().key("pii").client().await?;
+    /// use fieldkeep_client::{BatchDecrypt, DecryptItem, ErrorKind};
+    ///
+    /// let batch = BatchDecrypt {
+    ///     field: "customer.email".into(),
+    ///     items: vec![DecryptItem::new("damaged")],
+    ///     ..BatchDecrypt::default()
+    /// };
+    /// for result in client.decrypt_batch(batch).await? {
+    ///     let error = result.unwrap_err();
+    ///     assert_eq!(error.kind(), ErrorKind::DecryptionFailed);
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn kind(&self) -> ErrorKind {
         kind_of(self.code, Some(&self.reason))
     }
@@ -155,6 +153,10 @@ impl From<&Error> for ItemError {
 
 impl EncryptItem {
     /// An item with the batch's key, field and context.
+    ///
+    /// ```
+    /// let item = fieldkeep_client::EncryptItem::new("ada@example.org");
+    /// ```
     pub fn new(plaintext: impl Into<Bytes>) -> Self {
         Self {
             plaintext: plaintext.into(),
@@ -163,6 +165,11 @@ impl EncryptItem {
     }
 
     /// Adds a name and value to the item's own context.
+    ///
+    /// ```
+    /// let item = fieldkeep_client::EncryptItem::new("ada@example.org").context("id", "42");
+    /// assert_eq!(item.context.len(), 1);
+    /// ```
     #[must_use]
     pub fn context(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
         self.context.push((name.into(), value.into()));
@@ -172,6 +179,10 @@ impl EncryptItem {
 
 impl DecryptItem {
     /// An item with the batch's field and context.
+    ///
+    /// ```
+    /// let item = fieldkeep_client::DecryptItem::new(vec![0xfe, 1]);
+    /// ```
     pub fn new(ciphertext: impl Into<Bytes>) -> Self {
         Self {
             ciphertext: ciphertext.into(),
@@ -180,6 +191,11 @@ impl DecryptItem {
     }
 
     /// Adds a name and value to the item's own context.
+    ///
+    /// ```
+    /// let item = fieldkeep_client::DecryptItem::new(vec![0xfe, 1]).context("id", "42");
+    /// assert_eq!(item.context.len(), 1);
+    /// ```
     #[must_use]
     pub fn context(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
         self.context.push((name.into(), value.into()));
@@ -189,6 +205,10 @@ impl DecryptItem {
 
 impl ReEncryptItem {
     /// An item with the batch's field, context and destination.
+    ///
+    /// ```
+    /// let item = fieldkeep_client::ReEncryptItem::new(vec![0xfe, 1]);
+    /// ```
     pub fn new(ciphertext: impl Into<Bytes>) -> Self {
         Self {
             ciphertext: ciphertext.into(),
@@ -197,6 +217,11 @@ impl ReEncryptItem {
     }
 
     /// Adds a name and value to the item's own context.
+    ///
+    /// ```
+    /// let item = fieldkeep_client::ReEncryptItem::new(vec![0xfe, 1]).context("id", "42");
+    /// assert_eq!(item.context.len(), 1);
+    /// ```
     #[must_use]
     pub fn context(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
         self.context.push((name.into(), value.into()));

@@ -1,10 +1,8 @@
 //! The SDK of Fieldkeep: encrypts, decrypts and re-encrypts the sensitive fields of an application's records.
 //!
 //! ```no_run
-//! use fieldkeep_client::Client;
-//!
 //! # async fn example() -> Result<(), fieldkeep_client::Error> {
-//! let client = Client::from_env()?;
+//! let client = fieldkeep_client::Client::from_env()?;
 //! let text = client.field("pii", "customer.email").context("id", "42").encrypt_str("ada@example.org").await?;
 //! assert!(text.starts_with("fk1:"));
 //! let email = client.field("pii", "customer.email").context("id", "42").decrypt_str(&text).await?;
@@ -28,6 +26,13 @@
 //!
 //! **Errors** have a [kind](Error::kind) to branch on and, if the service gave one, a stable
 //! [reason](Error::reason), listed in [`reason`].
+//!
+//! **Many values.** [`Client::encrypt_batch`] takes any number and splits them by the service's limits;
+//! [`Client::encrypt_stream`] takes a [`Stream`](futures_util::Stream) that need not fit into memory.
+//!
+//! **Features.** `testing`: `Fieldkeep::in_memory()`, the service in a test's own process, and `Faults`. `otel`: calls carry
+//! the W3C trace context of the current OpenTelemetry context, which the spans of `tracing` set by way of
+//! `tracing-opentelemetry`.
 //!
 //! Administrative calls return the messages of `fieldkeep_proto::v1` as they are.
 

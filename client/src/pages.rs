@@ -54,6 +54,15 @@ impl<T> Pages<T> {
     }
 
     /// The most items a page, at most 1,000; 0, as at first: the service's default of 100.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), fieldkeep_client::Error> {
+    /// # let client = fieldkeep_client::Fieldkeep::in_memory().key("pii").client().await?;
+    /// let mut pages = client.keys().list("default").page_size(1_000);
+    /// # Ok(())
+    /// # }
+    /// ```
     #[must_use]
     pub fn page_size(mut self, items: u32) -> Self {
         self.page_size = items;
@@ -64,6 +73,17 @@ impl<T> Pages<T> {
     ///
     /// # Errors
     /// See [`Error`].
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), fieldkeep_client::Error> {
+    /// # let client = fieldkeep_client::Fieldkeep::in_memory().key("pii").client().await?;
+    /// let mut pages = client.keys().list("default");
+    /// assert_eq!(pages.next_page().await?.map(|keys| keys.len()), Some(1));
+    /// assert!(pages.next_page().await?.is_none());
+    /// # Ok(())
+    /// # }
+    /// ```
     pub async fn next_page(&mut self) -> Result<Option<Vec<T>>, Error> {
         let Some(token) = &self.token else {
             return Ok(None);
@@ -83,6 +103,15 @@ impl<T> Pages<T> {
     ///
     /// # Errors
     /// See [`Error`].
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), fieldkeep_client::Error> {
+    /// # let client = fieldkeep_client::Fieldkeep::in_memory().key("pii").client().await?;
+    /// let keys = client.keys().list("default").collect().await?;
+    /// # Ok(())
+    /// # }
+    /// ```
     pub async fn collect(mut self) -> Result<Vec<T>, Error> {
         let mut all = Vec::new();
         while let Some(items) = self.next_page().await? {

@@ -47,6 +47,22 @@ type ResultOrBroken<T> = Result<Result<T, ItemError>, Error>;
 
 impl<T> Results<T> {
     /// The next result; `None` after the last.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), fieldkeep_client::Error> {
+    /// # let client = fieldkeep_client::Fieldkeep::in_memory().key("pii").client().await?;
+    /// use fieldkeep_client::{BatchEncrypt, EncryptItem};
+    /// use futures_util::stream;
+    ///
+    /// let batch = BatchEncrypt { key: "pii".into(), field: "f".into(), ..BatchEncrypt::default() };
+    /// let mut results = client.encrypt_stream(batch, stream::iter([EncryptItem::new("x")]));
+    /// let first = results.next().await.transpose()?;
+    /// assert!(first.is_some_and(|item| item.is_ok()));
+    /// assert!(results.next().await.is_none());
+    /// # Ok(())
+    /// # }
+    /// ```
     pub async fn next(&mut self) -> Option<Result<Result<T, ItemError>, Error>> {
         self.0.next().await
     }
@@ -78,6 +94,33 @@ impl Client {
     ///
     /// A stream that breaks ends with [`Error::Stream`], which says how many results had come. It is not begun again by itself,
     /// since the items are gone.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), fieldkeep_client::Error> {
+    /// # let client = fieldkeep_client::Fieldkeep::in_memory().key("pii").client().await?;
+    /// use fieldkeep_client::{BatchEncrypt, EncryptItem};
+    /// use futures_util::stream;
+    ///
+    /// let batch = BatchEncrypt {
+    ///     key: "pii".into(),
+    ///     field: "customer.email".into(),
+    ///     ..BatchEncrypt::default()
+    /// };
+    /// // For example the rows of a cursor.
+    /// let rows = (0..2_500).map(|id| EncryptItem::new("ada@example.org").context("id", id.to_string()));
+    /// let mut results = client.encrypt_stream(batch, stream::iter(rows));
+    /// let mut sealed = 0;
+    /// while let Some(result) = results.next().await {
+    ///     match result? {
+    ///         Ok(_) => sealed += 1,
+    ///         Err(error) => eprintln!("one row: {error}"),
+    ///     }
+    /// }
+    /// assert_eq!(sealed, 2_500);
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn encrypt_stream(
         &self,
         batch: BatchEncrypt,
@@ -88,6 +131,22 @@ impl Client {
     }
 
     /// Decrypts a stream of ciphertexts, as [`encrypt_stream`](Self::encrypt_stream).
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), fieldkeep_client::Error> {
+    /// # let client = fieldkeep_client::Fieldkeep::in_memory().key("pii").client().await?;
+    /// use fieldkeep_client::{BatchDecrypt, DecryptItem};
+    /// use futures_util::stream;
+    ///
+    /// let stored = client.field("pii", "customer.email").encrypt(b"ada@example.org").await?;
+    /// let batch = BatchDecrypt { field: "customer.email".into(), ..BatchDecrypt::default() };
+    /// let mut results = client.decrypt_stream(batch, stream::iter([DecryptItem::new(stored)]));
+    /// let value = results.next().await.transpose()?.and_then(Result::ok);
+    /// assert_eq!(value.as_deref(), Some(&b"ada@example.org"[..]));
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn decrypt_stream(
         &self,
         batch: BatchDecrypt,
@@ -98,6 +157,22 @@ impl Client {
     }
 
     /// Re-encrypts a stream of ciphertexts, as [`encrypt_stream`](Self::encrypt_stream).
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), fieldkeep_client::Error> {
+    /// # let client = fieldkeep_client::Fieldkeep::in_memory().key("pii").client().await?;
+    /// use fieldkeep_client::{BatchReEncrypt, ReEncryptItem};
+    /// use futures_util::stream;
+    ///
+    /// let stored = client.field("pii", "customer.email").encrypt(b"ada@example.org").await?;
+    /// let batch = BatchReEncrypt { field: "customer.email".into(), ..BatchReEncrypt::default() };
+    /// let mut results = client.reencrypt_stream(batch, stream::iter([ReEncryptItem::new(stored)]));
+    /// let renewed = results.next().await.transpose()?.and_then(Result::ok);
+    /// assert!(renewed.is_some_and(|item| !item.changed));
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn reencrypt_stream(
         &self,
         batch: BatchReEncrypt,

@@ -120,9 +120,17 @@ fn ci() -> Result<(), Failed> {
     })?;
     test(true)?;
     step("docs", || {
-        cargo(&["doc", "--workspace", "--no-deps", "--locked", "--quiet"])
-            .environment("RUSTDOCFLAGS", "-D warnings")
-            .run()
+        cargo(&[
+            "doc",
+            "--workspace",
+            "--no-deps",
+            "--locked",
+            "--quiet",
+            "--features",
+            "fieldkeep-client/otel,fieldkeep-client/testing",
+        ])
+        .environment("RUSTDOCFLAGS", "-D warnings")
+        .run()
     })?;
     step("deny", || {
         Tools::cargo_install("cargo-deny", "0.20.2")?;

@@ -155,3 +155,23 @@ async fn debug_shows_no_value() {
     assert!(!shown.contains("the-secret"), "{shown}");
     assert!(!shown.contains("PRIVATE KEY"), "{shown}");
 }
+
+#[tokio::test]
+async fn what_main_prints_says_what_to_do() {
+    let error = fieldkeep_client::Client::builder().build().unwrap_err();
+    assert_eq!(
+        format!("{error:?}"),
+        "the client has no address; call `address` (Config)"
+    );
+    let fake = Fake::start().await;
+    fake.script([Step::Fail(status(
+        Code::NotFound,
+        "KEY_NOT_FOUND",
+        "there is no key `pii`",
+    ))]);
+    let error = fake.client().keys().show("pii").await.unwrap_err();
+    assert_eq!(
+        format!("{error:?}"),
+        "there is no key `pii` (NotFound, KEY_NOT_FOUND)"
+    );
+}
