@@ -344,11 +344,7 @@ async fn fill_store(
         .await?;
     let mut changes: Vec<Change> = ca.changes;
     changes.extend(role.changes);
-    let names: Vec<String> = LOCAL_NAMES
-        .iter()
-        .map(|name| (*name).to_owned())
-        .chain(options.names.iter().cloned())
-        .collect();
+    let names = server_names(&options.names);
     let made = MadeData {
         ca_pem: ca.value.certificate_pem().to_owned(),
         server: ca.value.make_server_certificate(&names, MAX_TTL_S, now)?,
@@ -367,6 +363,18 @@ async fn fill_store(
     });
     audit.append_blocking(&record)?;
     Ok(made)
+}
+
+/// The names of a server's certificate: those of this machine, and `more`.
+fn server_names(more: &[String]) -> Vec<String> {
+    let local = LOCAL_NAMES.iter().map(|name| (*name).to_owned());
+    let mut names: Vec<String> = local.collect();
+    for name in more {
+        if !names.contains(name) {
+            names.push(name.clone());
+        }
+    }
+    names
 }
 
 fn first_admin() -> Result<Identity, KeystoreError> {

@@ -1,4 +1,4 @@
-//! `fieldkeep cert`: identities.
+//! `fieldkeep cert`: identities, and the server's certificate.
 
 use std::fs::{self, Permissions};
 use std::io::{self, Write};
@@ -20,6 +20,7 @@ use super::failure::{Exit, Failure, file_failure};
 use super::init::{reachable, unix_now};
 use super::output::{Format, print_json, print_line, rfc3339};
 use super::role::Role;
+use crate::access::ca::CaError;
 use crate::access::principal::Identity;
 use crate::config::Config;
 use crate::init::offline::{self, OfflineError};
@@ -45,6 +46,28 @@ Examples:
   fieldkeep cert issue app --tenant acme --role data --out identities
   fieldkeep cert issue admin --tenant default --out identities --config fk/fieldkeep.toml   (the service is stopped)")]
     Issue(IssueArgs),
+    /// Renew the server's own certificate, while the service is stopped
+    ///
+    /// Makes a new private key and has the CA in the data directory sign its certificate. The files that the configuration
+    /// names are replaced. The new certificate has the names of the old one.
+    #[command(after_help = "\
+Examples:
+  fieldkeep cert server --config fk/fieldkeep.toml
+  fieldkeep cert server --config fk/fieldkeep.toml --name keys.example.com")]
+    Server(ServerArgs),
+}
+
+#[derive(Debug, Args)]
+struct ServerArgs {
+    /// The configuration of the service, which must be stopped
+    #[arg(long, value_name = "FILE")]
+    config: PathBuf,
+    /// A further DNS name or IP address of the server; may be given several times
+    #[arg(long = "name", value_name = "NAME")]
+    names: Vec<String>,
+    /// The certificate's life: a number and s, m, h or d; at most 365d
+    #[arg(long, default_value = "365d", value_parser = parse_ttl)]
+    ttl: Duration,
 }
 
 #[derive(Debug, Args)]
@@ -100,7 +123,10 @@ pub(crate) async fn run(
     connection: &ConnectionArgs,
     format: Format,
 ) -> Result<(), Failure> {
-    let Verb::Issue(args) = args.verb;
+    let args = match args.verb {
+        Verb::Issue(args) => args,
+        Verb::Server(args) => return renew_server(&args, format).await,
+    };
     let identity = Identity::new(parse_name(&args.tenant)?, parse_name(&args.name)?);
     if args.name == "ca" {
         return Err(
@@ -176,14 +202,7 @@ async fn issue_offline(
         .map_err(|error| file_failure("make the directory", &args.out, &error))?;
     let issued =
         offline::issue_offline(&config, identity, args.ttl.as_secs(), &args.out, unix_now()).await;
-    let issued = issued.map_err(|error| {
-        let exit = match &error {
-            OfflineError::ServerRunning(_) | OfflineError::Occupied { .. } => Exit::Conflict,
-            OfflineError::Keystore(KeystoreError::TenantNotFound(_)) => Exit::NotFound,
-            _ => Exit::Failed,
-        };
-        Failure::new(exit, &error).caused_by(&error)
-    })?;
+    let issued = issued.map_err(|error| offline_failure(&error))?;
     Ok(Report {
         identity: identity.clone(),
         role: issued.role.map(|role| role.as_str()),
@@ -194,6 +213,39 @@ async fn issue_offline(
         address: format!("https://{}", reachable(config.listen.admin)),
         role_known: true,
     })
+}
+
+async fn renew_server(args: &ServerArgs, format: Format) -> Result<(), Failure> {
+    let config = Config::load(&args.config)
+        .map_err(|error| Failure::new(Exit::Failed, &error).caused_by(&error))?;
+    let ttl_s = args.ttl.as_secs();
+    let ends = offline::renew_server_offline(&config, &args.names, ttl_s, unix_now())
+        .await
+        .map_err(|error| offline_failure(&error))?;
+    let (key, certificate, ends) = (&config.tls.key, &config.tls.cert, rfc3339(ends));
+    if format == Format::Json {
+        let object = json!({
+            "key_file": key.display().to_string(),
+            "certificate_file": certificate.display().to_string(),
+            "expire_time": ends,
+        });
+        return print_json(&object);
+    }
+    let ends = ends.as_str().unwrap_or("-");
+    print_line(format_args!(
+        "{} is new, until {ends}. Start the service.",
+        certificate.display()
+    ))
+}
+
+fn offline_failure(error: &OfflineError) -> Failure {
+    let exit = match error {
+        OfflineError::ServerRunning(_) | OfflineError::Occupied { .. } => Exit::Conflict,
+        OfflineError::Keystore(KeystoreError::TenantNotFound(_)) => Exit::NotFound,
+        OfflineError::Ca(CaError::ServerName { .. }) => Exit::Invalid,
+        _ => Exit::Failed,
+    };
+    Failure::new(exit, error).caused_by(error)
 }
 
 /// A new private key, PEM, and a request for its certificate, DER.

@@ -1,9 +1,11 @@
-//! `fieldkeep cert issue --config`: a certificate while the server is stopped.
+//! `fieldkeep cert issue --config` and `fieldkeep cert server`: certificates while the server is stopped.
 //!
-//! Whoever has the root key can open the store; so an admin whose certificate has expired gets back in.
+//! Whoever has the root key can open the store; so an admin whose certificate has expired gets back in, and the server's own
+//! certificate is renewed.
 
 use std::{
     fs, io,
+    net::IpAddr,
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -17,11 +19,12 @@ use fieldkeep_keystore::{
     },
 };
 use rustls_pki_types::{CertificateDer, pem::PemObject as _};
+use x509_parser::prelude::{FromDer as _, GeneralName, X509Certificate};
 
 use super::{
     AUDIT_DIR,
     files::{self, FileError},
-    make_operation,
+    make_operation, server_names,
 };
 use crate::{
     access::{
@@ -55,7 +58,7 @@ pub struct OfflineReport {
 pub enum OfflineError {
     /// A server has the directory open.
     #[error(
-        "a server is running on this data directory: issue the certificate through it (`fieldkeep cert issue` without `--config`), or stop it first"
+        "a server is running on this data directory: stop it first; a client's certificate can also be issued through it (`fieldkeep cert issue` without `--config`)"
     )]
     ServerRunning(#[source] StoreOpenError),
     /// There is another file in the place.
@@ -65,6 +68,12 @@ pub enum OfflineError {
         path: PathBuf,
         /// For whom the certificate is.
         identity: Identity,
+    },
+    /// The file of the server's certificate is none.
+    #[error("`{}` is no certificate, so its names cannot be kept: move it away, and give them with `--name`", path.display())]
+    ServerCertificate {
+        /// The file.
+        path: PathBuf,
     },
     /// The root key could not be had.
     #[error(transparent)]
@@ -111,16 +120,7 @@ pub async fn issue_offline(
     let certificate = out_dir.join(format!("{}.pem", identity.name()));
     let key = out_dir.join(format!("{}.key", identity.name()));
     refuse_occupied(&certificate, &key, identity, &config.tls.trust_domain)?;
-    let options = SledOptions {
-        mirror: config.store.mirror_dir.clone(),
-        create: false,
-        ..SledOptions::default()
-    };
-    let (store, _) = SledStore::open(&config.data_dir, options).map_err(|error| match error {
-        error @ StoreOpenError::InUse { .. } => OfflineError::ServerRunning(error),
-        error => OfflineError::Store(error),
-    })?;
-    let store: Arc<dyn Store> = Arc::new(store);
+    let store = open_store(config)?;
     let made = make(&store, config, identity, ttl_s, now).await;
     store.close().await?;
     let (made, role) = made?;
@@ -135,6 +135,112 @@ pub async fn issue_offline(
     })
 }
 
+/// Renews the server's certificate with a new private key, while no server runs, and replaces the files that `config` names.
+/// The names are those of the certificate that is there, and `more`. Returns when it ends, Unix seconds. The record of it
+/// is in the audit trail before. `ttl_s` is in seconds; `now` in Unix seconds.
+///
+/// # Errors
+/// See [`OfflineError`].
+pub async fn renew_server_offline(
+    config: &Config,
+    more: &[String],
+    ttl_s: u64,
+    now: u64,
+) -> Result<i64, OfflineError> {
+    let mut names = present_names(&config.tls.cert)?;
+    names.extend_from_slice(more);
+    let names = server_names(&names);
+    let store = open_store(config)?;
+    let made = make_server(&store, config, &names, ttl_s, now).await;
+    store.close().await?;
+    let made = made?;
+    files::replace(&config.tls.key, made.key_pem.as_bytes(), true)?;
+    files::replace(&config.tls.cert, made.certificate_pem.as_bytes(), false)?;
+    Ok(made.not_after)
+}
+
+fn open_store(config: &Config) -> Result<Arc<dyn Store>, OfflineError> {
+    let options = SledOptions {
+        mirror: config.store.mirror_dir.clone(),
+        create: false,
+        ..SledOptions::default()
+    };
+    let (store, _) = SledStore::open(&config.data_dir, options).map_err(|error| match error {
+        error @ StoreOpenError::InUse { .. } => OfflineError::ServerRunning(error),
+        error => OfflineError::Store(error),
+    })?;
+    Ok(Arc::new(store))
+}
+
+/// Opens and checks what signs and what records.
+async fn open_parts(
+    store: &Arc<dyn Store>,
+    config: &Config,
+) -> Result<(Keystore, AuditLog, Ca), OfflineError> {
+    let provider = config.root.provider()?;
+    let keystore = Keystore::open(Arc::clone(store), provider.as_ref(), config.cache).await?;
+    let audit = AuditLog::open(&config.data_dir.join(AUDIT_DIR), &config.audit)?;
+    check_trail(&keystore, &audit).await?;
+    let ca = Ca::open(&keystore).await?;
+    ca.check_trust_domain(&config.tls.trust_domain)?;
+    Ok((keystore, audit, ca))
+}
+
+async fn make_server(
+    store: &Arc<dyn Store>,
+    config: &Config,
+    names: &[String],
+    ttl_s: u64,
+    now: u64,
+) -> Result<KeyAndCertificate, OfflineError> {
+    let (_keystore, audit, ca) = open_parts(store, config).await?;
+    let made = ca.make_server_certificate(names, ttl_s, now)?;
+    let record = local_record(LocalCall {
+        rpc: "fieldkeep cert server",
+        action: "certificate-issue",
+        resource: "server",
+        detail: &made.detail,
+        changes: &[],
+        store_revision: 0,
+        request_id: make_operation()?.id,
+        now,
+    });
+    audit.append_blocking(&record)?;
+    Ok(made)
+}
+
+/// The DNS names and IP addresses of the certificate at `path`; none if there is no certificate.
+fn present_names(path: &Path) -> Result<Vec<String>, OfflineError> {
+    let pem = match fs::read(path) {
+        Ok(pem) => pem,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => return Err(FileError::new("read", path, error).into()),
+    };
+    let unreadable = || OfflineError::ServerCertificate {
+        path: path.to_owned(),
+    };
+    let der = CertificateDer::from_pem_slice(&pem).map_err(|_| unreadable())?;
+    let (_, certificate) = X509Certificate::from_der(&der).map_err(|_| unreadable())?;
+    let names = certificate
+        .subject_alternative_name()
+        .map_err(|_| unreadable())?
+        .map(|extension| extension.value.general_names.as_slice())
+        .unwrap_or_default();
+    Ok(names.iter().filter_map(name_text).collect())
+}
+
+fn name_text(name: &GeneralName<'_>) -> Option<String> {
+    match name {
+        GeneralName::DNSName(name) => Some((*name).to_owned()),
+        GeneralName::IPAddress(bytes) => <[u8; 4]>::try_from(*bytes)
+            .map(IpAddr::from)
+            .or_else(|_| <[u8; 16]>::try_from(*bytes).map(IpAddr::from))
+            .ok()
+            .map(|address| address.to_string()),
+        _ => None,
+    }
+}
+
 async fn make(
     store: &Arc<dyn Store>,
     config: &Config,
@@ -142,18 +248,13 @@ async fn make(
     ttl_s: u64,
     now: u64,
 ) -> Result<(KeyAndCertificate, Option<Role>), OfflineError> {
-    let provider = config.root.provider()?;
-    let keystore = Keystore::open(Arc::clone(store), provider.as_ref(), config.cache).await?;
-    let audit = AuditLog::open(&config.data_dir.join(AUDIT_DIR), &config.audit)?;
-    check_trail(&keystore, &audit).await?;
+    let (keystore, audit, ca) = open_parts(store, config).await?;
     keystore.tenant(identity.tenant()).await?;
     let access = Access::load(&keystore).await?;
     let role = access
         .snapshot()
         .binding(identity.resource())
         .map(|binding| binding.role);
-    let ca = Ca::open(&keystore).await?;
-    ca.check_trust_domain(&config.tls.trust_domain)?;
     let made = ca.make_identity(identity, ttl_s, now)?;
     let record = local_record(LocalCall {
         rpc: "fieldkeep cert issue",

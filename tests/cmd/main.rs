@@ -161,6 +161,7 @@ const VERBS: &[&str] = &[
     "status",
     "cert",
     "cert issue",
+    "cert server",
     "role",
     "role grant",
     "role list",

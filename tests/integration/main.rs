@@ -10,6 +10,7 @@
 mod access;
 mod api;
 mod audit;
+mod backup;
 mod ciphertexts;
 mod command_line;
 mod data;

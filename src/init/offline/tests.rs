@@ -55,6 +55,44 @@ async fn an_expired_admin_gets_a_new_certificate_while_the_server_is_stopped() {
 }
 
 #[tokio::test]
+async fn the_servers_certificate_is_renewed_with_the_names_it_had() {
+    let parent = TempDir::new().unwrap();
+    let dir = parent.path().join("fk");
+    let mut options = options(&dir);
+    options.names = vec!["keys.example.com".to_owned(), "2001:db8::7".to_owned()];
+    init(options).await.unwrap();
+    let config = Config::load(&dir.join("fieldkeep.toml")).unwrap();
+    let old_key = fs::read(&config.tls.key).unwrap();
+    let before = present_names(&config.tls.cert).unwrap();
+    assert_eq!(
+        before,
+        [
+            "localhost",
+            "127.0.0.1",
+            "::1",
+            "keys.example.com",
+            "2001:db8::7"
+        ]
+    );
+    let more = ["new.example.com".to_owned(), "localhost".to_owned()];
+    let ends = renew_server_offline(&config, &more, 3600, NOW + 100).await;
+    assert_eq!(ends.unwrap(), i64::try_from(NOW + 3700).unwrap());
+    let after = present_names(&config.tls.cert).unwrap();
+    assert_eq!(after[..5], before);
+    assert_eq!(after[5..], ["new.example.com"]);
+    assert_ne!(fs::read(&config.tls.key).unwrap(), old_key);
+    assert_eq!(modes(&dir.join("tls"))["server.key"], 0o600);
+    let opened = open(&dir).await;
+    let (_, record) = opened.audit.list(None, 1).unwrap().remove(0);
+    assert_eq!(record.rpc, "fieldkeep cert server");
+
+    drop(opened);
+    fs::write(&config.tls.cert, "garbage").unwrap();
+    let error = renew_server_offline(&config, &[], 3600, NOW).await;
+    assert!(error.unwrap_err().to_string().contains("--name"));
+}
+
+#[tokio::test]
 async fn certificates_of_others_are_not_overwritten() {
     let parent = TempDir::new().unwrap();
     let dir = parent.path().join("fk");
