@@ -5,8 +5,8 @@ use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 use super::connection::ConnectionArgs;
 use super::output::Format;
 use super::{
-    audit, cert, completions, data, demo, dev, field, init, key, profile, role, serve, status,
-    tenant,
+    audit, cert, completions, data, demo, dev, doctor, field, init, key, profile, role, serve,
+    status, tenant,
 };
 
 const EXAMPLES: &str = "\
@@ -65,6 +65,7 @@ pub(crate) enum Command {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Connected {
     Status(status::StatusArgs),
+    Doctor(doctor::DoctorArgs),
     Cert(cert::CertArgs),
     Role(role::RoleArgs),
     Tenant(tenant::TenantArgs),

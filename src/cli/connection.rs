@@ -106,6 +106,20 @@ impl ConnectionArgs {
         Ok((connection, format.or(profile.format).unwrap_or_default()))
     }
 
+    /// CA, certificate and key, as they were given.
+    pub(crate) fn files(&self) -> (Option<&Path>, Option<&Path>, Option<&Path>) {
+        (
+            self.ca.as_deref().map(Path::new),
+            self.cert.as_deref().map(Path::new),
+            self.key_file.as_deref().map(Path::new),
+        )
+    }
+
+    /// Whether anything was given of who the caller is.
+    pub(crate) fn names_identity(&self) -> bool {
+        self.ca.is_some() || self.cert.is_some() || self.key_file.is_some()
+    }
+
     /// The address as it was given.
     pub(crate) fn address(&self) -> &str {
         self.addr.as_deref().unwrap_or(DEFAULT_ADDRESS)

@@ -94,6 +94,20 @@ impl Failure {
         &self.what
     }
 
+    /// What and why, without what to do about it.
+    pub(crate) fn in_one_line(&self) -> String {
+        std::iter::once(&self.what)
+            .chain(&self.causes)
+            .map(String::as_str)
+            .collect::<Vec<_>>()
+            .join(": ")
+    }
+
+    /// What to do about it.
+    pub(crate) fn remedy(&self) -> Option<&str> {
+        self.help.as_deref()
+    }
+
     /// Writes it to standard error.
     pub(crate) fn print(&self) {
         if self.exit == Exit::PipeClosed {

@@ -8,6 +8,7 @@ mod connection;
 mod data;
 mod demo;
 mod dev;
+mod doctor;
 mod failure;
 mod field;
 mod init;
@@ -94,6 +95,7 @@ async fn run_connected(
         Connected::Status(_) => {
             status::run(&connection.client()?, connection.address(), format).await
         }
+        Connected::Doctor(args) => doctor::run(&args, connection, format).await,
         Connected::Role(args) => role::run(args, &connection.client()?, format).await,
         Connected::Tenant(args) => tenant::run(args, &connection.client()?, format).await,
         Connected::Key(args) => key::run(args, &connection.client()?, format).await,

@@ -156,6 +156,7 @@ const VERBS: &[&str] = &[
     "",
     "demo",
     "dev",
+    "doctor",
     "init",
     "serve",
     "status",
@@ -201,7 +202,7 @@ const VERBS: &[&str] = &[
 fn help_is_as_it_was() {
     let update = std::env::var_os("FIELDKEEP_UPDATE_HELP").is_some();
     let mut seen = Vec::new();
-    for verb in VERBS.iter().copied() {
+    for &verb in VERBS {
         let mut command = fieldkeep();
         command.args(verb.split_whitespace());
         let output = if verb.starts_with("help") {

@@ -16,6 +16,7 @@ mod command_line;
 mod data;
 mod dev;
 mod directory;
+mod doctor;
 mod fixture;
 mod lifecycle;
 mod limits;

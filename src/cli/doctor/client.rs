@@ -1,0 +1,96 @@
+//! A caller's settings, and the connection with them.
+
+use std::time::Duration;
+
+use fieldkeep_client::{Error, reason};
+use fieldkeep_proto::v1;
+use tonic::Code;
+
+use super::super::connection::ConnectionArgs;
+use super::super::failure::Failure;
+use super::super::output::rfc3339;
+use super::Findings;
+use super::certificates::Checked;
+use super::files;
+
+const PATIENCE: Duration = Duration::from_secs(15);
+/// Clocks that differ by less are as good as equal, seconds.
+const CLOCK_TOLERANCE_S: i64 = 60;
+const SETTINGS: &str = "set FIELDKEEP_CA, FIELDKEEP_CERT and FIELDKEEP_KEY, or use a profile; `fieldkeep dev`, `fieldkeep init` and `fieldkeep cert issue` print the lines";
+
+/// The identity's files, and a call as it.
+pub(super) async fn check(findings: &mut Findings, connection: &ConnectionArgs, now: i64) {
+    let (Some(ca), Some(certificate), Some(key)) = connection.files() else {
+        let detail = "no CA, certificate or key is given, so nothing can be asked";
+        return findings.fail("connection settings", detail, SETTINGS);
+    };
+    files::private_file(findings, "own key", key, None);
+    let checked = Checked {
+        check: "own certificate",
+        ca,
+        certificate,
+        key,
+        notice_s: 14 * 86_400,
+        remedy: "have a new one issued: `fieldkeep cert issue NAME --out DIR --force`",
+    };
+    checked.check(findings, now);
+    let client = match connection.client() {
+        Ok(client) => client,
+        Err(failure) => return failed(findings, &failure),
+    };
+    let address = connection.address();
+    match tokio::time::timeout(PATIENCE, client.status()).await {
+        Ok(Ok(status)) => {
+            findings.ok("connection", format_args!("{address}, as an admin"));
+            compare(findings, &status, now);
+        }
+        Ok(Err(error)) if error.code() == Some(Code::Unimplemented) => {
+            findings.ok(
+                "connection",
+                format_args!("{address}, the data listener; it does not tell its state"),
+            );
+        }
+        Ok(Err(error)) if error.reason() == Some(reason::PERMISSION_DENIED) => {
+            findings.ok(
+                "connection",
+                format_args!("{address}; the state is for admins, and this identity is none"),
+            );
+        }
+        Ok(Err(error)) => failed(findings, &Failure::from(error)),
+        Err(_) => failed(
+            findings,
+            &Failure::from(Error::DeadlineExceeded {
+                timeout: PATIENCE,
+                last: None,
+            }),
+        ),
+    }
+}
+
+fn failed(findings: &mut Findings, failure: &Failure) {
+    let remedy = failure.remedy().unwrap_or(
+        "the service's log says more; `fieldkeep doctor --config FILE` on its machine checks it",
+    );
+    findings.fail("connection", failure.in_one_line(), remedy);
+}
+
+/// What the service says of itself.
+fn compare(findings: &mut Findings, status: &v1::GetStatusResponse, now: i64) {
+    let own = env!("CARGO_PKG_VERSION");
+    if status.version == own {
+        findings.ok("version", own);
+    } else {
+        let detail = format!("the service is {}, this command {own}", status.version);
+        findings.warn("version", detail, "use the same version on both sides");
+    }
+    let start = status.start_time.as_ref().map_or(0, |start| start.seconds);
+    if start > now + CLOCK_TOLERANCE_S {
+        let shown = rfc3339(start);
+        let detail = format!(
+            "the service started at {}, which is to come here",
+            shown.as_str().unwrap_or("-")
+        );
+        let remedy = "set both clocks, and keep them right with NTP";
+        findings.fail("clocks", detail, remedy);
+    }
+}
