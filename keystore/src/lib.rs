@@ -34,6 +34,7 @@ mod present;
 mod reader;
 mod records;
 mod rollback;
+mod scheduled;
 mod sealed;
 mod state;
 mod store_key;

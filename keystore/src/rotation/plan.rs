@@ -164,7 +164,7 @@ pub fn plan(now: Now, candidates: &[Candidate], budget: usize) -> Vec<Planned> {
             due.extend(retirement_due(index, candidate, now.unix_s));
         }
     }
-    let place = |planned: &Planned| {
+    let order = |planned: &Planned| {
         let handle = candidates.get(planned.index).map(|key| key.handle);
         let retires = matches!(planned.act, Act::Retire { .. });
         (
@@ -173,11 +173,11 @@ pub fn plan(now: Now, candidates: &[Candidate], budget: usize) -> Vec<Planned> {
             handle.map(|handle| *handle.as_bytes()),
         )
     };
-    due.sort_unstable_by_key(|planned| (place(planned), planned.index));
+    due.sort_unstable_by_key(|planned| (order(planned), planned.index));
     // A key that was given twice is one key.
     let mut seen = HashSet::new();
     due.retain(|planned| {
-        let (retires, _, handle) = place(planned);
+        let (retires, _, handle) = order(planned);
         seen.insert((handle, retires))
     });
     due.truncate(budget);
