@@ -89,7 +89,7 @@ pub(crate) async fn run(
     };
     let started = Instant::now();
     let counts = process(job, source, &mut target, &client, |problem| {
-        left.tell(problem)
+        bar.suspend(|| left.tell(problem))
     })
     .await;
     bar.finish_and_clear();
