@@ -9,6 +9,7 @@ pub mod config;
 pub mod grpc;
 pub mod hardening;
 pub mod init;
+pub mod jobs;
 pub mod server;
 pub mod service;
 pub mod telemetry;

@@ -1,14 +1,14 @@
 //! Logs on stderr, Prometheus metrics, and traces and metrics for an OpenTelemetry collector.
 //!
 //! None of them ever holds plaintext, context values or key material. Labels are bounded: names of RPCs, of
-//! `google.rpc.Code`s, and of the two journals.
+//! `google.rpc.Code`s, of the two journals, and of the causes of rotations.
 
 pub mod otlp;
+mod rotation;
 pub mod state;
-pub mod trace;
-
 #[cfg(test)]
 mod tests;
+pub mod trace;
 
 use std::{
     collections::HashMap,
@@ -28,6 +28,7 @@ use tracing_subscriber::{
     Layer as _, filter::Targets, fmt, layer::SubscriberExt as _, util::SubscriberInitExt as _,
 };
 
+pub use self::rotation::RotationMetrics;
 use self::state::StateMetrics;
 use crate::config::{LogConfig, LogFormat, LogLevel};
 
@@ -116,6 +117,8 @@ pub struct Metrics {
     pub spans_dropped: IntCounter,
     /// The process, and what surrounds it.
     pub state: StateMetrics,
+    /// Rotation on a schedule.
+    pub rotation: RotationMetrics,
     cache: CacheMetrics,
     journal: JournalMetrics,
 }
@@ -299,6 +302,7 @@ impl Metrics {
                 )?,
                 largest_group,
             },
+            rotation: RotationMetrics::new(&registry)?,
             latency,
             connections,
             state: StateMetrics::register(&registry)?,
@@ -357,6 +361,11 @@ impl Metrics {
     /// All metrics.
     pub fn gather(&self) -> Vec<MetricFamily> {
         self.registry.gather()
+    }
+
+    /// Takes over the commits of leases of usage counters since start; call it before [`Metrics::render`].
+    pub fn set_usage_commits(&self, total: u64) {
+        self.rotation.set_usage_commits(total);
     }
 
     /// All metrics in the Prometheus text format, version 0.0.4.

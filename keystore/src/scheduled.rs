@@ -113,6 +113,12 @@ impl Keystore {
         self.inner.reader.meters.take_reached()
     }
 
+    /// Commits of leases of usage counters since the start.
+    #[must_use]
+    pub fn usage_commits(&self) -> u64 {
+        self.inner.reader.meters.commits()
+    }
+
     /// What was encrypted under each version of a key, newest first, at most the newest 1,000; versions that encrypted nothing
     /// are left out.
     ///

@@ -24,6 +24,8 @@ use crate::config::Config;
 use crate::grpc::routes::Listener;
 use crate::grpc::serve::SERVICE_NAMES;
 use crate::grpc::tls::Handshaker;
+use crate::jobs::Jobs;
+use crate::jobs::rotation::Rotation;
 use crate::service::call::{Call, Peer};
 use crate::service::{Clock, Core, SystemClock};
 use crate::telemetry::Metrics;
@@ -44,6 +46,7 @@ pub(super) struct Listening {
     health: JoinHandle<()>,
     workers: Vec<Worker>,
     export: Option<Export>,
+    jobs: Jobs,
 }
 
 impl Listening {
@@ -84,6 +87,8 @@ impl Listening {
         );
         let admin_intake = intake(Listener::Admin, admin_connections);
         let (service, hub) = opened.core.on_runtime();
+        let metrics = Arc::clone(&opened.metrics);
+        let jobs = Jobs::start(Rotation::new(service.clone(), metrics, config.rotation));
         let tasks = vec![
             tokio::spawn(accept(data, Listener::Data, data_intake)),
             tokio::spawn(accept(admin, Listener::Admin, admin_intake)),
@@ -102,6 +107,7 @@ impl Listening {
             health,
             workers,
             export,
+            jobs,
         })
     }
 
@@ -139,6 +145,8 @@ impl Listening {
 
     /// Stops accepting, lets running calls end, and waits for all threads. Health says so meanwhile.
     pub(super) async fn stop(self) {
+        // While the hub still tells them of their records.
+        self.jobs.stop().await;
         for task in &self.tasks {
             task.abort();
         }

@@ -85,6 +85,8 @@ impl Sources {
             evictions: cache.evictions,
         });
         self.metrics
+            .set_usage_commits(self.keystore.usage_commits());
+        self.metrics
             .set_journal(JournalName::Audit, figures(self.audit.journal().stats()));
         self.metrics
             .set_journal(JournalName::Store, figures(self.store.journal_stats()));

@@ -119,7 +119,11 @@ impl Opened {
             tls: _,
             store: _,
         } = self;
-        let settled = settle(&keystore, &audit, SystemClock.now_us() / 1_000_000).await;
+        let now_s = SystemClock.now_us() / 1_000_000;
+        if let Err(error) = keystore.flush_usage().await {
+            tracing::warn!(%error, "the exact use of keys was not written; it counts as a little more");
+        }
+        let settled = settle(&keystore, &audit, now_s).await;
         let closed = keystore.store().close().await;
         drop((core, audit));
         settled?;

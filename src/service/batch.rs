@@ -21,6 +21,7 @@ use crate::service::offload::{Turns, Weight, offload};
 use crate::service::perform::{Operation, Permit};
 use crate::service::record::Account;
 use crate::service::resource::{FieldName, KeyName};
+use crate::service::usage::Tally;
 
 /// The results of a batch, in the order of its items.
 pub type Results<T> = Vec<Result<T, Failure>>;
@@ -92,6 +93,7 @@ impl Operation for BatchEncrypt {
             );
             sealers.push(sealer);
         }
+        count_use(core, permit, &self.items, &mut sealers).await;
         let sizes = self
             .items
             .iter()
@@ -128,6 +130,36 @@ fn sealer(key: Result<Arc<Key>, Failure>, field: &FieldName) -> Result<Sealer, F
         version: version.number(),
         key,
     })
+}
+
+/// Counts what `items` are about to seal, and takes the sealers away whose keys could not be counted.
+async fn count_use(
+    core: &Core,
+    permit: &Permit<'_>,
+    items: &[Result<EncryptItem, Failure>],
+    sealers: &mut [Result<Sealer, Failure>],
+) {
+    let mut sums = vec![(0, 0); sealers.len()];
+    for item in items.iter().flatten() {
+        if let Some((messages, bytes)) = sums.get_mut(item.target) {
+            *messages += 1;
+            *bytes += item.plaintext.len() as u64;
+        }
+    }
+    let mut tally = Tally::default();
+    for (sealer, (messages, bytes)) in sealers.iter().zip(sums) {
+        if let Ok(sealer) = sealer {
+            tally.add(&sealer.key, messages, bytes);
+        }
+    }
+    let uncounted = tally.count(core, permit).await;
+    for sealer in sealers {
+        if let Ok(ready) = sealer
+            && let Err(failure) = uncounted.check(&ready.key)
+        {
+            *sealer = Err(failure);
+        }
+    }
 }
 
 /// Seals every item into one buffer of exactly the right size, of which the results are parts.

@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
 use fieldkeep_crypto::random::{self, RandomError};
+use fieldkeep_keystore::store::Operation;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::access::Action;
@@ -78,6 +79,12 @@ fn stream_replies() -> Arc<Semaphore> {
 pub struct RequestId([u8; 16]);
 
 impl RequestId {
+    /// The id of what the service does by itself: that of the store's operation.
+    #[must_use]
+    pub fn of_operation(operation: &Operation) -> Self {
+        Self(operation.id)
+    }
+
     /// The bytes, for the audit record.
     #[must_use]
     pub fn as_bytes(&self) -> &[u8; 16] {

@@ -60,6 +60,8 @@ impl Operation for Encrypt {
         let version = key.primary();
         account.used_version(version.number());
         let field_key = version.field_key(self.field.field()?);
+        let bytes = self.plaintext.len() as u64;
+        core.vault.count(permit, &key, 1, bytes).await?;
         let mut out = Vec::with_capacity(self.plaintext.len() + OVERHEAD_KC_XAES);
         field_key
             .seal(Nonce::make()?, &self.context, &self.plaintext, &mut out)

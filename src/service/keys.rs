@@ -4,6 +4,7 @@ use fieldkeep_crypto::ciphertext::Suite;
 use fieldkeep_crypto::names::Name;
 use fieldkeep_keystore::info::{Change, Changed, KeyInfo, TenantInfo};
 use fieldkeep_keystore::keystore::Keystore;
+use fieldkeep_keystore::rotation::policy::RotationPolicy;
 
 use crate::access::Action;
 use crate::access::principal::Principal;
@@ -13,6 +14,8 @@ use crate::service::operation::Repeatable;
 use crate::service::perform::{Operation, Permit};
 use crate::service::record::Account;
 use crate::service::resource::{KeyName, tenant_resource};
+use crate::service::rotation::policy_detail;
+use crate::service::schedule::KeyId;
 
 /// A page of a listing.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -44,11 +47,12 @@ impl<T> Listed<T> {
     }
 }
 
-/// The tenant and the key that a name means to `caller`.
-fn names(name: &KeyName, caller: &Principal) -> Result<(Name, Name), Failure> {
-    let tenant = Name::parse(name.tenant(caller)).map_err(Failure::internal)?;
-    let key = Name::parse(name.key()).map_err(Failure::internal)?;
-    Ok((tenant, key))
+/// The key that a name means to `caller`.
+pub(super) fn names(name: &KeyName, caller: &Principal) -> Result<KeyId, Failure> {
+    Ok(KeyId {
+        tenant: Name::parse(name.tenant(caller)).map_err(Failure::internal)?,
+        key: Name::parse(name.key()).map_err(Failure::internal)?,
+    })
 }
 
 /// Reports a change. One that was made before may have ended without its record, so that this one says what the store
@@ -59,17 +63,21 @@ fn finish<T>(account: &mut Account, changed: Changed<T>, present: &[Change]) -> 
     changed.value
 }
 
-/// What the store holds now of a key, if `changed` was made before.
-async fn present_key<T>(
+/// Reports a change of a key, and tells the rotation planner of it.
+pub(super) async fn finish_key(
+    core: &Core,
     keystore: &Keystore,
-    tenant: &Name,
-    key: &Name,
-    changed: &Changed<T>,
-) -> Result<Vec<Change>, Failure> {
-    if !changed.changes.is_empty() {
-        return Ok(Vec::new());
-    }
-    Ok(keystore.present_key(tenant, key).await?)
+    account: &mut Account,
+    id: KeyId,
+    changed: Changed<KeyInfo>,
+) -> Result<KeyInfo, Failure> {
+    let present = if changed.changes.is_empty() {
+        keystore.present_key(&id.tenant, &id.key).await?
+    } else {
+        Vec::new()
+    };
+    core.key_changed(id);
+    Ok(finish(account, changed, &present))
 }
 
 /// Create a tenant.
@@ -156,6 +164,8 @@ pub struct CreateKey {
     pub key: KeyName,
     /// Its suite.
     pub suite: Suite,
+    /// When it rotates by itself; `None`: on demand alone.
+    pub rotation: Option<RotationPolicy>,
     /// The request's id.
     pub request: Repeatable,
 }
@@ -171,7 +181,11 @@ impl Operation for CreateKey {
 
     fn about(&self, caller: &Principal, account: &mut Account) {
         account.used(self.key.resource(caller), 0, "", 0);
-        account.detail(format!("suite={}", self.suite.code()));
+        let suite = format!("suite={}", self.suite.code());
+        account.detail(match &self.rotation {
+            None => suite,
+            Some(rotation) => format!("{suite} {}", policy_detail(Some(rotation))),
+        });
     }
 
     async fn run(
@@ -181,15 +195,21 @@ impl Operation for CreateKey {
         account: &mut Account,
     ) -> Result<KeyInfo, Failure> {
         self.about(permit.principal(), account);
-        let (tenant, key) = names(&self.key, permit.principal())?;
-        let keystore = core.vault.manage(permit, tenant.as_str())?;
+        let id = names(&self.key, permit.principal())?;
+        let keystore = core.vault.manage(permit, id.tenant.as_str())?;
         let operation = self.request.operation(permit)?;
         let changed = keystore
-            .create_key(&tenant, &key, self.suite, None, operation, permit.now_s())
+            .create_key(
+                &id.tenant,
+                &id.key,
+                self.suite,
+                self.rotation,
+                operation,
+                permit.now_s(),
+            )
             .await?;
         account.used_version(changed.value.primary);
-        let present = present_key(keystore, &tenant, &key, &changed).await?;
-        Ok(finish(account, changed, &present))
+        finish_key(core, keystore, account, id, changed).await
     }
 }
 
@@ -218,9 +238,11 @@ impl Operation for DescribeKey {
         account: &mut Account,
     ) -> Result<KeyInfo, Failure> {
         self.about(permit.principal(), account);
-        let (tenant, key) = names(&self.key, permit.principal())?;
-        let keystore = core.vault.manage(permit, tenant.as_str())?;
-        Ok(keystore.describe_key(&tenant, &key, permit.now_s()).await?)
+        let id = names(&self.key, permit.principal())?;
+        let keystore = core.vault.manage(permit, id.tenant.as_str())?;
+        Ok(keystore
+            .describe_key(&id.tenant, &id.key, permit.now_s())
+            .await?)
     }
 }
 
@@ -288,15 +310,14 @@ impl Operation for RotateKey {
         account: &mut Account,
     ) -> Result<KeyInfo, Failure> {
         self.about(permit.principal(), account);
-        let (tenant, key) = names(&self.key, permit.principal())?;
-        let keystore = core.vault.manage(permit, tenant.as_str())?;
+        let id = names(&self.key, permit.principal())?;
+        let keystore = core.vault.manage(permit, id.tenant.as_str())?;
         let operation = self.request.operation(permit)?;
         let changed = keystore
-            .rotate_key(&tenant, &key, operation, permit.now_s())
+            .rotate_key(&id.tenant, &id.key, operation, permit.now_s())
             .await?;
         account.used_version(changed.value.primary);
-        let present = present_key(keystore, &tenant, &key, &changed).await?;
-        Ok(finish(account, changed, &present))
+        finish_key(core, keystore, account, id, changed).await
     }
 }
 
@@ -333,22 +354,21 @@ impl Operation for ChangeState {
         account: &mut Account,
     ) -> Result<KeyInfo, Failure> {
         self.about(permit.principal(), account);
-        let (tenant, key) = names(&self.key, permit.principal())?;
-        let keystore = core.vault.manage(permit, tenant.as_str())?;
+        let id = names(&self.key, permit.principal())?;
+        let keystore = core.vault.manage(permit, id.tenant.as_str())?;
         let (operation, now) = (self.request.operation(permit)?, permit.now_s());
         let changed = match self.version {
             None => {
                 keystore
-                    .set_key_enabled(&tenant, &key, self.enabled, operation, now)
+                    .set_key_enabled(&id.tenant, &id.key, self.enabled, operation, now)
                     .await?
             }
             Some(version) => {
                 keystore
-                    .set_version_enabled(&tenant, &key, version, self.enabled, operation, now)
+                    .set_version_enabled(&id.tenant, &id.key, version, self.enabled, operation, now)
                     .await?
             }
         };
-        let present = present_key(keystore, &tenant, &key, &changed).await?;
-        Ok(finish(account, changed, &present))
+        finish_key(core, keystore, account, id, changed).await
     }
 }

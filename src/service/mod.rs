@@ -19,6 +19,7 @@ use crate::audit::AuditLog;
 use crate::service::call::RequestIds;
 use crate::service::failure::Failure;
 use crate::service::offload::Places;
+use crate::service::schedule::ChangedKeys;
 use crate::service::unwritten::Unwritten;
 use crate::service::vault::Vault;
 
@@ -38,10 +39,13 @@ pub mod perform;
 pub mod record;
 pub mod reencrypt;
 pub mod resource;
+pub mod rotation;
+pub mod schedule;
 pub mod system;
 #[cfg(test)]
 pub(crate) mod tests;
 mod unwritten;
+mod usage;
 pub mod vault;
 
 /// How often a busy trail is tried for what is kept when the service ends; one commit takes all that is kept.
@@ -126,6 +130,7 @@ pub struct Core {
     changes: TaskTracker,
     audit_down: AtomicBool,
     unwritten: Unwritten,
+    changed_keys: ChangedKeys,
     draining: AtomicBool,
     /// Cancelled when draining begins, for those who wait for it.
     drain: CancellationToken,
@@ -194,6 +199,7 @@ impl Core {
             changes: TaskTracker::new(),
             audit_down: AtomicBool::new(false),
             unwritten: Unwritten::default(),
+            changed_keys: ChangedKeys::default(),
             draining: AtomicBool::new(false),
             drain: CancellationToken::new(),
             state_changed: Notify::new(),

@@ -1,5 +1,7 @@
 //! The one way of every call: authorize, run, audit, check the rights again, reply.
 
+pub mod own;
+
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 

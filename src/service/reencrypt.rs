@@ -25,6 +25,7 @@ use crate::service::offload::{Turns, Weight, offload};
 use crate::service::perform::{Operation, Permit};
 use crate::service::record::Account;
 use crate::service::resource::{FieldName, KeyName};
+use crate::service::usage::Tally;
 
 /// Re-encrypt one field.
 pub struct ReEncrypt {
@@ -114,6 +115,8 @@ impl Operation for ReEncrypt {
                 changed: false,
             });
         };
+        let bytes = plaintext.len() as u64;
+        core.vault.count(permit, &destination, 1, bytes).await?;
         let mut out = Vec::with_capacity(plaintext.len() + OVERHEAD_KC_XAES);
         field_key
             .seal(Nonce::make()?, &self.context, &plaintext, &mut out)
@@ -211,6 +214,7 @@ impl Operation for BatchReEncrypt {
         }
         openers.report(account, &fields);
         resealers.report(account);
+        resealers.count_use(core, permit, &planned).await;
         let sizes = planned.iter().flatten().map(|planned| planned.item.size());
         let weight = Weight {
             bytes: sizes.sum(),
@@ -317,6 +321,35 @@ impl Resealers {
     fn count(&mut self, index: usize) {
         if let Some(used) = self.used.get_mut(index) {
             used.items += 1;
+        }
+    }
+
+    /// Counts what `items` are about to seal again, before it is known which of them open, and takes those resealers away
+    /// whose keys could not be counted.
+    async fn count_use(
+        &mut self,
+        core: &Core,
+        permit: &Permit<'_>,
+        items: &[Result<Planned, Failure>],
+    ) {
+        let mut tally = Tally::default();
+        for planned in items.iter().flatten() {
+            if let Some(Ok(resealer)) = self.list.get(planned.resealer)
+                && resealer.field_key.is_some()
+            {
+                let sealed = planned.item.ciphertext.len();
+                let bytes = sealed.saturating_sub(OVERHEAD_KC_XAES) as u64;
+                tally.add(&resealer.key, 1, bytes);
+            }
+        }
+        let uncounted = tally.count(core, permit).await;
+        for resealer in &mut self.list {
+            if let Ok(ready) = resealer
+                && ready.field_key.is_some()
+                && let Err(failure) = uncounted.check(&ready.key)
+            {
+                *resealer = Err(failure);
+            }
         }
     }
 

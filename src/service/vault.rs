@@ -3,13 +3,18 @@
 use std::sync::Arc;
 
 use fieldkeep_crypto::ciphertext::{Handle, Suite};
+use fieldkeep_keystore::info::{Change, Changed, KeyInfo};
 use fieldkeep_keystore::key::{Key, Version};
 use fieldkeep_keystore::keystore::Keystore;
+use fieldkeep_keystore::rotation::plan::Act;
+use fieldkeep_keystore::store::Operation;
 
 use crate::service::errors;
 use crate::service::failure::{Failure, Opaque};
 use crate::service::perform::Permit;
+use crate::service::perform::own::{OwnAct, OwnPermit};
 use crate::service::resource::KeyName;
+use crate::service::schedule::KeyId;
 
 /// The keystore. Each method checks the permit against the tenant it is about, before any key is looked up or used.
 pub struct Vault {
@@ -119,6 +124,21 @@ impl Vault {
             .map_err(errors::version_of_ciphertext)
     }
 
+    /// Counts what is about to be sealed under the primary version of `key`: so many messages with so many bytes of
+    /// plaintext. Almost never waits.
+    ///
+    /// # Errors
+    /// The count cannot be kept, since the store fails: nothing may be sealed.
+    pub async fn count(
+        &self,
+        _permit: &Permit<'_>,
+        key: &Key,
+        messages: u64,
+        bytes: u64,
+    ) -> Result<(), Failure> {
+        key.count(messages, bytes).await.map_err(errors::of_key)
+    }
+
     /// The keystore, to manage what `tenant` has.
     ///
     /// # Errors
@@ -126,6 +146,53 @@ impl Vault {
     pub fn manage(&self, permit: &Permit<'_>, tenant: &str) -> Result<&Keystore, Failure> {
         permit.check(tenant)?;
         Ok(&self.keystore)
+    }
+
+    /// The operation of an act of the service's own: the same whenever it is tried, so that the store does it once.
+    #[must_use]
+    pub fn own_operation(&self, act: &OwnAct) -> Operation {
+        match act.act {
+            Act::Rotate { from, .. } => self.keystore.rotation_operation(act.handle, from),
+            Act::Retire { through } => self.keystore.retirement_operation(act.handle, through),
+        }
+    }
+
+    /// Does what `permit` is for, and nothing else. With it comes what the store holds of the key now, if the act had been
+    /// done before.
+    ///
+    /// # Errors
+    /// [`Failure::Conflict`] if another rotation came first; the key is not there; the store fails.
+    pub async fn do_own_act(
+        &self,
+        permit: &OwnPermit,
+    ) -> Result<(Changed<KeyInfo>, Vec<Change>), Failure> {
+        let KeyId { tenant, key } = &permit.act().id;
+        let (operation, now) = (self.own_operation(permit.act()), permit.now_s());
+        let changed = match permit.act().act {
+            Act::Rotate { from, .. } => {
+                let keystore = &self.keystore;
+                keystore
+                    .rotate_key_from(tenant, key, from, operation, now)
+                    .await?
+            }
+            Act::Retire { through } => {
+                let keystore = &self.keystore;
+                keystore
+                    .retire_versions(tenant, key, through, operation, now)
+                    .await?
+            }
+        };
+        let present = if changed.changes.is_empty() {
+            self.keystore.present_key(tenant, key).await?
+        } else {
+            Vec::new()
+        };
+        Ok((changed, present))
+    }
+
+    /// For the planner in [`crate::service::schedule`], which reads no key.
+    pub(super) fn records(&self) -> &Keystore {
+        &self.keystore
     }
 
     /// A keyed hash of an encryption context, for the audit record.

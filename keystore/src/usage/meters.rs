@@ -5,7 +5,7 @@ use std::{
     mem,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, Ordering::Relaxed},
+        atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
     },
 };
 
@@ -34,6 +34,8 @@ pub(crate) struct Meters {
     all: Mutex<All>,
     reached: Mutex<Vec<(Name, Name)>>,
     sweeping: AtomicBool,
+    /// Leases taken and given back since the start.
+    pub(super) commits: AtomicU64,
 }
 
 #[derive(Default)]
@@ -75,6 +77,10 @@ impl Meters {
             meter: Arc::clone(&registered.meter),
             meters: Arc::clone(self),
         }
+    }
+
+    pub(crate) fn commits(&self) -> u64 {
+        self.commits.load(Relaxed)
     }
 
     pub(crate) fn take_reached(&self) -> Vec<(Name, Name)> {

@@ -1,6 +1,6 @@
 //! The stored counts of a version.
 
-use std::sync::Arc;
+use std::sync::{Arc, atomic::Ordering::Relaxed};
 
 use fieldkeep_crypto::ciphertext::Handle;
 use prost::Message;
@@ -83,7 +83,9 @@ impl Reader {
         );
         let mut draft = Draft::new(Operation::ONCE, 0);
         draft.put(recorded.revision, sealed);
-        match draft.commit(&*self.store).await? {
+        let outcome = draft.commit(&*self.store).await?;
+        self.meters.commits.fetch_add(1, Relaxed);
+        match outcome {
             Outcome::Done { revision, .. } => Ok(Some(Recorded {
                 used,
                 generation,

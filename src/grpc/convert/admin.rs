@@ -14,7 +14,7 @@ use fieldkeep_proto::v1::{
 use prost::Message;
 use prost_types::Timestamp;
 
-use super::{key_name, page, parent, tenant_name, token};
+use super::{key_name, page, parent, rotation, tenant_name, token};
 use crate::access;
 use crate::access::ca::Issued;
 use crate::service::access::{GrantRole, IdentityName, IssueCertificate, ListRoles, RevokeRole};
@@ -84,6 +84,7 @@ pub fn create_key(request: CreateKeyRequest) -> Result<CreateKey, Failure> {
     Ok(CreateKey {
         key: key_name("name", request.name)?,
         suite,
+        rotation: rotation::policy(request.rotation)?,
         request: repeatable,
     })
 }
@@ -178,8 +179,8 @@ pub fn key(info: KeyInfo) -> Key {
         create_time: timestamp(info.created),
         rotate_time: timestamp(info.rotated),
         versions: info.versions.into_iter().map(version).collect(),
-        rotation: None,
-        next_rotation: None,
+        rotation: info.rotation.as_deref().map(rotation::rotation),
+        next_rotation: info.next.map(rotation::next),
     }
 }
 
@@ -351,7 +352,7 @@ pub fn status(status: Status) -> GetStatusResponse {
     }
 }
 
-fn repeatable(request_id: &str, message: &impl Message) -> Result<Repeatable, Failure> {
+pub(super) fn repeatable(request_id: &str, message: &impl Message) -> Result<Repeatable, Failure> {
     Repeatable::parse(request_id, &message.encode_to_vec())
 }
 
@@ -381,7 +382,7 @@ fn identity(text: &str) -> Result<IdentityName, Failure> {
     }
 }
 
-fn timestamp(unix_s: u64) -> Option<Timestamp> {
+pub(super) fn timestamp(unix_s: u64) -> Option<Timestamp> {
     Some(Timestamp {
         seconds: i64::try_from(unix_s).unwrap_or(i64::MAX),
         nanos: 0,

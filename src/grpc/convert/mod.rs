@@ -3,6 +3,7 @@
 pub mod admin;
 pub mod batch;
 pub mod field;
+pub mod rotation;
 #[cfg(test)]
 mod tests;
 

@@ -17,7 +17,7 @@ use fieldkeep_proto::v1::{
 use tonic::{Request, Response, Status};
 
 use super::{Handlers, take};
-use crate::grpc::convert::admin;
+use crate::grpc::convert::{admin, rotation};
 use crate::grpc::status::respond;
 use crate::service::system::ReadStatus;
 
@@ -113,16 +113,18 @@ impl KeyService for Handlers {
 
     async fn set_key_rotation(
         &self,
-        _: Request<SetKeyRotationRequest>,
+        request: Request<SetKeyRotationRequest>,
     ) -> Result<Response<Key>, Status> {
-        Err(Status::unimplemented("rotation comes next"))
+        let (call, parsed) = take(request, rotation::set_rotation)?;
+        respond(self.service.perform(call, parsed).await, admin::key)
     }
 
     async fn get_key_usage(
         &self,
-        _: Request<GetKeyUsageRequest>,
+        request: Request<GetKeyUsageRequest>,
     ) -> Result<Response<KeyUsage>, Status> {
-        Err(Status::unimplemented("rotation comes next"))
+        let (call, parsed) = take(request, rotation::read_usage)?;
+        respond(self.service.perform(call, parsed).await, rotation::usage)
     }
 }
 

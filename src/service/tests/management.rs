@@ -21,6 +21,7 @@ fn create(key_name: &str, id: &str) -> CreateKey {
     CreateKey {
         key: key(key_name),
         suite: Suite::KcXaes256Gcm,
+        rotation: None,
         request: request(id, key_name.as_bytes()),
     }
 }

@@ -5,6 +5,7 @@ mod busy;
 mod fields;
 mod management;
 mod one_way;
+mod usage;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -36,7 +37,7 @@ use crate::service::vault::Vault;
 use crate::service::{Clock, Core, Limits, Parts, Service};
 use crate::telemetry::Metrics;
 
-const NOW: u64 = 1_800_000_000;
+pub(crate) const NOW: u64 = 1_800_000_000;
 const AUDIT_RECORD_BYTES: usize = crate::audit::MAX_RECORD_BYTES;
 
 struct TestClock(AtomicU64);
@@ -51,7 +52,7 @@ impl Clock for Arc<TestClock> {
 /// has an admin.
 pub(crate) struct Fixture {
     pub(crate) service: Service,
-    keystore: Keystore,
+    pub(crate) keystore: Keystore,
     access: Access,
     audit: AuditLog,
     clock: Arc<TestClock>,
@@ -205,6 +206,11 @@ impl Fixture {
         self.clock.0.fetch_add(seconds, Ordering::SeqCst);
     }
 
+    /// Sets the clock, Unix seconds.
+    pub(crate) fn set_time(&self, now_s: u64) {
+        self.clock.0.store(now_s, Ordering::SeqCst);
+    }
+
     /// The records of the trail, oldest first.
     pub(crate) fn records(&self) -> Vec<AuditRecord> {
         self.audit
@@ -253,7 +259,7 @@ fn context(value: &str) -> EncodedContext {
     EncodedContext::encode([("id", value)]).unwrap()
 }
 
-fn operation() -> StoreOperation {
+pub(crate) fn operation() -> StoreOperation {
     let mut id = [0; 16];
     fieldkeep_crypto::random::fill(&mut id).unwrap();
     StoreOperation {
