@@ -23,6 +23,7 @@ mod limits;
 mod metrics;
 mod otlp;
 mod readme;
+mod sdk;
 mod streams;
 mod systemd;
 mod transport;
