@@ -2,8 +2,6 @@
 
 mod policy;
 
-use std::io::{IsTerminal, Write};
-
 use bytesize::ByteSize;
 use clap::{Args, Subcommand};
 use data_encoding::HEXLOWER;
@@ -13,7 +11,8 @@ use futures_util::{StreamExt, TryStreamExt, stream};
 use serde_json::{Value, json};
 
 use self::policy::PolicyArgs;
-use super::failure::{Exit, Failure};
+use super::confirm::ConfirmArgs;
+use super::failure::Failure;
 use super::output::{
     Format, print_json, print_line, print_list, print_object, rfc3339, table, thousands,
 };
@@ -66,9 +65,14 @@ enum Verb {
     Enable(Switched),
     /// Disable a key, or one of its versions: it does not decrypt until enabled again
     #[command(
-        after_help = "Examples:\n  fieldkeep key disable pii\n  fieldkeep key disable pii --version 1"
+        after_help = "Examples:\n  fieldkeep key disable pii --dry-run\n  fieldkeep key disable pii --version 1 --yes"
     )]
-    Disable(Switched),
+    Disable {
+        #[command(flatten)]
+        switched: Switched,
+        #[command(flatten)]
+        confirm: ConfirmArgs,
+    },
 }
 
 #[derive(Debug, Args)]
@@ -107,9 +111,8 @@ struct RotationSet {
     /// Rotate on demand alone
     #[arg(long, conflicts_with_all = ["rotate_every", "rotate_cron", "jitter", "max_messages", "max_bytes", "retire_after"])]
     never: bool,
-    /// Do not ask before versions are set to retire
-    #[arg(long)]
-    yes: bool,
+    #[command(flatten)]
+    confirm: ConfirmArgs,
 }
 
 #[derive(Debug, Args)]
@@ -145,7 +148,9 @@ pub(crate) async fn run(args: KeyArgs, client: &Client, format: Format) -> Resul
                 .await,
         ),
         Verb::SetRotation(args) => {
-            confirm_retirement(&args)?;
+            if !confirm_retirement(&args)? {
+                return Ok(());
+            }
             (
                 format!("set the rotation of the key `{}`", args.named.name),
                 keys.set_rotation(&args.named.resource(), args.policy.to_rotation())
@@ -167,13 +172,6 @@ pub(crate) async fn run(args: KeyArgs, client: &Client, format: Format) -> Resul
             format!("enable the key `{}`", named.name),
             keys.enable(&named.resource()).await,
         ),
-        Verb::Disable(Switched {
-            named,
-            version: None,
-        }) => (
-            format!("disable the key `{}`", named.name),
-            keys.disable(&named.resource()).await,
-        ),
         Verb::Enable(Switched {
             named,
             version: Some(version),
@@ -181,13 +179,26 @@ pub(crate) async fn run(args: KeyArgs, client: &Client, format: Format) -> Resul
             format!("enable version {version} of the key `{}`", named.name),
             keys.enable_version(&named.resource(), version).await,
         ),
-        Verb::Disable(Switched {
-            named,
-            version: Some(version),
-        }) => (
-            format!("disable version {version} of the key `{}`", named.name),
-            keys.disable_version(&named.resource(), version).await,
-        ),
+        Verb::Disable {
+            switched: Switched { named, version },
+            confirm,
+        } => {
+            let (name, resource) = (&named.name, named.resource());
+            let what = version.map_or_else(
+                || format!("the key `{name}`"),
+                |version| format!("version {version} of the key `{name}`"),
+            );
+            let effect =
+                format!("What {what} encrypted will not decrypt, until it is enabled again");
+            if !confirm.go_on(&effect)? {
+                return Ok(());
+            }
+            let outcome = match version {
+                None => keys.disable(&resource).await,
+                Some(version) => keys.disable_version(&resource, version).await,
+            };
+            (format!("disable {what}"), outcome)
+        }
     };
     let key = outcome
         .map_err(|error| Failure::from(error).while_doing(format_args!("cannot {doing}")))?;
@@ -275,36 +286,22 @@ async fn usage(named: &Named, client: &Client, format: Format) -> Result<(), Fai
     )
 }
 
-/// Says what retiring versions does, and asks if nobody said `--yes`.
-fn confirm_retirement(args: &RotationSet) -> Result<(), Failure> {
-    let Some(retire_after) = args.policy.retire_after else {
-        return Ok(());
-    };
-    let after = policy::duration(i64::try_from(retire_after.as_secs()).unwrap_or(i64::MAX));
+/// Asks before versions are set to retire. Whether to go on.
+fn confirm_retirement(args: &RotationSet) -> Result<bool, Failure> {
+    let after = args
+        .policy
+        .retire_after
+        .map(|after| policy::duration(i64::try_from(after.as_secs()).unwrap_or(i64::MAX)));
     let name = &args.named.name;
-    let mut err = std::io::stderr().lock();
-    // Whoever closed standard error does not want to know.
-    let _ = writeln!(
-        err,
-        "warning: versions of `{name}` will be disabled {after} after they are replaced, those replaced before too.\n\
-         What they encrypted and was not re-encrypted will not decrypt, until the version is enabled again."
-    );
-    if args.yes {
-        return Ok(());
-    }
-    if !std::io::stdin().is_terminal() {
-        return Err(
-            Failure::new(Exit::Usage, "nobody can be asked whether this is wanted")
-                .help("give --yes if it is"),
-        );
-    }
-    let _ = write!(err, "Go on? [y/N] ");
-    let mut answer = String::new();
-    let read = std::io::stdin().read_line(&mut answer);
-    match (read, answer.trim()) {
-        (Ok(_), "y" | "Y" | "yes") => Ok(()),
-        _ => Err(Failure::new(Exit::Failed, "nothing was changed")),
-    }
+    let Some(after) = after else {
+        let effect =
+            format!("The key `{name}` gets this rotation, and none of its versions retires");
+        return args.confirm.go_on_unasked(&effect);
+    };
+    args.confirm.go_on(&format!(
+        "Versions of `{name}` will be disabled {after} after they are replaced, those replaced before too: \
+         what they encrypted and was not re-encrypted will not decrypt, until the version is enabled again"
+    ))
 }
 
 fn print_key(format: Format, key: &v1::Key) -> Result<(), Failure> {

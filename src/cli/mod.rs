@@ -4,6 +4,7 @@ mod args;
 mod audit;
 mod cert;
 mod completions;
+mod confirm;
 mod connection;
 mod data;
 mod demo;

@@ -5,6 +5,7 @@ use fieldkeep_client::Client;
 use fieldkeep_proto::v1;
 use serde_json::{Value, json};
 
+use super::confirm::ConfirmArgs;
 use super::failure::Failure;
 use super::output::{Format, print_json, print_line, print_list, print_object, rfc3339};
 use super::pages::{LimitArgs, collect};
@@ -40,8 +41,15 @@ enum Verb {
         limit: LimitArgs,
     },
     /// Take an identity's role away, at once
-    #[command(after_help = "Example:\n  fieldkeep role revoke app --tenant acme")]
-    Revoke(Identity),
+    #[command(
+        after_help = "Examples:\n  fieldkeep role revoke app --tenant acme\n  fieldkeep role revoke app --tenant acme --yes"
+    )]
+    Revoke {
+        #[command(flatten)]
+        named: Identity,
+        #[command(flatten)]
+        confirm: ConfirmArgs,
+    },
 }
 
 /// A role.
@@ -108,7 +116,14 @@ pub(crate) async fn run(args: RoleArgs, client: &Client, format: Format) -> Resu
             let rows: Vec<Value> = roles.iter().map(object).collect();
             print_list(format, &MEMBERS, &rows, "no roles")
         }
-        Verb::Revoke(named) => {
+        Verb::Revoke { named, confirm } => {
+            let effect = format!(
+                "`{}` loses its role, and each of its calls is refused",
+                named.resource()
+            );
+            if !confirm.go_on(&effect)? {
+                return Ok(());
+            }
             let doing = format!("cannot take the role of `{}` away", named.name);
             let revoked = client.roles().revoke(&named.resource()).await;
             revoked.map_err(|error| Failure::from(error).while_doing(doing))?;

@@ -231,3 +231,28 @@ fn an_expired_admin_gets_back_in_with_the_service_stopped() {
     };
     server.run(&again, &["key", "list"]);
 }
+
+#[test]
+fn what_cuts_something_off_wants_a_yes_and_a_dry_run_changes_nothing() {
+    let f = Fixture::start();
+    let admin = |arguments: &[&str]| run(&f, &f.admin_identity, arguments, b"y\n");
+    let encrypts = || {
+        let arguments = ["encrypt", "--key", "pii", "--field", "f"];
+        run(&f, &f.app_identity, &arguments, b"x").0
+    };
+    for (arguments, refused) in [
+        (&["key", "disable", "pii"][..], 7),
+        (&["role", "revoke", "app"], 3),
+    ] {
+        let (code, _, said) = admin(arguments);
+        assert!(code == 2 && said.contains("give --yes"), "{said}");
+        let (code, said, _) = admin(&[arguments, &["--dry-run"]].concat());
+        let said = String::from_utf8(said).unwrap();
+        assert!(code == 0 && said.contains("Nothing was changed"), "{said}");
+        assert_eq!(encrypts(), 0);
+        let (code, _, said) = admin(&[arguments, &["--yes"]].concat());
+        assert_eq!(code, 0, "{said}");
+        assert_eq!(encrypts(), refused);
+        f.server.run(&f.admin_identity, &["key", "enable", "pii"]);
+    }
+}
