@@ -79,7 +79,7 @@ fn the_manual_has_every_metric() {
 fn check(expression: &str, shown: &BTreeMap<String, Shown>) {
     let is_word = |c: char| c.is_ascii_alphanumeric() || c == '_';
     let mut found = 0;
-    for (at, _) in expression.match_indices(|c: char| c == 'f' || c == 'p' || c == 'u') {
+    for (at, _) in expression.match_indices(['f', 'p', 'u']) {
         if expression[..at].ends_with(is_word) {
             continue;
         }
