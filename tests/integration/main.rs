@@ -23,6 +23,7 @@ mod limits;
 mod metrics;
 mod otlp;
 mod readme;
+mod rotation;
 mod sdk;
 mod streams;
 mod systemd;
