@@ -56,6 +56,8 @@ pub(crate) fn run(rounds: u64, seed: u64) {
         .enable_all()
         .build()
         .expect("a runtime");
+    // A client belongs to the runtime that it is made in.
+    let _inside = runtime.enter();
     let mut random = Random::new(seed);
     let home = Home::make();
     let mut config = OpenOptions::new()
