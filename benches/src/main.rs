@@ -30,7 +30,8 @@ Usage: cargo xtask bench [system|mixed|allocations|keys|rotation|openbao|csv] [o
 
   system   the calls of the data path against a bare echo and a cipher-only server (default)
              --rows LIST   which ones, separated by commas (all): encrypt, one, decrypt, reencrypt, reencrypt-current,
-                           batch-encrypt, batch-decrypt, batch-reencrypt, batch-reencrypt-current
+                           batch-encrypt, batch-decrypt, batch-reencrypt, batch-reencrypt-current,
+                           encrypt-stream, decrypt-stream, reencrypt-stream
              --rounds N    interleaved rounds (7)
              --seconds S   length of one measurement (10)
              --cores N     1: servers pinned to core 0, load generator to core 1; 2: everything on all cores (2)

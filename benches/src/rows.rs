@@ -5,7 +5,9 @@ use std::sync::Arc;
 use bytes::Bytes;
 use fieldkeep_client::{
     BatchDecrypt, BatchEncrypt, BatchReEncrypt, Client, DecryptItem, EncryptItem, ReEncryptItem,
+    Results,
 };
+use futures_util::stream;
 
 /// The key whose ciphertexts are behind: it is rotated once they are made.
 pub(crate) const OLD_KEY: &str = "old";
@@ -15,6 +17,8 @@ const FIELD: &str = "customer.email";
 pub(crate) const PLAINTEXT: &[u8; 29] = b"christopher.smith@example.com";
 /// Items of a batch.
 pub(crate) const BATCH: usize = 1_000;
+/// Messages of a stream, each as long as a batch.
+const MESSAGES: usize = 50;
 
 /// One row.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,10 +32,13 @@ pub(crate) enum Row {
     BatchDecrypt,
     BatchReEncrypt,
     BatchReEncryptCurrent,
+    EncryptStream,
+    DecryptStream,
+    ReEncryptStream,
 }
 
 /// All of them: name on the command line, title, baseline.
-pub(crate) const ROWS: [(Row, &str, &str); 9] = [
+pub(crate) const ROWS: [(Row, &str, &str); 12] = [
     (Row::Encrypt, "encrypt", "Encrypt / bare echo"),
     (Row::OneAtATime, "one", "Encrypt, one at a time / bare echo"),
     (Row::Decrypt, "decrypt", "Decrypt / bare echo"),
@@ -60,6 +67,21 @@ pub(crate) const ROWS: [(Row, &str, &str); 9] = [
         Row::BatchReEncryptCurrent,
         "batch-reencrypt-current",
         "BatchReEncrypt x 1,000, current / cipher only",
+    ),
+    (
+        Row::EncryptStream,
+        "encrypt-stream",
+        "EncryptStream of 50 x 1,000 / cipher only",
+    ),
+    (
+        Row::DecryptStream,
+        "decrypt-stream",
+        "DecryptStream of 50 x 1,000 / cipher only",
+    ),
+    (
+        Row::ReEncryptStream,
+        "reencrypt-stream",
+        "ReEncryptStream of 50 x 1,000, behind / cipher only",
     ),
 ];
 
@@ -94,6 +116,14 @@ impl Row {
                 | Row::BatchDecrypt
                 | Row::BatchReEncrypt
                 | Row::BatchReEncryptCurrent
+        ) || self.is_stream()
+    }
+
+    /// Whether one call is a whole stream.
+    pub(crate) fn is_stream(self) -> bool {
+        matches!(
+            self,
+            Row::EncryptStream | Row::DecryptStream | Row::ReEncryptStream
         )
     }
 
@@ -127,6 +157,35 @@ impl Row {
             }
             Row::BatchReEncrypt => reencrypt_batch(&client, &pool.old).await,
             Row::BatchReEncryptCurrent => reencrypt_batch(&client, &pool.current).await,
+            Row::EncryptStream => {
+                let batch = encrypt_batch(KEY, number, 0);
+                let items = (0..(MESSAGES * BATCH) as u64).map(move |item| {
+                    EncryptItem::new(&PLAINTEXT[..]).context("id", (number + item).to_string())
+                });
+                all_streamed(client.encrypt_stream(batch, stream::iter(items))).await;
+            }
+            Row::DecryptStream => {
+                let batch = BatchDecrypt {
+                    field: FIELD.into(),
+                    ..BatchDecrypt::default()
+                };
+                let items = (0..(MESSAGES * BATCH) as u64).map(move |number| {
+                    let (id, ciphertext) = pool.current.at(number);
+                    DecryptItem::new(ciphertext.clone()).context("id", id)
+                });
+                all_streamed(client.decrypt_stream(batch, stream::iter(items))).await;
+            }
+            Row::ReEncryptStream => {
+                let batch = BatchReEncrypt {
+                    field: FIELD.into(),
+                    ..BatchReEncrypt::default()
+                };
+                let items = (0..(MESSAGES * BATCH) as u64).map(move |number| {
+                    let (id, ciphertext) = pool.old.at(number);
+                    ReEncryptItem::new(ciphertext.clone()).context("id", id)
+                });
+                all_streamed(client.reencrypt_stream(batch, stream::iter(items))).await;
+            }
         }
     }
 }
@@ -173,6 +232,14 @@ async fn reencrypt_batch(client: &Client, ciphertexts: &Ciphertexts) {
 
 fn all_good<T, E>(results: &[Result<T, E>]) {
     assert!(results.len() == BATCH && results.iter().all(Result::is_ok));
+}
+
+async fn all_streamed<T>(mut results: Results<T>) {
+    let mut good = 0;
+    while let Some(result) = results.next().await {
+        good += usize::from(result.expect("the stream stays").is_ok());
+    }
+    assert_eq!(good, MESSAGES * BATCH);
 }
 
 /// Ciphertexts of one server.

@@ -14,6 +14,8 @@ use crate::{
 
 pub(crate) const CONNECTIONS: usize = 8;
 pub(crate) const IN_FLIGHT: usize = 32;
+/// Streams at once, each on a connection of its own.
+const STREAMS: usize = 4;
 const BATCHES_IN_FLIGHT: usize = 2;
 
 /// What and how long to measure.
@@ -98,6 +100,7 @@ pub(crate) fn runtime(threads: usize) -> Runtime {
 async fn measure(row: Row, side: &Side, length: Duration) -> Measured {
     let (clients, in_flight) = match row {
         Row::OneAtATime => (&side.clients[..1], 1),
+        row if row.is_stream() => (&side.clients[..STREAMS], 1),
         row if row.is_batch() => (&side.clients[..], BATCHES_IN_FLIGHT),
         _ => (&side.clients[..], IN_FLIGHT),
     };
@@ -113,7 +116,7 @@ fn table(rows: &[(Row, Rounds)], plan: &Plan) -> String {
         "servers and load generator on all cores"
     };
     let mut text = format!(
-        "Load: {CONNECTIONS} connections x {IN_FLIGHT} in flight ({BATCHES_IN_FLIGHT} for batches), mTLS 1.3, 29-byte field, one context pair; \
+        "Load: {CONNECTIONS} connections x {IN_FLIGHT} in flight ({BATCHES_IN_FLIGHT} for batches; {STREAMS} streams), mTLS 1.3, 29-byte field, one context pair; \
          {cores}; {} interleaved rounds of {} s. Median (smallest to largest). Key-file root, one journal directory; every call audited with fdatasync before the reply.\n\n\
          | load | fieldkeep, calls/s | baseline, calls/s | ratio | p50 us | p99 us | baseline p50, p99 us | server CPU us a call | baseline's |\n\
          |---|---|---|---|---|---|---|---|---|\n",

@@ -145,17 +145,33 @@ impl FieldService for Bare {
 
     async fn decrypt_stream(
         &self,
-        _: Request<Streaming<v1::BatchDecryptRequest>>,
+        request: Request<Streaming<v1::BatchDecryptRequest>>,
     ) -> Result<Response<Self::DecryptStreamStream>, Status> {
-        Err(Status::unimplemented("a baseline"))
+        let cipher = Arc::clone(&self.cipher);
+        let answers = request.into_inner().map(move |message| {
+            Ok(v1::DecryptStreamResponse {
+                request_id: Default::default(),
+                error: None,
+                results: cipher.open(message?)?,
+            })
+        });
+        Ok(Response::new(Box::pin(answers)))
     }
 
     type ReEncryptStreamStream = Answers<v1::ReEncryptStreamResponse>;
 
     async fn re_encrypt_stream(
         &self,
-        _: Request<Streaming<v1::BatchReEncryptRequest>>,
+        request: Request<Streaming<v1::BatchReEncryptRequest>>,
     ) -> Result<Response<Self::ReEncryptStreamStream>, Status> {
-        Err(Status::unimplemented("a baseline"))
+        let cipher = Arc::clone(&self.cipher);
+        let answers = request.into_inner().map(move |message| {
+            Ok(v1::ReEncryptStreamResponse {
+                request_id: Default::default(),
+                error: None,
+                results: cipher.reseal(message?)?,
+            })
+        });
+        Ok(Response::new(Box::pin(answers)))
     }
 }
