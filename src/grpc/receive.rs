@@ -37,7 +37,6 @@ pub struct Shape {
 pub const ITEM_CONTEXT: u32 = 2;
 
 /// A message in its frame, as it came, and its room.
-#[derive(Debug)]
 pub struct Received {
     /// Frame and message.
     pub frame: Bytes,

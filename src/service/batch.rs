@@ -308,7 +308,7 @@ fn open_all(
             Ok(start..out.len())
         })
         .collect();
-    let out = Bytes::from(out);
+    let out = field::fitting(out);
     opened
         .into_iter()
         .map(|result| result.map(|range| out.slice(range)))

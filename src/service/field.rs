@@ -208,6 +208,14 @@ pub(super) fn scratch(bytes: usize) -> Zeroizing<Vec<u8>> {
     Zeroizing::new(Vec::with_capacity(bytes))
 }
 
+/// The parts of a batch's results in one buffer, which gives back what it has too much if many items failed.
+pub(super) fn fitting(mut out: Vec<u8>) -> Bytes {
+    if out.capacity() - out.len() > out.len() / 4 {
+        out.shrink_to_fit();
+    }
+    Bytes::from(out)
+}
+
 /// A key's full name.
 pub(super) fn resource_of(key: &Key) -> String {
     key_resource(key.tenant().as_str(), key.name().as_str())
@@ -217,5 +225,20 @@ pub(super) fn resource_of(key: &Key) -> String {
 pub(super) fn hash_context(core: &Core, account: &mut Account, context: &EncodedContext) {
     if !context.is_empty() {
         account.context(core.vault.context_hash(context));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_buffer_that_is_mostly_empty_is_given_back() {
+        for (capacity, bytes, kept) in [(1 << 20, 100, 100), (1000, 900, 1000)] {
+            let mut out = Vec::with_capacity(capacity);
+            out.resize(bytes, 7);
+            let whole = fitting(out).try_into_mut().unwrap();
+            assert_eq!((whole.len(), whole.capacity()), (bytes, kept));
+        }
     }
 }

@@ -75,6 +75,13 @@ impl Places {
 
 #[cfg(test)]
 impl Core {
+    /// The same, once all work that has a place is done.
+    pub(crate) async fn places_when_free(&self) -> tokio::sync::OwnedSemaphorePermit {
+        let all = u32::try_from(OFFLOADED_BATCHES).unwrap();
+        let places = Arc::clone(&self.places.0);
+        places.acquire_many_owned(all).await.unwrap()
+    }
+
     /// All places, so that no work leaves its thread until they are dropped.
     pub(crate) fn hold_places(&self) -> tokio::sync::OwnedSemaphorePermit {
         let all = u32::try_from(OFFLOADED_BATCHES).unwrap();

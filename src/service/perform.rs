@@ -2,6 +2,7 @@
 
 pub mod own;
 
+use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -100,10 +101,17 @@ impl Permit<'_> {
 }
 
 /// A result that may leave: its record is durable and the caller still has the right. Only [`Service::perform`] makes one.
-#[derive(Debug)]
 pub struct Reply<T> {
     value: T,
     request_id: RequestId,
+}
+
+impl<T> fmt::Debug for Reply<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Reply")
+            .field("request_id", &self.request_id)
+            .finish_non_exhaustive()
+    }
 }
 
 impl<T> Reply<T> {
@@ -232,15 +240,16 @@ impl Service {
     async fn append_in_time(&self, attempt: &mut Attempt) -> Result<Ticket, AuditError> {
         let mut deadline = None;
         loop {
+            // Read before the trail is found busy: then a record is on its way that is the next to be durable.
+            let next = Ticket {
+                sequence: self.core.audit.journal().durable().saturating_add(1),
+            };
             let error = match attempt.append() {
                 Err(error) if unwritten::is_busy(&error) => error,
                 appended => return appended,
             };
             let patience = self.core.limits.busy_patience;
             let deadline = *deadline.get_or_insert_with(|| Instant::now() + patience);
-            let next = Ticket {
-                sequence: self.core.audit.journal().durable().saturating_add(1),
-            };
             match timeout_at(deadline, self.waiters.committed(next)).await {
                 Ok(committed) => committed?,
                 Err(_) => return Err(error),

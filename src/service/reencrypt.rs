@@ -3,11 +3,10 @@
 //! never leaves: it lives in a buffer that is wiped.
 
 use std::collections::HashMap;
-use std::ops::Range;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use fieldkeep_crypto::ciphertext::OVERHEAD_KC_XAES;
+use fieldkeep_crypto::ciphertext::{Ciphertext, OVERHEAD_KC_XAES};
 use fieldkeep_crypto::context::EncodedContext;
 use fieldkeep_crypto::keys::{FieldKey, Nonce, Nonces};
 use fieldkeep_keystore::key::Key;
@@ -117,6 +116,9 @@ impl Operation for ReEncrypt {
         };
         let bytes = plaintext.len() as u64;
         core.vault.count(permit, &destination, 1, bytes).await?;
+        core.vault
+            .check_again(permit, &source.key, ciphertext.version())
+            .await?;
         let mut out = Vec::with_capacity(plaintext.len() + OVERHEAD_KC_XAES);
         field_key
             .seal(Nonce::make()?, &self.context, &plaintext, &mut out)
@@ -337,8 +339,8 @@ impl Resealers {
             if let Some(Ok(resealer)) = self.list.get(planned.resealer)
                 && resealer.field_key.is_some()
             {
-                let sealed = planned.item.ciphertext.len();
-                let bytes = sealed.saturating_sub(OVERHEAD_KC_XAES) as u64;
+                let bytes = Ciphertext::parse(&planned.item.ciphertext)
+                    .map_or(0, |ciphertext| ciphertext.plaintext_len() as u64);
                 tally.add(&resealer.key, 1, bytes);
             }
         }
@@ -387,6 +389,8 @@ fn resealer(
     })
 }
 
+/// The results are parts of one buffer of their own, also what stays as it is: a part of the request would keep the whole
+/// of its message alive until the reply is taken.
 fn reseal_all(
     items: Vec<Result<Planned, Failure>>,
     shared: &EncodedContext,
@@ -402,7 +406,7 @@ fn reseal_all(
     };
     let mut plaintext = field::scratch(lengths().max().unwrap_or(0));
     let mut out = Vec::with_capacity(lengths().sum());
-    let resealed: Vec<Result<Resealed, Failure>> = items
+    let resealed = items
         .into_iter()
         .map(|planned| {
             let Planned {
@@ -417,39 +421,30 @@ fn reseal_all(
             plaintext.clear();
             field::open(field_key, &ciphertext, context, &mut plaintext)?;
             let resealer = at(resealers, resealer)?;
-            let Some(field_key) = &resealer.field_key else {
-                return Ok(Resealed::Same(item.ciphertext, resealer.version));
-            };
-            let nonce = nonces
-                .next_nonce()
-                .ok_or_else(|| Failure::internal("too few nonces"))?;
             let start = out.len();
-            field_key
-                .seal(nonce, context, &plaintext, &mut out)
-                .map_err(Failure::internal)?;
-            Ok(Resealed::New(start..out.len(), resealer.version))
+            match &resealer.field_key {
+                None => out.extend_from_slice(&item.ciphertext),
+                Some(field_key) => {
+                    let nonce = nonces
+                        .next_nonce()
+                        .ok_or_else(|| Failure::internal("too few nonces"))?;
+                    field_key
+                        .seal(nonce, context, &plaintext, &mut out)
+                        .map_err(Failure::internal)?;
+                }
+            }
+            let changed = resealer.field_key.is_some();
+            Ok((start..out.len(), resealer.version, changed))
         })
-        .collect();
-    let out = Bytes::from(out);
-    let part = |resealed| match resealed {
-        Resealed::Same(ciphertext, version) => ReEncrypted {
-            ciphertext,
-            version,
-            changed: false,
-        },
-        Resealed::New(range, version) => ReEncrypted {
-            ciphertext: out.slice(range),
-            version,
-            changed: true,
-        },
+        .collect::<Vec<Result<_, Failure>>>();
+    let out = field::fitting(out);
+    let part = |(range, version, changed)| ReEncrypted {
+        ciphertext: out.slice(range),
+        version,
+        changed,
     };
     Ok(resealed
         .into_iter()
         .map(|result| result.map(part))
         .collect())
-}
-
-enum Resealed {
-    Same(Bytes, u32),
-    New(Range<usize>, u32),
 }

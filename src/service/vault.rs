@@ -1,6 +1,8 @@
 //! The keystore behind its permit: whoever has no [`Permit`] has no way to a key.
 
+use std::pin::pin;
 use std::sync::Arc;
+use std::task::Poll;
 
 use fieldkeep_crypto::ciphertext::{Handle, Suite};
 use fieldkeep_keystore::info::{Change, Changed, KeyInfo};
@@ -8,6 +10,7 @@ use fieldkeep_keystore::key::{Key, Version};
 use fieldkeep_keystore::keystore::Keystore;
 use fieldkeep_keystore::rotation::plan::Act;
 use fieldkeep_keystore::store::Operation;
+use futures_util::poll;
 
 use crate::service::errors;
 use crate::service::failure::{Failure, Opaque};
@@ -125,18 +128,23 @@ impl Vault {
     }
 
     /// Counts what is about to be sealed under the primary version of `key`: so many messages with so many bytes of
-    /// plaintext. Almost never waits.
+    /// plaintext. Almost never waits; if it did, looks at the key again, which may have been disabled meanwhile.
     ///
     /// # Errors
-    /// The count cannot be kept, since the store fails: nothing may be sealed.
+    /// The count cannot be kept, since the store fails, or the key is disabled by now: nothing may be sealed.
     pub async fn count(
         &self,
-        _permit: &Permit<'_>,
-        key: &Key,
+        permit: &Permit<'_>,
+        key: &Arc<Key>,
         messages: u64,
         bytes: u64,
     ) -> Result<(), Failure> {
-        key.count(messages, bytes).await.map_err(errors::of_key)
+        let mut counting = pin!(key.count(messages, bytes));
+        if let Poll::Ready(counted) = poll!(&mut counting) {
+            return counted.map_err(errors::of_key);
+        }
+        counting.await.map_err(errors::of_key)?;
+        self.check_again(permit, key, key.primary().number()).await
     }
 
     /// The keystore, to manage what `tenant` has.

@@ -2,8 +2,8 @@
 
 use bytes::{BufMut, Bytes, BytesMut};
 use fieldkeep_proto::v1::{
-    BatchEncryptRequest, DecryptRequest, DecryptResponse, EncryptItem, EncryptRequest,
-    EncryptResponse, GetKeyRequest, GetStatusRequest,
+    BatchDecryptRequest, BatchDecryptResponse, BatchEncryptRequest, DecryptItem, DecryptRequest,
+    DecryptResponse, EncryptItem, EncryptRequest, EncryptResponse, GetKeyRequest, GetStatusRequest,
 };
 use http_body_util::{BodyExt, Full};
 use prost::Message;
@@ -405,4 +405,41 @@ async fn a_batch_is_not_parsed_elsewhere_for_whoever_may_not_send_it() {
         call(&f, Listener::Data, "acme/app", ENCRYPT, &encrypt()).await;
     }
     panic!("the batch waits for a place");
+}
+
+#[tokio::test]
+async fn a_large_reply_waits_for_nothing_after_the_last_look_at_rights_and_keys() {
+    let f = Fixture::make().await;
+    let long = EncryptRequest {
+        plaintext: Bytes::from(vec![7; 60_000]),
+        ..encrypt()
+    };
+    let sealed: EncryptResponse =
+        message(call(&f, Listener::Data, "acme/app", ENCRYPT, &long).await).await;
+    let item = DecryptItem {
+        ciphertext: sealed.ciphertext,
+        field: long.field,
+        context: long.context,
+    };
+    let batch = BatchDecryptRequest {
+        items: vec![item.clone(), item],
+        ..Default::default()
+    };
+    let path = "/fieldkeep.v1.FieldService/BatchDecrypt";
+    let body = Body::new(Full::new(frame(&batch.encode_to_vec())));
+    let mut opening = Box::pin(gate(&f).oneshot(request("acme/app", path, &[], body)));
+    // Its parsing has a place, and then its opening; after that it gets none.
+    assert!(futures_util::poll!(&mut opening).is_pending());
+    drop(f.service.core().places_when_free().await);
+    assert!(futures_util::poll!(&mut opening).is_pending());
+    let _all = f.service.core().places_when_free().await;
+    for _ in 0..1_000 {
+        if let Poll::Ready(response) = futures_util::poll!(&mut opening) {
+            let reply: BatchDecryptResponse = message(response.unwrap()).await;
+            assert_eq!(reply.results.len(), 2);
+            return;
+        }
+        call(&f, Listener::Data, "acme/app", ENCRYPT, &encrypt()).await;
+    }
+    panic!("the reply waits for a place");
 }

@@ -491,3 +491,22 @@ async fn a_destination_that_is_disabled_while_a_batch_waits_gets_nothing() {
     assert_eq!(results[0], Err(Failure::KeyDisabled));
     assert!(results[1].is_ok());
 }
+
+#[tokio::test]
+async fn no_result_keeps_its_request_alive_until_it_is_taken() {
+    let f = Fixture::make().await;
+    let sealed = f.encrypt("acme/app", b"x").await.unwrap().ciphertext;
+    let message = Bytes::from([&sealed[..], &[0; 60_000]].concat());
+    let current = message.slice(..sealed.len());
+    let reencrypt = BatchReEncrypt {
+        fields: vec![field("email")],
+        destinations: Vec::new(),
+        shared: context("42"),
+        items: vec![opening(0, &current).map(|item| (item, None))],
+    };
+    drop(current);
+    let results = f.perform("acme/app", reencrypt).await.unwrap();
+    let result = results[0].as_ref().unwrap();
+    assert_eq!((&result.ciphertext, result.changed), (&sealed, false));
+    assert!(message.is_unique());
+}

@@ -156,7 +156,14 @@ impl Writer {
     /// Runs until closed, dropped or failed. Everything that the thread holds, the lock too, is let go before a close is
     /// answered.
     pub(super) fn run(mut self) {
-        let ended = self.serve();
+        let closing = match self.serve() {
+            Ok(closing) => closing,
+            Err(fatal) => {
+                // While requests still queue: a close that finds nobody must know why.
+                self.shared.fail(&fatal.to_string(), fatal.is_of_index());
+                None
+            }
+        };
         // Before the snapshot thread is waited for: it may be about to report to a full queue.
         self.requests.close();
         if let Some(compaction) = self.compaction.take() {
@@ -173,13 +180,6 @@ impl Writer {
             _lock,
             ..
         } = self;
-        let closing = match ended {
-            Ok(closing) => closing,
-            Err(fatal) => {
-                shared.fail(&fatal.to_string(), fatal.is_of_index());
-                None
-            }
-        };
         let last = journal.next() - 1;
         drop(index);
         let mut clean = closing.is_some();
