@@ -8,9 +8,9 @@ use fieldkeep_crypto::context::{ContextError, MAX_CONTEXT_PAIRS};
 use http_body_util::BodyExt;
 use prost::DecodeError;
 use prost::encoding::{DecodeContext, WireType, decode_key, decode_varint, skip_field};
-use tokio::sync::OwnedSemaphorePermit;
 use tonic::body::Body;
 
+use crate::service::arrival::MessageRoom;
 use crate::service::call::Call;
 use crate::service::failure::Failure;
 use crate::service::offload::OFFLOAD_BYTES;
@@ -42,8 +42,8 @@ pub struct Received {
     pub frame: Bytes,
     /// The items of a batch, unless it has more than [`OFFLOAD_BYTES`] and is yet to be counted.
     pub items: usize,
-    /// Its place among the messages of all connections, to be held until the call has ended.
-    pub room: Option<OwnedSemaphorePermit>,
+    /// Its place among the messages of its connection and of all, to be held until the call has ended.
+    pub room: Option<MessageRoom>,
 }
 
 /// Reads the message of `call` from `body`.
@@ -77,7 +77,7 @@ pub async fn receive(
         }
         if was_open && length > SHORT_BYTES {
             service.admit(call)?;
-            room = Some(service.room(length).await?);
+            room = Some(service.message_room(&call.peer, length).await?);
         }
         if frame.bytes() > FRAME_BYTES + length {
             return Err(Failure::invalid("message", "more than one message"));

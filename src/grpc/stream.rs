@@ -29,9 +29,9 @@ use tonic::body::Body;
 use tonic::{Code, Status};
 use tower::{Service as TowerService, ServiceExt};
 
-use self::answer::Answered;
 pub use self::answer::Kind;
-use self::reader::{Reader, Work};
+use self::answer::{Answered, Work, refused};
+use self::reader::{IDLE, Reader};
 use self::sliced::Sliced;
 use crate::grpc::gate::{Ended, transport_failure};
 use crate::grpc::routes::Route;
@@ -157,6 +157,7 @@ where
     S: TowerService<Request<Body>, Response = Response<Body>, Error = Infallible>,
 {
     let admitted = service.admit(&call);
+    let longest = service.core().limits().stream_idle;
     let first = Asked::new(service, call);
     if let Err(failure) = admitted {
         return Ok(first.refuse(failure).await.into_http());
@@ -172,7 +173,7 @@ where
     let request = Request::from_parts(parts, Body::empty());
     let response = inner.oneshot(request).await?;
     match handover.take() {
-        None => Ok(response.map(|body| Body::new(Sliced::new(body)))),
+        None => Ok(response.map(|body| Body::new(Sliced::new(body, longest)))),
         Some(Opened { first, .. }) => {
             let failure = transport_failure(&first.ended.call, response.headers());
             Ok(first.refuse(failure).await.into_http())
@@ -206,6 +207,7 @@ where
             reader.run(first, sender),
         ))),
         unread: None,
+        kind,
     };
     let replies = stream::unfold(state, |mut state| async move {
         let reply = state.next().await?;
@@ -215,21 +217,23 @@ where
 }
 
 /// The replies of a stream on their way.
-struct State<R> {
+struct State<M, O: Operation, R> {
     work: mpsc::Receiver<Work<R>>,
     reader: Option<AbortOnDropHandle<Result<(), Status>>>,
     /// The room of the reply that the transport has; it is free when the transport asks for the next one.
     unread: Option<OwnedSemaphorePermit>,
+    kind: Kind<M, O, R>,
 }
 
-impl<R> State<R> {
+impl<M, O: Operation, R: Send + 'static> State<M, O, R> {
     async fn next(&mut self) -> Option<Result<R, Status>> {
         self.unread = None;
         if let Some(work) = self.work.recv().await {
-            return Some(match work.await {
-                Ok(Answered { reply, unread }) => {
-                    self.unread = unread;
-                    Ok(reply)
+            return Some(match work.take().await {
+                Ok(Some(answered)) => Ok(self.checked(answered).await),
+                Ok(None) => {
+                    self.stop();
+                    Err(Status::deadline_exceeded(IDLE))
                 }
                 Err(stopped) => Err(status::of_failure(&Failure::internal(stopped))),
             });
@@ -238,6 +242,28 @@ impl<R> State<R> {
             Ok(ended) => ended.err().map(Err),
             Err(stopped) => Some(Err(status::of_failure(&Failure::internal(stopped)))),
         }
+    }
+
+    /// The answer as it may leave now, which may be long after it was made.
+    async fn checked(&mut self, answered: Answered<R>) -> R {
+        let Answered {
+            reply,
+            unread,
+            made,
+        } = answered;
+        self.unread = unread;
+        let Some(made) = made else { return reply };
+        match made.service.may_leave(&made.call, made.before) {
+            Ok(()) => reply,
+            Err(failure) => refused(made, failure, self.kind).await,
+        }
+    }
+
+    /// Ends all that is under way.
+    fn stop(&mut self) {
+        self.reader = None;
+        self.work.close();
+        while self.work.try_recv().is_ok() {}
     }
 }
 

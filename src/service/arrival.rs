@@ -7,7 +7,7 @@ use std::sync::atomic::Ordering;
 use tokio::sync::OwnedSemaphorePermit;
 use tonic::Code;
 
-use crate::service::call::Call;
+use crate::service::call::{Call, Peer};
 use crate::service::failure::Failure;
 use crate::service::perform::{Attempt, NO_IDENTITY, Refusal, authorize};
 use crate::service::{Core, Service};
@@ -48,6 +48,13 @@ impl Drop for Arrival<'_> {
     }
 }
 
+/// The place of a message among those of its connection and of all.
+#[derive(Debug)]
+pub struct MessageRoom {
+    _own: OwnedSemaphorePermit,
+    _all: OwnedSemaphorePermit,
+}
+
 impl Service {
     /// Takes responsibility for the record of `call` while its message arrives or is parsed.
     #[must_use]
@@ -78,6 +85,18 @@ impl Service {
         let (snapshot, now_us) = (core.access.snapshot(), core.clock.now_us());
         let tenant = principal.tenant.as_str();
         authorize(&snapshot, principal, call.action, tenant, now_us).map(drop)
+    }
+
+    /// Room for a message of `bytes` bytes of `peer`: first among those of its connection, then among those of all, so that
+    /// who waits for his own holds nobody up. The room is free when it is dropped.
+    ///
+    /// # Errors
+    /// [`Failure::RequestTooLarge`] if there can never be so much.
+    pub async fn message_room(&self, peer: &Peer, bytes: usize) -> Result<MessageRoom, Failure> {
+        Ok(MessageRoom {
+            _own: peer.message_share(bytes).await?,
+            _all: self.room(bytes).await?,
+        })
     }
 
     /// Room for a message of `bytes` bytes among those of all connections; waits for it. The room is free when the permit
@@ -129,7 +148,7 @@ mod tests {
     use futures_util::poll;
 
     use super::*;
-    use crate::service::tests::Fixture;
+    use crate::service::tests::{Fixture, peer};
 
     #[tokio::test]
     async fn messages_wait_for_room_and_give_it_back() {
@@ -140,5 +159,20 @@ mod tests {
         drop(most);
         drop(waiting.await.unwrap());
         assert!(f.service.room(MESSAGES_BYTES + 1).await.is_err());
+    }
+
+    #[tokio::test]
+    async fn one_connection_takes_a_quarter_of_the_room_at_most() {
+        const QUARTER: usize = MESSAGES_BYTES / 4;
+        let f = Fixture::make().await;
+        let (own, other) = (peer("acme/app"), peer("other/app"));
+        let held = f.service.message_room(&own, QUARTER).await.unwrap();
+        let mut waiting = Box::pin(f.service.message_room(&own, 1));
+        assert!(poll!(&mut waiting).is_pending());
+        // Who waits for his own share holds nothing of what is there for all.
+        drop(f.service.room(MESSAGES_BYTES - QUARTER).await.unwrap());
+        drop(f.service.message_room(&other, QUARTER).await.unwrap());
+        drop(held);
+        drop(waiting.await.unwrap());
     }
 }

@@ -18,6 +18,9 @@ use crate::telemetry::trace::CallTrace;
 
 /// Bytes of replies of streams that one connection may have made and not yet taken: four of the longest.
 const STREAM_REPLIES_BYTES: u32 = 64 * 1024 * 1024;
+/// Bytes of messages that one connection may have under way: a quarter of what all together may have, so that nobody keeps
+/// the others out by announcing messages and sending nothing.
+const MESSAGES_BYTES: u32 = 16 * 1024 * 1024;
 
 /// The other end of one connection, resolved once when its handshake ended.
 #[derive(Debug)]
@@ -29,6 +32,7 @@ pub struct Peer {
     /// Its address and port, as text for the audit record.
     pub address: String,
     stream_replies: Arc<Semaphore>,
+    messages: Arc<Semaphore>,
 }
 
 impl Peer {
@@ -39,7 +43,8 @@ impl Peer {
             principal,
             authentication: "mtls",
             address: address.to_string(),
-            stream_replies: stream_replies(),
+            stream_replies: bytes(STREAM_REPLIES_BYTES),
+            messages: bytes(MESSAGES_BYTES),
         }
     }
 
@@ -50,7 +55,8 @@ impl Peer {
             principal: None,
             authentication: "local",
             address: String::new(),
-            stream_replies: stream_replies(),
+            stream_replies: bytes(STREAM_REPLIES_BYTES),
+            messages: bytes(MESSAGES_BYTES),
         }
     }
 
@@ -60,18 +66,33 @@ impl Peer {
     /// # Errors
     /// Never, since the room is never closed.
     pub async fn reply_room(&self, bytes: usize) -> Result<OwnedSemaphorePermit, Failure> {
-        let count = u32::try_from(bytes).map_or(STREAM_REPLIES_BYTES, |count| {
-            count.min(STREAM_REPLIES_BYTES)
-        });
-        Arc::clone(&self.stream_replies)
-            .acquire_many_owned(count)
-            .await
-            .map_err(Failure::internal)
+        take(&self.stream_replies, bytes, STREAM_REPLIES_BYTES).await
+    }
+
+    /// Room for a message of `bytes` bytes among those of the connection; see [`crate::service::Service::message_room`].
+    pub(super) async fn message_share(
+        &self,
+        bytes: usize,
+    ) -> Result<OwnedSemaphorePermit, Failure> {
+        take(&self.messages, bytes, MESSAGES_BYTES).await
     }
 }
 
-fn stream_replies() -> Arc<Semaphore> {
-    Arc::new(Semaphore::new(STREAM_REPLIES_BYTES as usize))
+fn bytes(count: u32) -> Arc<Semaphore> {
+    Arc::new(Semaphore::new(count as usize))
+}
+
+/// Waits for `bytes` of `room`, or for all of it if that is less.
+async fn take(
+    room: &Arc<Semaphore>,
+    bytes: usize,
+    all: u32,
+) -> Result<OwnedSemaphorePermit, Failure> {
+    let count = u32::try_from(bytes).map_or(all, |count| count.min(all));
+    Arc::clone(room)
+        .acquire_many_owned(count)
+        .await
+        .map_err(Failure::internal)
 }
 
 /// The id of one call: 16 bytes, unique in the trail.

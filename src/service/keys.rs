@@ -361,14 +361,17 @@ impl Operation for ChangeState {
             None => {
                 keystore
                     .set_key_enabled(&id.tenant, &id.key, self.enabled, operation, now)
-                    .await?
+                    .await
             }
             Some(version) => {
                 keystore
                     .set_version_enabled(&id.tenant, &id.key, version, self.enabled, operation, now)
-                    .await?
+                    .await
             }
         };
-        finish_key(core, keystore, account, id, changed).await
+        if !self.enabled {
+            core.withdraw(id.tenant.as_str());
+        }
+        finish_key(core, keystore, account, id, changed?).await
     }
 }

@@ -22,6 +22,7 @@ use crate::service::offload::Places;
 use crate::service::schedule::ChangedKeys;
 use crate::service::unwritten::Unwritten;
 use crate::service::vault::Vault;
+use crate::service::withdrawn::Withdrawn;
 
 pub mod access;
 pub mod arrival;
@@ -47,6 +48,7 @@ pub(crate) mod tests;
 mod unwritten;
 mod usage;
 pub mod vault;
+pub mod withdrawn;
 
 /// How often a busy trail is tried for what is kept when the service ends; one commit takes all that is kept.
 const LAST_ATTEMPTS: usize = 8;
@@ -131,6 +133,7 @@ pub struct Core {
     audit_down: AtomicBool,
     unwritten: Unwritten,
     changed_keys: ChangedKeys,
+    withdrawn: Withdrawn,
     draining: AtomicBool,
     /// Cancelled when draining begins, for those who wait for it.
     drain: CancellationToken,
@@ -200,6 +203,7 @@ impl Core {
             audit_down: AtomicBool::new(false),
             unwritten: Unwritten::default(),
             changed_keys: ChangedKeys::default(),
+            withdrawn: Withdrawn::default(),
             draining: AtomicBool::new(false),
             drain: CancellationToken::new(),
             state_changed: Notify::new(),

@@ -1,19 +1,27 @@
 //! The answer to one message of a stream.
 
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
 use bytes::Bytes;
 use fieldkeep_proto::v1::ItemError;
 use prost::Message;
-use tokio::sync::OwnedSemaphorePermit;
-use tokio::time::{Instant, timeout_at};
+use tokio::sync::oneshot::error::RecvError;
+use tokio::sync::{OwnedSemaphorePermit, oneshot};
+use tokio::time::{Instant, sleep_until, timeout_at};
+use tokio_util::task::AbortOnDropHandle;
 use tonic::Code;
 
 use super::Asked;
 use crate::grpc::status::{OUT_OF_TIME, item_error};
 use crate::grpc::unary::parsed;
-use crate::service::Limits;
+use crate::service::arrival::MessageRoom;
+use crate::service::call::Call;
 use crate::service::failure::Failure;
 use crate::service::offload::Weight;
 use crate::service::perform::{Operation, Refusal, Reply};
+use crate::service::withdrawn::Before;
+use crate::service::{Limits, Service};
 
 /// What the messages of a stream ask for, and how they are answered.
 pub struct Kind<M, O: Operation, R> {
@@ -31,17 +39,76 @@ impl<M, O: Operation, R> Clone for Kind<M, O, R> {
 
 impl<M, O: Operation, R> Copy for Kind<M, O, R> {}
 
-/// A message that has come, and its place among the messages of all connections.
+/// A message that has come, and its place among those of its connection and of all.
 pub(super) struct Whole {
     pub(super) message: Bytes,
     pub(super) items: usize,
-    pub(super) room: Option<OwnedSemaphorePermit>,
+    pub(super) room: Option<MessageRoom>,
 }
 
 /// The answer to a message, and its place among those that its connection has not taken yet.
 pub(super) struct Answered<R> {
     pub(super) reply: R,
     pub(super) unread: Option<OwnedSemaphorePermit>,
+    /// What a result is looked at again for when it leaves; `None`: it is an error.
+    pub(super) made: Option<Made>,
+}
+
+/// A result's call, and how things were before the work for it.
+pub(super) struct Made {
+    pub(super) service: Service,
+    pub(super) call: Call,
+    pub(super) before: Before,
+}
+
+/// Where an answer lies until it is taken.
+type Shelf<R> = Arc<Mutex<Option<Answered<R>>>>;
+
+/// A message at work, or its answer. What nobody takes is dropped by its own task, since nobody may ever ask for it.
+pub(super) struct Work<R> {
+    shelf: Shelf<R>,
+    ready: oneshot::Receiver<()>,
+    _task: AbortOnDropHandle<()>,
+}
+
+impl<R: Send + 'static> Work<R> {
+    /// Begins to make an answer, which is kept for `kept` at most.
+    pub(super) fn begin(
+        answer: impl Future<Output = Answered<R>> + Send + 'static,
+        kept: Duration,
+    ) -> Self {
+        let (made, ready) = oneshot::channel();
+        let shelf = Shelf::default();
+        let own = Arc::clone(&shelf);
+        let task = tokio::spawn(async move {
+            let answered = answer.await;
+            *lock(&own) = Some(answered);
+            let until = Instant::now() + kept;
+            if made.send(()).is_ok() {
+                sleep_until(until).await;
+            }
+            lock(&own).take();
+        });
+        Self {
+            shelf,
+            ready,
+            _task: AbortOnDropHandle::new(task),
+        }
+    }
+
+    /// The answer; `None` if it was taken too late.
+    ///
+    /// # Errors
+    /// The task ended without one.
+    pub(super) async fn take(self) -> Result<Option<Answered<R>>, RecvError> {
+        self.ready.await?;
+        Ok(lock(&self.shelf).take())
+    }
+}
+
+/// A poisoned lock still guards a whole answer.
+fn lock<R>(shelf: &Mutex<Option<Answered<R>>>) -> MutexGuard<'_, Option<Answered<R>>> {
+    shelf.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Does what a message asks for, by `until`. `whole` may be a refusal already, which goes on record as any other.
@@ -57,6 +124,7 @@ where
     O: Operation,
     R: Message,
 {
+    let before = asked.service.before(&asked.ended.call);
     let outcome = match timeout_at(until, perform(&mut asked, whole, kind.parse)).await {
         Ok(Ok(reply)) => Ok(reply.into_parts().0),
         Ok(Err(refusal)) => Err(item_error(&refusal.failure)),
@@ -65,12 +133,37 @@ where
     asked.ended.code = outcome
         .as_ref()
         .map_or_else(|error| Code::from(error.code), |_| Code::Ok);
-    let id = Bytes::copy_from_slice(asked.ended.call.request_id.as_bytes());
-    let reply = (kind.reply)(id, outcome);
+    let call = &asked.ended.call;
+    let made = outcome.is_ok().then(|| Made {
+        service: asked.service.clone(),
+        call: call.clone(),
+        before,
+    });
+    let reply = (kind.reply)(id_of(call), outcome);
     if let Some(unread) = &mut unread {
         shrink(unread, reply.encoded_len());
     }
-    Answered { reply, unread }
+    Answered {
+        reply,
+        unread,
+        made,
+    }
+}
+
+/// The reply in place of a result that may leave no more, whose refusal goes on record.
+pub(super) async fn refused<M, O: Operation, R>(
+    made: Made,
+    failure: Failure,
+    kind: Kind<M, O, R>,
+) -> R {
+    let Made { service, call, .. } = made;
+    let id = id_of(&call);
+    let refusal = service.refuse(call, failure).await;
+    (kind.reply)(id, Err(item_error(&refusal.failure)))
+}
+
+fn id_of(call: &Call) -> Bytes {
+    Bytes::copy_from_slice(call.request_id.as_bytes())
 }
 
 async fn perform<M, O>(

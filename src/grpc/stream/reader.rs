@@ -8,10 +8,9 @@ use prost::Message;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::sync::mpsc::{Permit as Slot, Sender};
 use tokio::time::{Instant, sleep_until};
-use tokio_util::task::AbortOnDropHandle;
 use tonic::Status;
 
-use super::answer::{Answered, Kind, Whole, answer, shrink};
+use super::answer::{Kind, Whole, Work, answer, shrink};
 use super::frames::{Frames, Stop};
 use super::{Asked, Opened};
 use crate::grpc::convert::batch::REPLY_ITEM_BYTES;
@@ -24,10 +23,7 @@ use crate::service::perform::Operation;
 use crate::service::{Core, Service};
 
 /// What a caller is told whose stream was idle.
-const IDLE: &str = "the stream had no message, or its replies were not taken, for too long; open another when there is a message";
-
-/// A message at work, or its answer.
-pub(super) type Work<R> = AbortOnDropHandle<Answered<R>>;
+pub(super) const IDLE: &str = "the stream had no message, or its replies were not taken, for too long; open another when there is a message";
 
 /// Why no further message is read.
 enum End {
@@ -154,7 +150,8 @@ where
             };
             let until = self.patience.until(self.route.deadline);
             let answer = answer(asked, whole, unread, until, self.kind);
-            slot.send(AbortOnDropHandle::new(tokio::spawn(answer)));
+            let kept = self.service.core().limits().stream_idle;
+            slot.send(Work::begin(answer, kept));
         }
     }
 
@@ -203,7 +200,10 @@ where
         let received = async {
             let room = match length {
                 ..=SHORT_BYTES => None,
-                _ => Some(service.room(length).await.map_err(Stop::Broken)?),
+                _ => {
+                    let room = service.message_room(&call.peer, length).await;
+                    Some(room.map_err(Stop::Broken)?)
+                }
             };
             Ok((frames.message(length).await?, room))
         };

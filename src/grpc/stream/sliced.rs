@@ -2,11 +2,14 @@
 
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use hyper::body::{Body as HttpBody, Frame, SizeHint};
 use tonic::Status;
 use tonic::body::Body;
+
+use super::reader::IDLE;
 
 /// The most that is handed on at once, bytes.
 const SLICE_BYTES: usize = 64 * 1024;
@@ -17,12 +20,20 @@ const SLICE_BYTES: usize = 64 * 1024;
 pub(super) struct Sliced {
     body: Body,
     rest: Bytes,
+    /// How long a reply may take to be handed on.
+    longest: Duration,
+    /// When what is left of a reply is too late.
+    late: Instant,
 }
 
 impl Sliced {
-    pub(super) fn new(body: Body) -> Self {
-        let rest = Bytes::new();
-        Self { body, rest }
+    pub(super) fn new(body: Body, longest: Duration) -> Self {
+        Self {
+            body,
+            rest: Bytes::new(),
+            longest,
+            late: Instant::now(),
+        }
     }
 }
 
@@ -37,11 +48,18 @@ impl HttpBody for Sliced {
         if self.rest.is_empty() {
             match ready!(Pin::new(&mut self.body).poll_frame(context)) {
                 Some(Ok(frame)) => match frame.into_data() {
-                    Ok(data) => self.rest = data,
+                    Ok(data) => {
+                        self.rest = data;
+                        self.late = Instant::now() + self.longest;
+                    }
                     Err(trailers) => return Poll::Ready(Some(Ok(trailers))),
                 },
                 ended => return Poll::Ready(ended),
             }
+        }
+        if !self.rest.is_empty() && Instant::now() > self.late {
+            self.rest = Bytes::new();
+            return Poll::Ready(Some(Err(Status::deadline_exceeded(IDLE))));
         }
         let slice = self.rest.len().min(SLICE_BYTES);
         Poll::Ready(Some(Ok(Frame::data(self.rest.split_to(slice)))))

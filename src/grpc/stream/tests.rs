@@ -341,6 +341,67 @@ async fn a_role_that_is_revoked_is_missed_by_the_next_message() {
     assert_eq!(talk.end().await.code(), Code::Ok);
 }
 
+/// A stream with two answers that are made and not taken.
+async fn with_two_untaken(f: &Fixture, connection: Arc<Peer>) -> Talk {
+    let before = records(f).len();
+    let talk = Talk::open_on(f, connection, &[]).await;
+    talk.send(&batch(1, 1));
+    talk.send(&batch(1, 1));
+    while records(f).len() < before + 2 {
+        tokio::task::yield_now().await;
+    }
+    settle(f).await;
+    talk
+}
+
+#[tokio::test]
+async fn an_answer_that_waits_to_be_taken_does_not_outlive_its_right() {
+    let f = Fixture::make().await;
+    let mut talk = with_two_untaken(&f, peer("acme/app")).await;
+    f.revoke_app().await;
+    for _ in 0..2 {
+        let reply = talk.reply().await;
+        assert_eq!(
+            (reason_of(&reply), reply.results.len()),
+            ("PERMISSION_DENIED", 0)
+        );
+        let record = f.last_record();
+        assert_eq!(
+            (record.decision(), record.rule.as_str(), record.request_id),
+            (Decision::Refused, "no-role", reply.request_id)
+        );
+    }
+    talk.finish();
+    assert_eq!(talk.end().await.code(), Code::Ok);
+}
+
+#[tokio::test]
+async fn an_answer_that_waits_to_be_taken_does_not_outlive_its_key() {
+    let f = Fixture::make().await;
+    let mut talk = with_two_untaken(&f, peer("acme/app")).await;
+    let mut other = Talk::open_with(&f, "other/app", &[]).await;
+    other.send(&batch(1, 1));
+    settle(&f).await;
+    f.disable_pii().await;
+    for _ in 0..2 {
+        let reply = talk.reply().await;
+        assert_eq!((reason_of(&reply), reply.results.len()), ("CONFLICT", 0));
+    }
+    assert_eq!(reason_of(&other.reply().await), "ok", "another tenant's");
+}
+
+#[tokio::test]
+async fn answers_that_nobody_takes_are_dropped_though_nobody_asks_for_them() {
+    let f = Fixture::make_impatient(Duration::from_millis(500)).await;
+    let connection = peer("acme/app");
+    let mut talk = with_two_untaken(&f, Arc::clone(&connection)).await;
+    // Their room is free only when they are gone.
+    drop(connection.reply_room(usize::MAX).await.unwrap());
+    let end = talk.end().await;
+    assert_eq!(end.code(), Code::DeadlineExceeded);
+    assert!(end.message().contains("not taken"), "{end:?}");
+}
+
 #[tokio::test]
 async fn a_certificate_that_expires_is_missed_by_the_next_message() {
     let f = Fixture::make().await;

@@ -166,7 +166,11 @@ impl Attempt {
         let name = key_resource(act.id.tenant.as_str(), act.id.key.as_str());
         self.account.used(name, 0, "", 0);
         self.account.detail(act.detail());
-        let (changed, present) = self.core.vault.do_own_act(permit).await?;
+        let done = self.core.vault.do_own_act(permit).await;
+        if matches!(act.act, Act::Retire { .. }) {
+            self.core.withdraw(act.id.tenant.as_str());
+        }
+        let (changed, present) = done?;
         self.account.used_version(changed.value.primary);
         self.account.changed(&changed);
         self.account.present(&present);

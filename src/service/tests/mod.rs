@@ -30,6 +30,8 @@ use crate::audit::AuditLog;
 use crate::service::call::{Call, Peer};
 use crate::service::failure::Failure;
 use crate::service::field::{Decrypt, Encrypt, Sealed};
+use crate::service::keys::ChangeState;
+use crate::service::operation::Repeatable;
 use crate::service::perform::{Operation, Refusal, Reply};
 use crate::service::resource::{FieldName, KeyName};
 use crate::service::system::About;
@@ -199,6 +201,17 @@ impl Fixture {
         let app = Identity::new(name("acme"), name("app"));
         let revoked = self.access.revoke(&app, operation(), NOW);
         revoked.await.unwrap();
+    }
+
+    /// Disables the key `pii` of `acme`.
+    pub(crate) async fn disable_pii(&self) {
+        let disable = ChangeState {
+            key: key("pii"),
+            version: None,
+            enabled: false,
+            request: Repeatable::parse("", b"").unwrap(),
+        };
+        self.perform("acme/boss", disable).await.unwrap();
     }
 
     /// Sets the clock forward.

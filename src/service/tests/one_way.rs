@@ -130,7 +130,7 @@ async fn without_the_trail_there_is_no_reply() {
     let before = f.keystore.store().revision().await.unwrap();
     let create = crate::service::keys::CreateTenant {
         tenant: name("new"),
-        request: crate::service::operation::Repeatable::parse("", b"").unwrap(),
+        request: Repeatable::parse("", b"").unwrap(),
     };
     assert_eq!(
         f.perform("acme/boss", create).await.unwrap_err(),
