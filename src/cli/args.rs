@@ -126,6 +126,57 @@ mod tests {
         command().debug_assert();
     }
 
+    /// The words of a command line, as a shell takes them: a blank between single quotes parts nothing.
+    fn words(line: &str) -> Vec<String> {
+        let mut quoted = false;
+        let parts = line.split(|c| {
+            quoted ^= c == '\'';
+            c == ' ' && !quoted
+        });
+        let words = parts.map(|word| word.replace('\'', ""));
+        words.filter(|word| !word.is_empty()).collect()
+    }
+
+    /// The command lines that Markdown shows: in code blocks, with their continuations, and those in a pipe or after one.
+    fn shown(markdown: &str) -> Vec<Vec<String>> {
+        let joined = markdown.replace("\\\n", " ");
+        let blocks = joined.split("```").skip(1).step_by(2);
+        let lines = blocks.flat_map(|block| block.lines().skip(1));
+        lines
+            .flat_map(|line| line.split(" | "))
+            .map(|part| {
+                part.trim()
+                    .trim_start_matches("$ ")
+                    .trim_start_matches("# ")
+            })
+            .filter(|part| part.starts_with("fieldkeep "))
+            .map(|part| words(part.split(['<', '>', '&', '#']).next().unwrap_or_default()))
+            .collect()
+    }
+
+    #[test]
+    fn every_command_line_of_the_documents_is_one() {
+        let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
+        let mut pages = vec![root.join("README.md")];
+        pages.extend(
+            root.join("docs")
+                .read_dir()
+                .unwrap()
+                .map(|entry| entry.unwrap().path()),
+        );
+        pages.retain(|page| page.extension().is_some_and(|found| found == "md"));
+        let mut count = 0;
+        for page in pages {
+            for line in shown(&std::fs::read_to_string(&page).unwrap()) {
+                count += 1;
+                if let Err(error) = command().try_get_matches_from(&line) {
+                    panic!("{}: `{}`: {error}", page.display(), line.join(" "));
+                }
+            }
+        }
+        assert!(count > 30, "only {count} command lines were found");
+    }
+
     #[test]
     fn every_help_has_an_example() {
         fn check(command: &clap::Command, path: &str) {

@@ -165,7 +165,8 @@ impl From<fieldkeep_client::Error> for Failure {
             _ if error.code() == Some(Code::Unimplemented) => (
                 Exit::Failed,
                 Some(
-                    "administration needs the admin listener: give its address with --addr or FIELDKEEP_ADDR",
+                    "that is for an admin: give the admin listener's address (--addr or FIELDKEEP_ADDR) and the files of an identity \
+                     with the role `admin` (--cert and --key-file, or FIELDKEEP_CERT and FIELDKEEP_KEY)",
                 ),
             ),
             _ => (Exit::Failed, None),

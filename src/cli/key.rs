@@ -1,21 +1,20 @@
 //! `fieldkeep key`: keys and their versions.
 
 mod policy;
+mod print;
 
 use bytesize::ByteSize;
 use clap::{Args, Subcommand};
-use data_encoding::HEXLOWER;
 use fieldkeep_client::Client;
 use fieldkeep_proto::v1;
 use futures_util::{StreamExt, TryStreamExt, stream};
 use serde_json::{Value, json};
 
 use self::policy::PolicyArgs;
+use self::print::{key_object, print_key, words_object};
 use super::confirm::ConfirmArgs;
 use super::failure::Failure;
-use super::output::{
-    Format, print_json, print_line, print_list, print_object, rfc3339, table, thousands,
-};
+use super::output::{Format, print_list, thousands};
 use super::pages::{LimitArgs, collect};
 
 /// Calls at once that `key list --wide` makes.
@@ -157,10 +156,12 @@ pub(crate) async fn run(args: KeyArgs, client: &Client, format: Format) -> Resul
                     .await,
             )
         }
-        Verb::Show(named) => (
-            format!("show the key `{}`", named.name),
-            keys.show(&named.resource()).await,
-        ),
+        Verb::Show(named) => {
+            let shown = keys.show(&named.resource()).await;
+            let key =
+                shown.map_err(|error| cannot(&format!("show the key `{}`", named.name), error))?;
+            return print_key(format, &key, true);
+        }
         Verb::Rotate(named) => (
             format!("rotate the key `{}`", named.name),
             keys.rotate(&named.resource()).await,
@@ -200,9 +201,23 @@ pub(crate) async fn run(args: KeyArgs, client: &Client, format: Format) -> Resul
             (format!("disable {what}"), outcome)
         }
     };
-    let key = outcome
-        .map_err(|error| Failure::from(error).while_doing(format_args!("cannot {doing}")))?;
-    print_key(format, &key)
+    let mut key = outcome.map_err(|error| cannot(&doing, error))?;
+    // What changes a key does not tell its next rotation. The change is done, whether that can be read or not.
+    let next = match &key.rotation {
+        None => Some(None),
+        Some(_) => keys
+            .show(&key.name)
+            .await
+            .ok()
+            .map(|shown| shown.next_rotation),
+    };
+    let is_next_known = next.is_some();
+    key.next_rotation = next.flatten();
+    print_key(format, &key, is_next_known)
+}
+
+fn cannot(doing: &str, error: fieldkeep_client::Error) -> Failure {
+    Failure::from(error).while_doing(format_args!("cannot {doing}"))
 }
 
 async fn list(args: &ListArgs, client: &Client, format: Format) -> Result<(), Failure> {
@@ -302,101 +317,4 @@ fn confirm_retirement(args: &RotationSet) -> Result<bool, Failure> {
         "Versions of `{name}` will be disabled {after} after they are replaced, those replaced before too: \
          what they encrypted and was not re-encrypted will not decrypt, until the version is enabled again"
     ))
-}
-
-fn print_key(format: Format, key: &v1::Key) -> Result<(), Failure> {
-    let mut object = key_object(key);
-    let versions: Vec<Value> = key.versions.iter().map(version_object).collect();
-    if format == Format::Json {
-        if let (Some(members), false) = (object.as_object_mut(), versions.is_empty()) {
-            members.insert(String::from("versions"), Value::Array(versions));
-        }
-        return print_json(&object);
-    }
-    let members = [
-        "name",
-        "state",
-        "suite",
-        "primary_version",
-        "create_time",
-        "rotate_time",
-        "handle",
-        "rotation",
-        "next_rotation",
-    ];
-    print_object(format, &members, &words_object(key))?;
-    if versions.is_empty() {
-        return Ok(());
-    }
-    let row = |version: &v1::KeyVersion| {
-        let made = version
-            .create_time
-            .as_ref()
-            .map(|time| rfc3339(time.seconds));
-        vec![
-            version.version.to_string(),
-            version_state(version.state).to_owned(),
-            made.as_ref()
-                .and_then(Value::as_str)
-                .unwrap_or("-")
-                .to_owned(),
-            String::from(if version.primary { "primary" } else { "" }),
-        ]
-    };
-    let rows = key.versions.iter().map(row).collect();
-    print_line(format_args!(
-        "\n{}",
-        table(Some(&["version", "state", "create_time", ""]), rows)
-    ))
-}
-
-/// A key as JSON, without its versions.
-pub(crate) fn key_object(key: &v1::Key) -> Value {
-    json!({
-        "name": key.name,
-        "state": match key.state() {
-            v1::KeyState::Enabled => "enabled",
-            v1::KeyState::Disabled => "disabled",
-            v1::KeyState::Unspecified => "unknown",
-        },
-        "suite": match key.suite() {
-            v1::Suite::KcXaes256Gcm => "kc-xaes-256-gcm",
-            v1::Suite::Unspecified => "unknown",
-        },
-        "primary_version": key.primary_version,
-        "handle": HEXLOWER.encode(&key.handle),
-        "create_time": key.create_time.as_ref().map(|time| rfc3339(time.seconds)),
-        "rotate_time": key.rotate_time.as_ref().map(|time| rfc3339(time.seconds)),
-        "rotation": policy::object(key.rotation.as_ref()),
-        "next_rotation": policy::next_object(key.next_rotation.as_ref()),
-    })
-}
-
-/// A key for people: its rotation in words.
-fn words_object(key: &v1::Key) -> Value {
-    let mut object = key_object(key);
-    if let Some(members) = object.as_object_mut() {
-        let rotation = policy::words(key.rotation.as_ref());
-        members.insert(String::from("rotation"), Value::String(rotation));
-        let next = policy::next_words(key);
-        members.insert(String::from("next_rotation"), Value::String(next));
-    }
-    object
-}
-
-fn version_object(version: &v1::KeyVersion) -> Value {
-    json!({
-        "version": version.version,
-        "state": version_state(version.state),
-        "primary": version.primary,
-        "create_time": version.create_time.as_ref().map(|time| rfc3339(time.seconds)),
-    })
-}
-
-fn version_state(state: i32) -> &'static str {
-    match v1::KeyVersionState::try_from(state) {
-        Ok(v1::KeyVersionState::Enabled) => "enabled",
-        Ok(v1::KeyVersionState::Disabled) => "disabled",
-        Ok(v1::KeyVersionState::Unspecified) | Err(_) => "unknown",
-    }
 }

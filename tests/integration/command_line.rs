@@ -102,6 +102,44 @@ fn exit_codes_say_what_kind_of_failure() {
 }
 
 #[test]
+fn what_changes_a_key_says_its_next_rotation() {
+    let f = Fixture::start();
+    let key = |arguments: &[&str]| -> serde_json::Value {
+        let arguments = [&["--format", "json", "key"], arguments].concat();
+        serde_json::from_str(&f.server.run(&f.admin_identity, &arguments)).unwrap()
+    };
+    for arguments in [
+        &["set-rotation", "pii", "--rotate-every", "90d"][..],
+        &["rotate", "pii"],
+        &["create", "pii-2", "--rotate-every", "90d"],
+    ] {
+        let said = key(arguments);
+        let next = &said["next_rotation"];
+        assert_eq!(next["cause"], "period", "{arguments:?}: {said}");
+        let shown = key(&["show", said["name"].as_str().unwrap()]);
+        assert_eq!(*next, shown["next_rotation"], "{arguments:?}");
+    }
+    let said = key(&["set-rotation", "pii", "--never"]);
+    assert!(said["next_rotation"].is_null(), "{said}");
+}
+
+#[test]
+fn free_space_is_bytes_for_programs_and_has_a_unit_for_people() {
+    let f = Fixture::start();
+    let shown = f.server.run(&f.admin_identity, &["status"]);
+    let line = shown
+        .lines()
+        .find(|line| line.starts_with("free space "))
+        .unwrap();
+    assert!(line.ends_with('B') && line.contains(' '), "{line}");
+    let arguments = ["status", "--format", "json"];
+    let said: serde_json::Value =
+        serde_json::from_str(&f.server.run(&f.admin_identity, &arguments)).unwrap();
+    assert!(said["free_bytes"].is_u64(), "{said}");
+    assert!(said["free_space"].is_null(), "{said}");
+}
+
+#[test]
 fn lists_are_json_when_asked() {
     let f = Fixture::start();
     for arguments in [

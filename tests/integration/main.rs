@@ -17,6 +17,7 @@ mod data;
 mod dev;
 mod directory;
 mod doctor;
+mod first_ten_minutes;
 mod fixture;
 mod lifecycle;
 mod limits;

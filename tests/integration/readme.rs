@@ -1,8 +1,10 @@
 //! The commands of README.md, as they stand there.
 
-use std::{collections::HashMap, fs, path::Path, process::Command};
+use std::{fs, path::Path, process::Command};
 
 use fieldkeep_harness::{Home, binary};
+
+use crate::dev::Dev;
 
 /// The fenced blocks of README.md that are shell commands, in order.
 fn shell_blocks(readme: &str) -> Vec<Vec<&str>> {
@@ -18,14 +20,63 @@ fn readme() -> String {
     fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md")).unwrap()
 }
 
+/// Runs commands in `work`, and gives what they print.
+fn run(work: &Path, commands: &[&str], address: Option<String>) -> String {
+    let path = format!(
+        "{}:{}",
+        binary().parent().unwrap().display(),
+        std::env::var("PATH").unwrap()
+    );
+    let output = Command::new("sh")
+        .args(["-euc", &commands.join("\n")])
+        .current_dir(work)
+        .env("PATH", path)
+        .envs(address.map(|address| ("FIELDKEEP_ADDR", address)))
+        .output()
+        .unwrap();
+    let said = String::from_utf8(output.stdout).unwrap();
+    let complaint = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{said}\n{complaint}");
+    said
+}
+
 #[test]
 fn the_commands_of_the_first_encrypt_work() {
     let readme = readme();
     let blocks = shell_blocks(&readme);
     assert_eq!(blocks[0], ["cargo run --release -- demo"]);
     assert_eq!(blocks[1], ["cargo xtask test"]);
+    assert_eq!(blocks[2], ["fieldkeep dev --dir fk-dev"]);
+
+    // The same service, but on free ports.
+    let temporary = tempfile::tempdir().unwrap();
+    let work = temporary.path();
+    let dev = Dev::start(work, &["--dir", "fk-dev", "--port", "0"]);
+    fs::write(
+        work.join("customers.csv"),
+        "id,email,ssn\n1,ada@example.com,078-05-1120\n2,,\n",
+    )
+    .unwrap();
+    let said = run(work, &[&blocks[3][..], &blocks[4]].concat(), None);
+    assert!(said.contains("ada@example.com"), "{said}");
+    assert!(
+        !fs::read_to_string(work.join("sealed.csv"))
+            .unwrap()
+            .contains("ada@example.com")
+    );
     assert_eq!(
-        blocks[2],
+        fs::read(work.join("opened.csv")).unwrap(),
+        fs::read(work.join("customers.csv")).unwrap()
+    );
+    dev.stop();
+}
+
+#[test]
+fn the_commands_of_a_service_of_your_own_work() {
+    let readme = readme();
+    let blocks = shell_blocks(&readme);
+    assert_eq!(
+        blocks[5],
         [
             "fieldkeep init --dir fk",
             "fieldkeep serve --config fk/fieldkeep.toml"
@@ -38,47 +89,8 @@ fn the_commands_of_the_first_encrypt_work() {
     let work = home.path().parent().unwrap().to_owned();
     fs::rename(home.path(), work.join("fk")).unwrap();
     std::os::unix::fs::symlink(work.join("fk"), home.path()).unwrap();
-    fs::write(
-        work.join("customers.csv"),
-        "id,email,ssn\n1,ada@example.com,078-05-1120\n2,,\n",
-    )
-    .unwrap();
-
-    let path = format!(
-        "{}:{}",
-        binary().parent().unwrap().display(),
-        std::env::var("PATH").unwrap()
-    );
-    let script = format!(
-        "set -eu\n{}\n{}\n",
-        blocks[3].join("\n"),
-        blocks[4].join("\n")
-    );
-    let environment: HashMap<&str, String> =
-        [("PATH", path), ("FIELDKEEP_ADDR", server.admin.to_string())].into();
-    let output = Command::new("sh")
-        .arg("-c")
-        .arg(script)
-        .current_dir(&work)
-        .envs(environment)
-        .output()
-        .unwrap();
-    let said = String::from_utf8_lossy(&output.stdout);
-    assert!(
-        output.status.success(),
-        "{said}\n{}",
-        String::from_utf8_lossy(&output.stderr)
-    );
-    assert!(said.contains("ada@example.com"), "{said}");
-    assert!(
-        !fs::read_to_string(work.join("sealed.csv"))
-            .unwrap()
-            .contains("ada@example.com")
-    );
-    assert_eq!(
-        fs::read(work.join("opened.csv")).unwrap(),
-        fs::read(work.join("customers.csv")).unwrap()
-    );
+    let said = run(&work, &blocks[6], Some(server.admin.to_string()));
+    assert!(said.contains("fk1:"), "{said}");
 }
 
 #[test]

@@ -109,12 +109,20 @@ fn as_text(direction: Direction, counts: Counts, elapsed: Duration) -> String {
             .filter(|(count, _)| *count > 0)
             .map(|(count, what)| format!("{} {what}", thousands(*count))),
     );
+    // In less than a second the rate says more of the start than of the work.
+    let rates = if elapsed.as_secs() == 0 {
+        String::new()
+    } else {
+        format!(
+            " ({} rows/s, {} values/s)",
+            thousands(rate(counts.rows, elapsed)),
+            thousands(rate(counts.values + counts.already, elapsed)),
+        )
+    };
     format!(
-        "{}; {} in {:.1} s ({} rows/s, {} values/s)",
+        "{}; {} in {:.1} s{rates}",
         parts.join(", "),
         DecimalBytes(counts.bytes),
         elapsed.as_secs_f64(),
-        thousands(rate(counts.rows, elapsed)),
-        thousands(rate(counts.values + counts.already, elapsed)),
     )
 }

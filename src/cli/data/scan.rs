@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, HashMap};
 use fieldkeep_client::Client;
 use fieldkeep_crypto::ciphertext::{Ciphertext, Handle};
 use serde_json::{Value as Json, json};
+use tonic::Code;
 
 use super::super::connection::ConnectionArgs;
 use super::super::failure::{Exit, Failure};
@@ -163,9 +164,12 @@ async fn keys(client: &Client) -> HashMap<Vec<u8>, (String, u32)> {
             ),
             Ok(_) => return known,
             Err(error) => {
-                eprintln!(
-                    "note: keys are shown by handle, since their names cannot be listed: {error}"
-                );
+                let why = if error.code() == Some(Code::Unimplemented) {
+                    String::from("an admin, on the admin listener, sees names")
+                } else {
+                    format!("their names cannot be listed: {error}")
+                };
+                eprintln!("note: keys are shown by handle; {why}");
                 return known;
             }
         }
