@@ -63,7 +63,7 @@ pub(super) fn print_key(format: Format, key: &v1::Key, is_next_known: bool) -> R
 }
 
 /// A key as JSON, without its versions.
-pub(in crate::cli) fn key_object(key: &v1::Key) -> Value {
+pub(super) fn key_object(key: &v1::Key) -> Value {
     json!({
         "name": key.name,
         "state": match key.state() {
