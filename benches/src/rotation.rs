@@ -127,7 +127,7 @@ where
     tasks.join_all().await.into_iter().flatten().collect()
 }
 
-/// Makes the keys with a period, and gives the days from now on which each is due.
+/// Makes the keys with a period, and gives the days from now on after which each is due.
 async fn schedule(admin: &Client, count: usize) -> Vec<f64> {
     let now = SystemTime::now()
         .duration_since(UNIX_EPOCH)
@@ -247,23 +247,24 @@ fn svg(due_days: &[f64]) -> String {
     const LEFT: f64 = 48.0;
     const BOTTOM: f64 = 36.0;
     const TOP: f64 = 28.0;
-    let first = (PERIOD_DAYS - PERIOD_DAYS / 10 - 1) as f64;
-    let last = (PERIOD_DAYS + 1) as f64;
-    let mut days: BTreeMap<i64, usize> = BTreeMap::new();
+    // The default jitter is a day at most.
+    let (first, last) = (-28.0, 2.0);
+    let mut hours: BTreeMap<i64, usize> = BTreeMap::new();
     for day in due_days {
-        *days.entry((day * 4.0).floor() as i64).or_default() += 1;
+        let hour = (day - PERIOD_DAYS as f64) * 24.0;
+        *hours.entry(hour.floor() as i64).or_default() += 1;
     }
-    let most = days.values().copied().max().unwrap_or(1) as f64;
-    let x = |day: f64| LEFT + (day - first) / (last - first) * (WIDTH - LEFT - 16.0);
+    let most = hours.values().copied().max().unwrap_or(1) as f64;
+    let x = |hour: f64| LEFT + (hour - first) / (last - first) * (WIDTH - LEFT - 16.0);
     let y = |count: f64| HEIGHT - BOTTOM - count / most * (HEIGHT - BOTTOM - TOP);
     let mut text = format!(
         "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {WIDTH} {HEIGHT}\" font-family=\"sans-serif\" font-size=\"11\">\n\
          <rect width=\"{WIDTH}\" height=\"{HEIGHT}\" fill=\"#fff\"/>\n\
-         <text x=\"{LEFT}\" y=\"16\">{} keys made in one minute, period {PERIOD_DAYS} days: when each rotates (keys a quarter of a day)</text>\n",
+         <text x=\"{LEFT}\" y=\"16\">{} keys made in one minute, period {PERIOD_DAYS} days: when each rotates (keys an hour)</text>\n",
         due_days.len()
     );
-    for (quarter, count) in &days {
-        let (from, to) = (x(*quarter as f64 / 4.0), x((*quarter + 1) as f64 / 4.0));
+    for (hour, count) in &hours {
+        let (from, to) = (x(*hour as f64), x((*hour + 1) as f64));
         let top = y(*count as f64);
         let _ = writeln!(
             text,
@@ -273,7 +274,7 @@ fn svg(due_days: &[f64]) -> String {
             HEIGHT - BOTTOM - top
         );
     }
-    let end = x(PERIOD_DAYS as f64);
+    let end = x(0.0);
     let base = HEIGHT - BOTTOM;
     let _ = writeln!(
         text,
@@ -289,11 +290,11 @@ fn svg(due_days: &[f64]) -> String {
         TOP + 4.0,
         LEFT - 4.0,
     );
-    for day in (first.ceil() as i64..=last.floor() as i64).step_by(2) {
+    for hour in (-24..=0).step_by(6) {
         let _ = writeln!(
             text,
-            "<text x=\"{:.1}\" y=\"{}\" text-anchor=\"middle\">day {day}</text>",
-            x(day as f64),
+            "<text x=\"{:.1}\" y=\"{}\" text-anchor=\"middle\">{hour} h</text>",
+            x(f64::from(hour)),
             base + 16.0
         );
     }
