@@ -21,7 +21,7 @@ use super::worker::{Accepted, Worker};
 use crate::access::Action;
 use crate::audit::trail::settle_if_due;
 use crate::config::Config;
-use crate::grpc::routes::Listener;
+use crate::grpc::routes::{Listener, ROUTES};
 use crate::grpc::serve::SERVICE_NAMES;
 use crate::grpc::tls::Handshaker;
 use crate::jobs::Jobs;
@@ -61,6 +61,10 @@ impl Listening {
         };
         let reporter = HealthReporter::new();
         report_health(&reporter, true).await;
+        // Before the first scrape, so that no series begins in the middle of a graph. The workers come to theirs later.
+        for route in &ROUTES {
+            opened.metrics.rpc(route.rpc());
+        }
         let sources = metrics::Sources::new(config, opened);
         let (tracer, export) = match &config.otlp {
             None => (None, None),
