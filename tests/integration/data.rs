@@ -326,7 +326,6 @@ fn a_reencryption_that_is_killed_again_and_again_comes_to_its_end() {
         summary["resumed_rows"].as_u64().unwrap() > 1_000,
         "{summary}"
     );
-    assert!(summary["already"].as_u64().unwrap() > 500, "{summary}");
     assert_eq!(
         fs::read_dir(&folder).unwrap().count(),
         1,
