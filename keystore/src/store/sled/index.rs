@@ -383,3 +383,6 @@ fn remove_torn_snapshots(dir: &Path) -> io::Result<usize> {
     }
     Ok(removed)
 }
+
+#[cfg(test)]
+mod tests;

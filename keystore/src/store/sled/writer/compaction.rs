@@ -158,7 +158,80 @@ fn no_space() -> StoreError {
 
 #[cfg(test)]
 mod tests {
+    use std::{sync::Mutex, thread};
+
+    use bytes::Bytes;
+    use tokio::sync::{mpsc, oneshot};
+
     use super::*;
+    use crate::store::{
+        Operation, Transaction,
+        sled::{
+            FatalHook, MIN_SEGMENT_BYTES, Shared, SledOptions, SledStore, index::Update,
+            layout::Layout, recover::recover,
+        },
+    };
+
+    #[test]
+    fn an_index_that_lost_a_record_ends_the_process_and_is_rebuilt() {
+        let dir = tempfile::tempdir().unwrap();
+        let causes = Arc::new(Mutex::new(Vec::new()));
+        let heard = Arc::clone(&causes);
+        let options = SledOptions {
+            segment_bytes: MIN_SEGMENT_BYTES,
+            on_fatal: FatalHook::new(move |cause| heard.lock().unwrap().push(cause.to_owned())),
+            ..SledOptions::default()
+        };
+        let layout = Layout::new(dir.path());
+        let recovered = recover(layout.clone(), &options).unwrap();
+        let index = Arc::clone(&recovered.index);
+        let shared = Arc::new(Shared::new(layout, &options, 0));
+        let (writes, requests) = mpsc::channel(4);
+        let writer = Writer::new(
+            recovered,
+            options.clone(),
+            shared,
+            requests,
+            writes.downgrade(),
+        );
+        let writing = thread::spawn(move || writer.run());
+        let (reply, answer) = oneshot::channel();
+        let pair = |key: &'static str| (Bytes::from(key), Bytes::from("value"));
+        let transaction = Transaction {
+            operation: Operation::ONCE,
+            expect: Vec::new(),
+            puts: vec![pair("a"), pair("b")],
+            deletes: Vec::new(),
+            now: 1,
+        };
+        let commit = Request::Commit(transaction, reply);
+        assert!(writes.blocking_send(commit).is_ok());
+        answer.blocking_recv().unwrap().unwrap();
+
+        let mut damage = Update::default();
+        damage.delete(b"a");
+        index.apply(damage).unwrap();
+        drop(index);
+        let (reply, answer) = oneshot::channel();
+        assert!(writes.blocking_send(Request::Compact(reply)).is_ok());
+        assert!(
+            answer.blocking_recv().is_err(),
+            "nobody is told that it went well"
+        );
+        writing.join().unwrap();
+        let causes = causes.lock().unwrap();
+        assert_eq!(
+            *causes,
+            ["a snapshot failed: records and set hash are not those of the journal"]
+        );
+
+        let (store, report) = SledStore::open(dir.path(), options).unwrap();
+        assert_eq!(report.rebuilt.as_ref(), causes.first());
+        drop(store);
+        let index =
+            crate::store::sled::index::Index::open(&Layout::new(dir.path()).sled(), 1 << 20);
+        assert!(index.unwrap().get(b"a").unwrap().is_some());
+    }
 
     #[test]
     fn a_panic_of_the_index_is_reported_and_asks_for_a_rebuild() {
