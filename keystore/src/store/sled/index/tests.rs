@@ -51,7 +51,7 @@ fn churn(round: u64) -> Update {
             steady_id(at + n / 3),
         );
         id[15] = 1 + (n % 3) as u8;
-        if round / 7 % 2 == 0 {
+        if (round / 7).is_multiple_of(2) {
             update.put(key.as_bytes(), encode_stored(round, b"comes and goes"));
             update.remember(&id, &outcome());
         } else {

@@ -168,7 +168,9 @@ fn snapshots_made_while_commits_and_reads_go_on_are_exact() {
                     break;
                 }
                 let at = round.wrapping_mul(7919) % STEADY;
-                let value = (round / 7 % 2 == 0).then(|| format!("round {round}"));
+                let value = (round / 7)
+                    .is_multiple_of(2)
+                    .then(|| format!("round {round}"));
                 let changes =
                     (0..60).map(|n| (format!("k{:05}/{}", at + n / 3, n % 3), value.clone()));
                 pair.commit(&changes.collect::<Vec<_>>());
