@@ -1,5 +1,7 @@
 //! `fieldkeep cert`: identities, and the server's certificate.
 
+mod listener;
+
 use std::fs::{self, Permissions};
 use std::io::{self, Write};
 use std::os::unix::fs::PermissionsExt;
@@ -15,6 +17,7 @@ use rcgen::{CertificateParams, KeyPair, PKCS_ECDSA_P256_SHA256};
 use serde_json::{Value, json};
 use zeroize::Zeroizing;
 
+use self::listener::find_data_listener;
 use super::connection::{ConnectionArgs, export_lines};
 use super::failure::{Exit, Failure, file_failure};
 use super::init::{reachable, unix_now};
@@ -178,7 +181,14 @@ async fn issue_online(
     }
     let ends = signed.expire_time.map(|time| time.seconds);
     let (identity, role) = (identity.clone(), args.role.map(Role::as_str));
-    let address = connection.address().to_owned();
+    let address = connection.address();
+    let (address, listener) = match args.role {
+        Some(Role::Admin) => (address.to_owned(), Listener::Right),
+        _ => match find_data_listener(address, &ca, &certificate, &key).await {
+            Some(data) => (data, Listener::Right),
+            None => (address.to_owned(), Listener::Admin),
+        },
+    };
     Ok(Report {
         identity,
         role,
@@ -187,6 +197,7 @@ async fn issue_online(
         ca,
         ends,
         address,
+        listener,
         role_known: args.role.is_some(),
     })
 }
@@ -203,6 +214,10 @@ async fn issue_offline(
     let issued =
         offline::issue_offline(&config, identity, args.ttl.as_secs(), &args.out, unix_now()).await;
     let issued = issued.map_err(|error| offline_failure(&error))?;
+    let address = match issued.role {
+        Some(crate::access::Role::Data) => config.listen.data,
+        _ => config.listen.admin,
+    };
     Ok(Report {
         identity: identity.clone(),
         role: issued.role.map(|role| role.as_str()),
@@ -210,7 +225,8 @@ async fn issue_offline(
         certificate: issued.certificate,
         ca: config.tls.ca,
         ends: Some(issued.not_after),
-        address: format!("https://{}", reachable(config.listen.admin)),
+        address: format!("https://{}", reachable(address)),
+        listener: Listener::Right,
         role_known: true,
     })
 }
@@ -338,6 +354,15 @@ struct Report {
     /// Unix seconds.
     ends: Option<i64>,
     address: String,
+    listener: Listener,
+}
+
+/// Whether the address is the one for the identity.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Listener {
+    Right,
+    /// It is the admin listener's, and the identity is an application: the data listener was not found.
+    Admin,
 }
 
 impl Report {
@@ -352,6 +377,7 @@ impl Report {
                 "certificate_file": text(&self.certificate),
                 "ca_file": text(&self.ca),
                 "expire_time": ends,
+                "address": self.address,
             });
             return print_json(&object);
         }
@@ -366,6 +392,12 @@ impl Report {
         ))?;
         let lines = export_lines(&self.address, &self.ca, &self.certificate, &self.key);
         print_line(lines.trim_end())?;
+        if self.listener == Listener::Admin {
+            print_line(
+                "# That is the admin listener. Give an application the data listener's address: `data` under [listen] in the \
+                 service's configuration",
+            )?;
+        }
         if self.role.is_some() {
             return Ok(());
         }

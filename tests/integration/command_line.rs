@@ -262,6 +262,20 @@ fn an_expired_admin_gets_back_in_with_the_service_stopped() {
         "{}",
         String::from_utf8_lossy(&made.stderr)
     );
+    // Each is told the address of its listener: the ports are those of the file.
+    let text = fs::read_to_string(&config).unwrap();
+    let fixed = text.replacen("127.0.0.1:0", "127.0.0.1:17420", 1);
+    let fixed = fixed.replacen("127.0.0.1:0", "127.0.0.1:17421", 1);
+    fs::write(&config, fixed).unwrap();
+    for (name, port) in [("admin", 17_421), ("app", 17_420)] {
+        let mut command = std::process::Command::new(fieldkeep_harness::binary());
+        let arguments = arguments.map(|word| if word == "admin" { name } else { word });
+        let made = command.args(arguments).arg("--force").output().unwrap();
+        let said = String::from_utf8(made.stdout).unwrap();
+        let line = format!("export FIELDKEEP_ADDR=https://127.0.0.1:{port}\n");
+        assert!(said.contains(&line), "{name}: {said}");
+    }
+    fs::write(&config, text).unwrap();
     let server = home.serve();
     let again = Identity {
         certificate: out.join("admin.pem"),

@@ -98,6 +98,50 @@ fn text(output: &Output) -> String {
 
 const FIELD: [&str; 4] = ["--field", "customer.email", "--context", "id=42"];
 
+/// A port that is free with the two after it, below those that the system gives out by itself.
+fn three_free_ports() -> String {
+    let begin = 20_000 + u16::try_from(std::process::id() % 3_000).unwrap() * 3;
+    let is_free = |port| TcpListener::bind(("127.0.0.1", port)).is_ok();
+    let mut ports = (begin..begin + 999).step_by(3);
+    let first = ports.find(|first| (*first..first + 3).all(is_free));
+    first.unwrap().to_string()
+}
+
+#[test]
+fn an_identity_is_told_the_address_of_its_listener() {
+    let work = tempfile::tempdir().unwrap();
+    let issue = |dev: &Dev, name: &str, more: &[&str]| {
+        let out = work.path().join(name).display().to_string();
+        let arguments = ["cert", "issue", name, "--out", &out];
+        text(&run(&dev.admin, &[&arguments[..], more].concat()))
+    };
+    let told = |said: &str| exports(said).unwrap()["FIELDKEEP_ADDR"].clone();
+    const ADMIN_LISTENER: &str = "# That is the admin listener.";
+
+    let dev = Dev::start(work.path(), &["--port", &three_free_ports()]);
+    let (data, admin) = (&dev.app["FIELDKEEP_ADDR"], &dev.admin["FIELDKEEP_ADDR"]);
+    let app = issue(&dev, "app", &["--role", "data"]);
+    assert_eq!((&told(&app), app.contains(ADMIN_LISTENER)), (data, false));
+    let ada = issue(&dev, "ada", &["--role", "admin"]);
+    assert_eq!((&told(&ada), ada.contains(ADMIN_LISTENER)), (admin, false));
+    let object = issue(&dev, "app-2", &["--role", "data", "--format", "json"]);
+    assert!(
+        object.contains(&format!("\"address\": \"{data}\"")),
+        "{object}"
+    );
+    dev.stop();
+
+    // Where the data listener is elsewhere, it is not guessed.
+    let dev = Dev::start(work.path(), &["--port", "0"]);
+    let port = |address: &str| -> u16 { address.rsplit(':').next().unwrap().parse().unwrap() };
+    let (data, admin) = (&dev.app["FIELDKEEP_ADDR"], &dev.admin["FIELDKEEP_ADDR"]);
+    if port(admin) != port(data) + 1 {
+        let app = issue(&dev, "app-3", &["--role", "data"]);
+        assert_eq!((&told(&app), app.contains(ADMIN_LISTENER)), (admin, true));
+    }
+    dev.stop();
+}
+
 #[test]
 fn its_lines_make_an_application_and_an_admin_and_nothing_stays() {
     let work = tempfile::tempdir().unwrap();
