@@ -3,6 +3,7 @@
 mod certificates;
 mod client;
 mod files;
+mod health;
 mod machine;
 mod ports;
 

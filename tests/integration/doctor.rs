@@ -51,6 +51,10 @@ fn a_caller_of_each_role_can_connect_and_a_foreign_one_cannot() {
             .find(|finding| finding["check"] == "connection");
         let detail = connection.unwrap()["detail"].as_str().unwrap();
         assert!(detail.contains(expected), "{detail}");
+        for check in ["health", "clocks"] {
+            let found = findings.iter().any(|finding| finding["check"] == check);
+            assert!(found, "{check}: {findings:?}");
+        }
     }
     // The same name, of another CA.
     let other = Home::make();

@@ -38,7 +38,7 @@ pub(super) fn server(findings: &mut Findings, config: &Config, now: i64) {
         certificate: &config.tls.cert,
         key: &config.tls.key,
         notice_s: 30 * DAY_S,
-        remedy: "restore the files under `tls` that `fieldkeep init` made, or have a new certificate signed",
+        remedy: "make a new one with `fieldkeep cert server --config FILE` while the service is stopped, or restore the files under `tls`",
     };
     checked.check(findings, now);
     let Ok(der) = CertificateDer::from_pem_file(&config.tls.cert) else {
@@ -54,7 +54,7 @@ pub(super) fn server(findings: &mut Findings, config: &Config, now: i64) {
             findings.warn(
                 "server name",
                 detail,
-                "clients have to use one of its names; give others to `fieldkeep init --name`",
+                "clients have to use one of its names; `fieldkeep cert server --config FILE --name NAME` adds one",
             );
         }
     }

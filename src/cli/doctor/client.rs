@@ -8,14 +8,12 @@ use tonic::Code;
 
 use super::super::connection::ConnectionArgs;
 use super::super::failure::Failure;
-use super::super::output::rfc3339;
+use super::super::init::unix_now;
 use super::Findings;
 use super::certificates::Checked;
-use super::files;
+use super::{files, health};
 
 const PATIENCE: Duration = Duration::from_secs(15);
-/// Clocks that differ by less are as good as equal, seconds.
-const CLOCK_TOLERANCE_S: i64 = 60;
 const SETTINGS: &str = "set FIELDKEEP_CA, FIELDKEEP_CERT and FIELDKEEP_KEY, or use a profile; `fieldkeep dev`, `fieldkeep init` and `fieldkeep cert issue` print the lines";
 
 /// The identity's files, and a call as it.
@@ -39,10 +37,13 @@ pub(super) async fn check(findings: &mut Findings, connection: &ConnectionArgs, 
         Err(failure) => return failed(findings, &failure),
     };
     let address = connection.address();
+    // The time is taken again: connecting may have taken seconds.
+    let health = health::ask(address, ca, certificate, key).await;
+    let answered = i64::try_from(unix_now()).unwrap_or(i64::MAX);
     match tokio::time::timeout(PATIENCE, client.status()).await {
         Ok(Ok(status)) => {
             findings.ok("connection", format_args!("{address}, as an admin"));
-            compare(findings, &status, now);
+            compare(findings, &status);
         }
         Ok(Err(error)) if error.code() == Some(Code::Unimplemented) => {
             findings.ok(
@@ -65,6 +66,9 @@ pub(super) async fn check(findings: &mut Findings, connection: &ConnectionArgs, 
             }),
         ),
     }
+    if let Some(health) = health {
+        health.judge(findings, answered);
+    }
 }
 
 fn failed(findings: &mut Findings, failure: &Failure) {
@@ -75,22 +79,12 @@ fn failed(findings: &mut Findings, failure: &Failure) {
 }
 
 /// What the service says of itself.
-fn compare(findings: &mut Findings, status: &v1::GetStatusResponse, now: i64) {
+fn compare(findings: &mut Findings, status: &v1::GetStatusResponse) {
     let own = env!("CARGO_PKG_VERSION");
     if status.version == own {
         findings.ok("version", own);
     } else {
         let detail = format!("the service is {}, this command {own}", status.version);
         findings.warn("version", detail, "use the same version on both sides");
-    }
-    let start = status.start_time.as_ref().map_or(0, |start| start.seconds);
-    if start > now + CLOCK_TOLERANCE_S {
-        let shown = rfc3339(start);
-        let detail = format!(
-            "the service started at {}, which is to come here",
-            shown.as_str().unwrap_or("-")
-        );
-        let remedy = "set both clocks, and keep them right with NTP";
-        findings.fail("clocks", detail, remedy);
     }
 }

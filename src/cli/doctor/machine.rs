@@ -5,10 +5,11 @@ use std::io::{self, Write};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use bytesize::ByteSize;
 use rustix::fs::{statfs, statvfs};
 use rustix::process::{Resource, getrlimit};
 
-use super::super::output::{rfc3339, thousands};
+use super::super::output::rfc3339;
 use super::Findings;
 use crate::config::Config;
 use crate::hardening;
@@ -43,12 +44,8 @@ pub(super) fn disk(findings: &mut Findings, check: &'static str, path: &Path) {
         return;
     };
     let percent = space.f_bavail.saturating_mul(100) / space.f_blocks.max(1);
-    let free_mib = space.f_bavail.saturating_mul(space.f_frsize) / (1024 * 1024);
-    let free = format!(
-        "{} MiB free, {percent} %, at `{}`",
-        thousands(free_mib),
-        path.display()
-    );
+    let free = ByteSize(space.f_bavail.saturating_mul(space.f_frsize));
+    let free = format!("{free} free, {percent} %, at `{}`", path.display());
     match percent {
         0..5 => findings.fail(
             check,
