@@ -1,6 +1,7 @@
 //! Sends traces and metrics to a collector: OTLP 1.x, protobuf over plain HTTP/1.1.
 //!
-//! It runs beside the calls and never in one. What a collector does not take is counted, told once a minute, and forgotten.
+//! It runs beside the calls and never in one. What a collector does not take is sent again where that may help, and then
+//! counted, told once a minute, and forgotten.
 
 mod convert;
 mod message;
@@ -8,11 +9,14 @@ mod send;
 
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
+use futures_util::FutureExt as _;
+use futures_util::future::{Fuse, FusedFuture as _};
 use prometheus::IntCounter;
 use prometheus::proto::MetricFamily;
 use prost::Message;
 use tokio::sync::{mpsc, oneshot};
-use tokio::time::{MissedTickBehavior, interval};
+use tokio::time::{MissedTickBehavior, interval, sleep};
 
 use self::convert::Moment;
 use self::message::Resource;
@@ -26,8 +30,13 @@ const SPANS_EVERY: Duration = Duration::from_millis(250);
 const SPANS_A_REQUEST: usize = 1024;
 /// Requests with spans at a time, before metrics and the end have their turn: as many as a full queue needs.
 const REQUESTS: usize = 16;
+/// The pauses before a request is sent again. Meanwhile spans wait in their queue, which is bounded.
+const PAUSES: [Duration; 2] = [Duration::from_millis(200), Duration::from_secs(1)];
 /// How often failures are told.
 const TELL_EVERY: Duration = Duration::from_secs(60);
+
+/// Resolves when the service stops; after that it can be asked whether it has.
+type Stop = Fuse<oneshot::Receiver<()>>;
 
 /// What is sent, and where.
 pub struct Exporter {
@@ -85,8 +94,9 @@ impl Exporter {
     pub async fn run(
         mut self,
         gather: impl Fn() -> Vec<MetricFamily>,
-        mut stop: oneshot::Receiver<()>,
+        stop: oneshot::Receiver<()>,
     ) {
+        let mut stop = stop.fuse();
         let mut spans = interval(SPANS_EVERY);
         let mut metrics = interval(self.metrics_every.unwrap_or(TELL_EVERY));
         for ticks in [&mut spans, &mut metrics] {
@@ -96,15 +106,15 @@ impl Exporter {
             tokio::select! {
                 // Without its sender the server is gone, which ends this as well.
                 _ = &mut stop => break,
-                _ = spans.tick() => self.send_spans().await,
-                _ = metrics.tick() => self.send_metrics(&gather).await,
+                _ = spans.tick() => self.send_spans(&mut stop).await,
+                _ = metrics.tick() => self.send_metrics(&gather, &mut stop).await,
             }
         }
-        self.send_spans().await;
-        self.send_metrics(&gather).await;
+        self.send_spans(&mut stop).await;
+        self.send_metrics(&gather, &mut stop).await;
     }
 
-    async fn send_spans(&mut self) {
+    async fn send_spans(&mut self, stop: &mut Stop) {
         for _ in 0..REQUESTS {
             let Some(queue) = self.spans.as_mut() else {
                 return;
@@ -123,21 +133,35 @@ impl Exporter {
                 wall: (self.wall)(),
             };
             let message = convert::traces(spans, &self.resource, now);
-            self.send("v1/traces", &message).await;
+            self.send("v1/traces", &message, stop).await;
         }
     }
 
-    async fn send_metrics(&mut self, gather: &impl Fn() -> Vec<MetricFamily>) {
+    async fn send_metrics(&mut self, gather: &impl Fn() -> Vec<MetricFamily>, stop: &mut Stop) {
         if self.metrics_every.is_none() {
             return;
         }
         let message = convert::metrics(&gather(), &self.resource, self.started, (self.wall)());
-        self.send("v1/metrics", &message).await;
+        self.send("v1/metrics", &message, stop).await;
     }
 
-    async fn send(&mut self, path: &str, message: &impl Message) {
-        let Err(error) = self.endpoint.post(path, message.encode_to_vec()).await else {
-            return;
+    async fn send(&mut self, path: &str, message: &impl Message, stop: &mut Stop) {
+        let body = Bytes::from(message.encode_to_vec());
+        let mut pauses = PAUSES.into_iter();
+        let error = loop {
+            let Err(error) = self.endpoint.post(path, body.clone()).await else {
+                return;
+            };
+            // What is left when the service stops has one try: nothing may hold up its end.
+            match pauses.next() {
+                Some(pause) if error.may_pass() && !stop.is_terminated() => {
+                    tokio::select! {
+                        () = sleep(pause) => {}
+                        _ = &mut *stop => {}
+                    }
+                }
+                _ => break error,
+            }
         };
         self.failures.inc();
         self.untold.count += 1;

@@ -6,8 +6,9 @@ use std::{
     fs,
     io::{Read as _, Write as _},
     net::{SocketAddr, TcpListener, TcpStream},
-    sync::mpsc,
+    sync::{Arc, Mutex, mpsc},
     thread,
+    time::Duration,
 };
 
 use fieldkeep_harness::{Home, Identity, Server};
@@ -45,8 +46,17 @@ struct Sent {
     body: bytes::Bytes,
 }
 
-/// A collector that takes everything, until the sender of the channel is dropped.
+/// A collector that takes everything, until the receiver of the channel is dropped.
 fn collector(answer: ExportTraceServiceResponse) -> (SocketAddr, mpsc::Receiver<Sent>) {
+    collector_that_refuses(&[], answer)
+}
+
+/// A collector that answers the first requests with these statuses, and takes what comes after.
+fn collector_that_refuses(
+    statuses: &[u16],
+    answer: ExportTraceServiceResponse,
+) -> (SocketAddr, mpsc::Receiver<Sent>) {
+    let statuses = Arc::new(Mutex::new(statuses.to_vec()));
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
     listener.set_nonblocking(true).unwrap();
@@ -62,18 +72,24 @@ fn collector(answer: ExportTraceServiceResponse) -> (SocketAddr, mpsc::Receiver<
             while open {
                 let (stream, _) = listener.accept().await.unwrap();
                 let (sender, answer) = (sender.clone(), answer.clone());
+                let statuses = Arc::clone(&statuses);
                 let (told, gone) = mpsc::channel();
                 let served = service_fn(move |request: Request<Incoming>| {
                     let (sender, told, answer) =
                         (sender.clone(), told.clone(), answer.encode_to_vec());
+                    let refusal = statuses.lock().unwrap().pop();
                     async move {
+                        if let Some(status) = refusal {
+                            let refused = Response::builder().status(status);
+                            return Ok::<_, Infallible>(refused.body(Full::default()).unwrap());
+                        }
                         let path = request.uri().path().to_owned();
                         assert_eq!(request.headers()["content-type"], "application/x-protobuf");
                         let token = request.headers().get("x-token");
                         let token = token.map(|token| token.to_str().unwrap().to_owned());
                         let body = request.into_body().collect().await.unwrap().to_bytes();
                         let _ = told.send(sender.send(Sent { path, token, body }).is_ok());
-                        Ok::<_, Infallible>(Response::new(Full::new(bytes::Bytes::from(answer))))
+                        Ok(Response::new(Full::new(bytes::Bytes::from(answer))))
                     }
                 });
                 let _ = http1::Builder::new()
@@ -314,13 +330,55 @@ async fn a_collector_that_is_gone_disturbs_no_call() {
     let server = serve(&home, address, "");
     let app = app(&home, &server);
     let mut client = client(&home, &server, &app).await;
-    while failures(&server) < 3 {
+    while failures(&server) < 2 {
         client.encrypt(traced(encrypt(), "01")).await.unwrap();
     }
     drop(client);
     let log = server.stop();
     let told = log.matches("telemetry was not sent").count();
     assert_eq!(told, 1, "once a minute:\n{log}");
+}
+
+#[tokio::test]
+async fn what_a_collector_cannot_take_for_a_moment_is_sent_again() {
+    let (address, received) =
+        collector_that_refuses(&[503, 429], ExportTraceServiceResponse::default());
+    let home = Home::make();
+    // Traces alone, so that it is they that are refused.
+    let server = serve(&home, address, "metrics = false");
+    let app = app(&home, &server);
+    let mut client = client(&home, &server, &app).await;
+    client.encrypt(traced(encrypt(), "01")).await.unwrap();
+    drop(client);
+    let sent = received.recv_timeout(Duration::from_secs(10)).unwrap();
+    assert_eq!(failures(&server), 0);
+    server.stop();
+    let sent: Vec<Sent> = std::iter::once(sent).chain(received.try_iter()).collect();
+    let names: BTreeSet<String> = spans(&sent).into_iter().map(|span| span.name).collect();
+    for name in [
+        "fieldkeep.v1.KeyService/CreateKey",
+        "fieldkeep.v1.FieldService/Encrypt",
+    ] {
+        assert!(names.contains(name), "{name}: {names:?}");
+    }
+}
+
+#[tokio::test]
+async fn what_a_collector_refuses_for_good_is_not_sent_again() {
+    let (address, received) = collector_that_refuses(&[400], ExportTraceServiceResponse::default());
+    let home = Home::make();
+    let server = serve(&home, address, "metrics = false");
+    app(&home, &server);
+    while failures(&server) == 0 {
+        thread::sleep(Duration::from_millis(10));
+    }
+    server.stop();
+    let sent: Vec<Sent> = received.try_iter().collect();
+    let lost = spans(&sent);
+    assert!(
+        !lost.iter().any(|span| span.name.ends_with("/CreateKey")),
+        "{lost:?}"
+    );
 }
 
 #[tokio::test]

@@ -44,6 +44,24 @@ pub(super) enum SendError {
     Partly(i64),
 }
 
+impl SendError {
+    /// Whether the same request may be taken a moment later (OTLP specification, "Failures", and the statuses it lists for
+    /// HTTP). A collector that let a request run out of time is not asked again: the next one would wait as long.
+    pub(super) fn may_pass(&self) -> bool {
+        match self {
+            Self::Connect(_) | Self::Http(_) => true,
+            Self::Refused(status) => matches!(
+                *status,
+                StatusCode::TOO_MANY_REQUESTS
+                    | StatusCode::BAD_GATEWAY
+                    | StatusCode::SERVICE_UNAVAILABLE
+                    | StatusCode::GATEWAY_TIMEOUT
+            ),
+            Self::Request(_) | Self::Timeout | Self::Answer | Self::Partly(_) => false,
+        }
+    }
+}
+
 impl Endpoint {
     pub(super) fn new(address: &CollectorAddress, headers: HeaderMap) -> Self {
         Self {
@@ -53,13 +71,13 @@ impl Endpoint {
     }
 
     /// Posts a message to a path below the endpoint.
-    pub(super) async fn post(&self, path: &str, body: Vec<u8>) -> Result<(), SendError> {
+    pub(super) async fn post(&self, path: &str, body: Bytes) -> Result<(), SendError> {
         tokio::time::timeout(REQUEST, self.post_unbounded(path, body))
             .await
             .map_err(|_| SendError::Timeout)?
     }
 
-    async fn post_unbounded(&self, path: &str, body: Vec<u8>) -> Result<(), SendError> {
+    async fn post_unbounded(&self, path: &str, body: Bytes) -> Result<(), SendError> {
         let stream = TcpStream::connect(&self.address.authority)
             .await
             .map_err(SendError::Connect)?;
@@ -68,7 +86,7 @@ impl Endpoint {
             .header(header::HOST, &self.address.authority)
             .header(header::CONTENT_TYPE, "application/x-protobuf")
             .header(header::CONNECTION, "close")
-            .body(Full::new(Bytes::from(body)))?;
+            .body(Full::new(body))?;
         request.headers_mut().extend(self.headers.clone());
         let agent = concat!("fieldkeep/", env!("CARGO_PKG_VERSION"));
         let agent = HeaderValue::from_static(agent);
