@@ -1,8 +1,14 @@
 //! The command line: verbs, options and their help.
 
+use std::ffi::OsString;
+use std::io::Write;
+
+use clap::builder::{OsStr, Resettable};
+use clap::error::ErrorKind;
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use super::connection::ConnectionArgs;
+use super::failure::Exit;
 use super::output::Format;
 use super::{
     audit, cert, completions, data, demo, dev, doctor, field, init, key, profile, role, serve,
@@ -90,8 +96,38 @@ const LOCAL_VERBS: [(&str, bool); 6] = [
 
 /// Parses the arguments of the process. Prints help or what is wrong, and ends the process, if there is nothing to run.
 pub(crate) fn parse() -> Cli {
-    let matches = command().get_matches();
+    let matches = command().try_get_matches().unwrap_or_else(|error| {
+        if error.use_stderr() {
+            refuse();
+        }
+        error.exit()
+    });
     Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit())
+}
+
+/// Says what is wrong with the arguments as if no variable was set: clap takes a setting of the environment for one that was
+/// given, and then names it among the options that were used, or takes a command without arguments for one that has some.
+/// Comes back if it finds nothing wrong.
+fn refuse() {
+    let Err(error) = without_variables(command()).try_get_matches() else {
+        return;
+    };
+    if error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
+        // The help itself names the variables.
+        let asked = std::env::args_os().chain([OsString::from("-h")]);
+        if let Err(help) = command().try_get_matches_from(asked) {
+            // There is nobody to tell if standard error is closed.
+            let _ = write!(std::io::stderr().lock(), "{}", help.render());
+            std::process::exit(i32::from(Exit::Usage as u8));
+        }
+    }
+    error.exit()
+}
+
+fn without_variables(command: clap::Command) -> clap::Command {
+    command
+        .mut_args(|arg| arg.env(Resettable::<OsStr>::Reset))
+        .mut_subcommands(without_variables)
 }
 
 /// The definition of the command line.

@@ -17,6 +17,10 @@ Examples, each for every shell that is started afterwards:
 In this shell alone: source <(fieldkeep completions bash)")]
 pub(crate) struct CompletionsArgs {
     /// The shell
+    #[arg(
+        value_name = "bash|zsh|fish|elvish|powershell",
+        hide_possible_values = true
+    )]
     shell: Shell,
 }
 
