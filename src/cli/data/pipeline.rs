@@ -1,7 +1,7 @@
 //! Reader, parallel batches, writer: bounded memory, and rows in their order.
 
 use std::future::Future;
-use std::io::{BufRead, Read, Write};
+use std::io::{BufRead, ErrorKind, Read, Write};
 use std::sync::Arc;
 
 use futures_util::StreamExt;
@@ -193,6 +193,15 @@ pub(super) fn open_rows(shape: Shape, input: Box<dyn Read + Send>) -> Result<Ope
 
 pub(super) fn unreadable(shape: Shape, error: &RecordError) -> Failure {
     let help = match error {
+        // Only what unpacks finds the content itself at fault.
+        RecordError::Io(cause)
+            if matches!(
+                cause.kind(),
+                ErrorKind::UnexpectedEof | ErrorKind::InvalidInput | ErrorKind::InvalidData
+            ) =>
+        {
+            "the compressed input is cut off or damaged: copy or make it again"
+        }
         RecordError::Io(_) => "check the input and its disk",
         RecordError::TooLong { .. } if shape != Shape::Csv => "each line must be one JSON value",
         RecordError::UnclosedQuote { .. } | RecordError::TooLong { .. } => {

@@ -85,9 +85,8 @@ impl Target {
     ) -> Result<(Target, Option<File>), Failure> {
         check_name(path, replace)?;
         let failed = |error: io::Error| file_failure("write", path, &error);
-        let beside = |suffix: &str| {
-            directory(path).join(format!(".{}.{identity}.{suffix}", file_name(path)))
-        };
+        let beside =
+            |suffix: &str| path.with_file_name(format!(".{}.{identity}.{suffix}", file_name(path)));
         let (part, previous) = (beside("part"), beside("previous"));
         // Two interrupted runs may have left something: the one that came further counts.
         if let Ok(left) = File::open(&part) {
@@ -258,6 +257,14 @@ fn check_name(path: &Path, replace: bool) -> Result<(), Failure> {
             format_args!("`{}` is a directory", path.display()),
         )
         .help("--output names the file to write"));
+    }
+    let parent = directory(path);
+    if !parent.exists() {
+        return Err(Failure::new(
+            Exit::Failed,
+            format_args!("there is no directory `{}` to write to", parent.display()),
+        )
+        .help("make it first, or choose another --output"));
     }
     if !replace && path.symlink_metadata().is_ok() {
         return Err(already_there(path));

@@ -208,6 +208,16 @@ fn malformed_rows_are_named_and_nothing_is_guessed() {
 }
 
 #[test]
+fn a_compressed_input_that_is_cut_off_is_called_so() {
+    let mut input = zstd::encode_all(&b"id,email\n1,ada\n"[..], 1).unwrap();
+    input.truncate(input.len() - 5);
+    let failure = process(Direction::Encrypt, &["email=pii:email"], &input).unwrap_err();
+    assert_eq!(failure.exit(), Exit::Failed);
+    let remedy = failure.remedy().unwrap();
+    assert!(remedy.contains("cut off or damaged"), "{remedy}");
+}
+
+#[test]
 fn values_are_bytes_and_a_header_alone_is_a_file() {
     let input = b"id,email\n1,\xFF\xFE\x00\x80\n";
     let (sealed, _) = process(Direction::Encrypt, &["email=k:f"], input).unwrap();
