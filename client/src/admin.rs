@@ -170,13 +170,14 @@ impl Keys<'_> {
     /// As [`create`](Self::create), and [`INVALID_REQUEST`](crate::reason::INVALID_REQUEST) for a part of `rotation`
     /// that is not valid.
     ///
-    /// ```no_run
+    /// ```
     /// # #[tokio::main(flavor = "current_thread")]
     /// # async fn main() -> Result<(), fieldkeep_client::Error> {
-    /// # let client = fieldkeep_client::Client::from_env()?;
+    /// # let client = fieldkeep_client::Fieldkeep::in_memory().client().await?;
     /// use fieldkeep_proto::v1::KeyRotation;
     /// let every_monday = KeyRotation { cron: "0 3 * * 1".into(), ..KeyRotation::default() };
-    /// client.keys().create_with("cards", Some(every_monday)).await?;
+    /// let key = client.keys().create_with("cards", Some(every_monday)).await?;
+    /// assert_eq!(key.rotation.unwrap_or_default().cron, "0 3 * * 1");
     /// # Ok(())
     /// # }
     /// ```
@@ -273,13 +274,14 @@ impl Keys<'_> {
     /// # Errors
     /// As [`rotate`](Self::rotate), and [`INVALID_REQUEST`](crate::reason::INVALID_REQUEST) for a part that is not valid.
     ///
-    /// ```no_run
+    /// ```
     /// # #[tokio::main(flavor = "current_thread")]
     /// # async fn main() -> Result<(), fieldkeep_client::Error> {
-    /// # let client = fieldkeep_client::Client::from_env()?;
+    /// # let client = fieldkeep_client::Fieldkeep::in_memory().key("pii").client().await?;
     /// use fieldkeep_proto::v1::KeyRotation;
     /// let by_use = KeyRotation { max_messages: 1_000_000, ..KeyRotation::default() };
-    /// client.keys().set_rotation("pii", Some(by_use)).await?;
+    /// let key = client.keys().set_rotation("pii", Some(by_use)).await?;
+    /// assert_eq!(key.rotation.unwrap_or_default().max_messages, 1_000_000);
     /// # Ok(())
     /// # }
     /// ```

@@ -87,11 +87,13 @@ impl Client {
     /// # Errors
     /// [`Error::Config`] names the variable or file that is missing or wrong.
     ///
-    /// ```no_run
+    /// ```
     /// # #[tokio::main(flavor = "current_thread")]
-    /// # async fn main() -> Result<(), fieldkeep_client::Error> {
-    /// let client = fieldkeep_client::Client::from_env()?;
-    /// # Ok(())
+    /// # async fn main() {
+    /// match fieldkeep_client::Client::from_env() {
+    ///     Ok(client) => println!("{client:?}"),
+    ///     Err(error) => eprintln!("set FIELDKEEP_ADDR and its like: {error}"),
+    /// }
     /// # }
     /// ```
     pub fn from_env() -> Result<Self, Error> {
@@ -100,18 +102,17 @@ impl Client {
 
     /// A client with settings of your own.
     ///
-    /// ```no_run
-    /// # fn example() -> Result<(), fieldkeep_client::Error> {
+    /// ```
     /// use std::time::Duration;
     ///
     /// let client = fieldkeep_client::Client::builder()
     ///     .address("https://127.0.0.1:7420")
-    ///     .ca_file("ca.pem")
+    ///     .ca_file("no-such-directory/ca.pem")
     ///     .identity_files("app.pem", "app.key")
     ///     .timeout(Duration::from_secs(2))
-    ///     .build()?;
-    /// # Ok(())
-    /// # }
+    ///     .build();
+    /// let error = client.unwrap_err();
+    /// assert!(error.to_string().contains("no-such-directory/ca.pem"));
     /// ```
     pub fn builder() -> ClientBuilder {
         ClientBuilder::default()

@@ -132,12 +132,13 @@ impl ClientBuilder {
     /// # Errors
     /// [`ConfigError::MissingVariable`], [`ConfigError::VariableNotText`].
     ///
-    /// ```no_run
+    /// ```
     /// # #[tokio::main(flavor = "current_thread")]
-    /// # async fn main() -> Result<(), fieldkeep_client::Error> {
-    /// # let client = fieldkeep_client::Client::from_env()?;
-    /// let client = fieldkeep_client::ClientBuilder::from_env()?.connections(2).build()?;
-    /// # Ok(())
+    /// # async fn main() {
+    /// match fieldkeep_client::ClientBuilder::from_env() {
+    ///     Ok(builder) => println!("{:?}", builder.connections(2).build()),
+    ///     Err(error) => eprintln!("set FIELDKEEP_ADDR and its like: {error}"),
+    /// }
     /// # }
     /// ```
     pub fn from_env() -> Result<Self, ConfigError> {

@@ -13,8 +13,9 @@ use prost_types::Timestamp;
 use tonic::{Request, Response, Status};
 
 use super::{
-    memory::{Memory, now, operation, unsupported},
+    memory::{Memory, now, operation},
     refusal::Refusal,
+    rotation,
 };
 
 /// `{key}` in the tenant `default`, or `tenants/{tenant}/keys/{key}`.
@@ -55,7 +56,7 @@ fn tenant_name(part: &str, text: &str) -> Result<Name, Refusal> {
     name(part, text.strip_prefix("tenants/").unwrap_or(text))
 }
 
-fn timestamp(seconds: u64) -> Option<Timestamp> {
+pub(super) fn timestamp(seconds: u64) -> Option<Timestamp> {
     let time = UNIX_EPOCH.checked_add(Duration::from_secs(seconds))?;
     Some(time.into())
 }
@@ -90,7 +91,8 @@ fn describe(info: KeyInfo) -> v1::Key {
         create_time: timestamp(info.created),
         rotate_time: timestamp(info.rotated),
         versions: versions.collect(),
-        ..Default::default()
+        rotation: info.rotation.as_deref().map(rotation::describe),
+        next_rotation: info.next.map(rotation::next),
     }
 }
 
@@ -159,9 +161,7 @@ impl v1::key_service_server::KeyService for Memory {
     ) -> Result<Response<v1::Key>, Status> {
         let request = request.into_inner();
         let name = KeyName::parse("name", &request.name)?;
-        if request.rotation.is_some() {
-            return Err(unsupported("rotation by itself").into());
-        }
+        let rotation = rotation::policy(request.rotation)?;
         let operation = operation(&request.request_id)?;
         let changed = self
             .keystore
@@ -169,7 +169,7 @@ impl v1::key_service_server::KeyService for Memory {
                 &name.tenant,
                 &name.key,
                 Suite::KcXaes256Gcm,
-                None,
+                rotation,
                 operation,
                 now(),
             )
@@ -266,9 +266,18 @@ impl v1::key_service_server::KeyService for Memory {
 
     async fn set_key_rotation(
         &self,
-        _: Request<v1::SetKeyRotationRequest>,
+        request: Request<v1::SetKeyRotationRequest>,
     ) -> Result<Response<v1::Key>, Status> {
-        Err(unsupported("SetKeyRotation").into())
+        let request = request.into_inner();
+        let name = KeyName::parse("name", &request.name)?;
+        let rotation = rotation::policy(request.rotation)?;
+        let operation = operation(&request.request_id)?;
+        let changed = self
+            .keystore
+            .set_rotation(&name.tenant, &name.key, rotation, operation, now())
+            .await
+            .map_err(Refusal::from)?;
+        Ok(key(changed.value))
     }
 
     async fn get_key_usage(

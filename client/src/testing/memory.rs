@@ -55,7 +55,7 @@ impl Memory {
 }
 
 /// What a call gets that the double has nothing for.
-pub(super) fn unsupported(what: &str) -> Refusal {
+fn unsupported(what: &str) -> Refusal {
     Refusal::new(
         Code::Unimplemented,
         reason::INTERNAL,

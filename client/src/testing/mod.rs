@@ -5,6 +5,7 @@ mod faults;
 mod manage;
 mod memory;
 mod refusal;
+mod rotation;
 
 use fieldkeep_keystore::keystore::Keystore;
 
@@ -35,8 +36,8 @@ impl Fieldkeep {
     /// Prepares a double of the service: the true cryptography and keystore over a store in memory, behind the same gRPC
     /// messages. What it encrypts has the real format, and what fails fails with the same codes and reasons.
     ///
-    /// The caller has every right in the tenant `default`. There are no roles, certificates and audit trail, and keys do not
-    /// rotate by themselves; such calls say so ([`ErrorKind::Internal`](crate::ErrorKind::Internal)).
+    /// The caller has every right in the tenant `default`. There are no roles, certificates and audit trail; such calls say so
+    /// ([`ErrorKind::Internal`](crate::ErrorKind::Internal)). Rotation policies are kept and shown, but no key rotates by itself.
     ///
     /// ```
     /// # #[tokio::main(flavor = "current_thread")]

@@ -7,6 +7,7 @@ use fieldkeep_client::{
     BatchDecrypt, BatchEncrypt, BatchReEncrypt, Client, DecryptItem, EncryptItem, Error, ErrorKind,
     Fieldkeep, ReEncryptItem, reason,
 };
+use fieldkeep_proto::v1;
 use futures_util::{StreamExt as _, stream};
 use tonic::Code;
 
@@ -130,6 +131,39 @@ async fn lists_have_pages_and_tenants_are_walls() {
     let error = foreign.encrypt(b"x").await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Refused);
     assert_eq!(client.status().await.unwrap().store, "memory");
+}
+
+#[tokio::test]
+async fn rotation_policies_are_kept_checked_and_shown() {
+    let client = double().await;
+    let days = |days: i64| {
+        Some(prost_types::Duration {
+            seconds: days * 86_400,
+            nanos: 0,
+        })
+    };
+    let quarterly = v1::KeyRotation {
+        period: days(90),
+        jitter: days(0),
+        ..Default::default()
+    };
+    let keys = client.keys();
+    let made = keys.create_with("cards", Some(quarterly.clone())).await;
+    assert_eq!(made.unwrap().rotation.unwrap(), quarterly);
+    let shown = keys.show("cards").await.unwrap();
+    let next = shown.next_rotation.unwrap();
+    assert_eq!(next.cause(), v1::RotationCause::Period);
+    let begun = shown.rotate_time.unwrap().seconds;
+    assert_eq!(next.time.unwrap().seconds, begun + 90 * 86_400);
+    let shown = keys.set_rotation("cards", None).await.unwrap();
+    assert_eq!((shown.rotation, shown.next_rotation), (None, None));
+
+    let never = v1::KeyRotation {
+        cron: "0 0 31 2 *".into(),
+        ..Default::default()
+    };
+    let error = keys.set_rotation("cards", Some(never)).await.unwrap_err();
+    assert_eq!(error.reason(), Some(reason::INVALID_REQUEST), "{error}");
 }
 
 #[tokio::test]
