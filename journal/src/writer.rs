@@ -13,6 +13,8 @@ use crate::state::{Chunk, Entry, Shared, Upcoming};
 
 /// From so many waiters in a group on, the next sync waits for more company.
 const CROWD: u64 = 8;
+/// From so many appends in the last quarter of that wait on, it is as long again.
+const RUSH: u64 = 4;
 
 /// Writes groups until the journal is closed; the last one included.
 pub(crate) fn run_writer(shared: &Shared, mut marks: Vec<MarkFile>) {
@@ -21,11 +23,7 @@ pub(crate) fn run_writer(shared: &Shared, mut marks: Vec<MarkFile>) {
     let mut last_appends = 0;
     while wait_for_frames(shared) {
         if let Some(start) = last_start {
-            std::thread::sleep(rest_before_sync(
-                last_appends,
-                start.elapsed(),
-                shared.options.sync_spacing,
-            ));
+            gather(shared, last_appends, start);
         }
         let (mut chunks, appends) = {
             let mut fill = shared.fill();
@@ -51,12 +49,29 @@ pub(crate) fn run_writer(shared: &Shared, mut marks: Vec<MarkFile>) {
     shared.stop();
 }
 
-/// How long the next sync waits for more company: not at all, unless the last one served a crowd.
-fn rest_before_sync(last_appends: u64, since_last: Duration, spacing: Duration) -> Duration {
+/// Waits for more company before the next sync.
+///
+/// Whoever waited for the last sync comes again soon after it, and then there is silence until the next. While appends still
+/// come at the end of the wait, the processor holds their callers up and not the disk, and fewer syncs leave more of it.
+fn gather(shared: &Shared, last_appends: u64, last_start: Instant) {
+    let spacing = shared.options.sync_spacing;
+    let appends_after = |wait: Duration| {
+        let rest = rest_before_sync(last_appends, last_start.elapsed(), wait);
+        std::thread::sleep(rest);
+        shared.fill().appends
+    };
+    let before = appends_after(spacing / 4 * 3);
+    if appends_after(spacing) - before >= RUSH {
+        appends_after(spacing * 2);
+    }
+}
+
+/// How long the next sync waits for more company, if that may take `wait`: not at all, unless the last one served a crowd.
+fn rest_before_sync(last_appends: u64, since_last: Duration, wait: Duration) -> Duration {
     if last_appends < CROWD {
         Duration::ZERO
     } else {
-        spacing.saturating_sub(since_last)
+        wait.saturating_sub(since_last)
     }
 }
 
