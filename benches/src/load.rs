@@ -16,6 +16,8 @@ pub(crate) struct Measured {
     pub(crate) rate: f64,
     /// Server CPU microseconds a call.
     pub(crate) cpu_us: f64,
+    /// The load generator's own, which depends on how the server's replies come: one by one or many in a write.
+    pub(crate) own_cpu_us: f64,
     /// Latencies of all calls in microseconds, sorted.
     pub(crate) latencies_us: Vec<u32>,
 }
@@ -43,16 +45,19 @@ where
 {
     let warm_until = Instant::now() + length / 10;
     drive(clients, in_flight, warm_until, call.clone()).await;
-    let cpu_before = process::cpu(pid);
+    let own = std::process::id();
+    let (cpu_before, own_before) = (process::cpu(pid), process::cpu(own));
     let started = Instant::now();
     let mut latencies_us = drive(clients, in_flight, started + length, call).await;
     let elapsed = started.elapsed().as_secs_f64();
     let cpu = process::cpu(pid) - cpu_before;
+    let own_cpu = process::cpu(own) - own_before;
     latencies_us.sort_unstable();
     let calls = latencies_us.len() as f64;
     Measured {
         rate: calls / elapsed,
         cpu_us: cpu.as_secs_f64() * 1e6 / calls,
+        own_cpu_us: own_cpu.as_secs_f64() * 1e6 / calls,
         latencies_us,
     }
 }

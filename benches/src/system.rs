@@ -71,12 +71,14 @@ pub(crate) fn run(plan: &Plan) -> String {
                 (one(&ours), b)
             };
             eprintln!(
-                "round {}: {:.0} and {:.0} calls/s, {:.1} and {:.1} us, {}",
+                "round {}: {:.0} and {:.0} calls/s, {:.1} and {:.1} us, {:.1} and {:.1} us of the load generator, {}",
                 round + 1,
                 a.rate,
                 b.rate,
                 a.cpu_us,
                 b.cpu_us,
+                a.own_cpu_us,
+                b.own_cpu_us,
                 row.title()
             );
             measured.push((a, b));
