@@ -2,21 +2,23 @@
 //! a request that the transport itself refuses is in the audit trail too.
 
 use std::convert::Infallible;
-use std::future::Future;
+use std::future::{Future, ready};
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
 use std::time::Duration;
 
+use bytes::Bytes;
 use http::request::Parts;
-use http::{HeaderMap, Request, Response};
+use http::{HeaderMap, HeaderName, Request, Response};
 use http_body_util::Full;
+use hyper::body::Body as HttpBody;
 use tokio::time::Instant;
 use tonic::body::Body;
 use tonic::{Code, Status};
-use tower::{Layer, Service as TowerService, ServiceExt};
+use tower::{Service as TowerService, ServiceExt};
 
 use crate::grpc::receive::{Received, receive};
+use crate::grpc::reply::ReplyBody;
 use crate::grpc::routes::{self, Listener, ROUTES, Route};
 use crate::grpc::status::{self, REQUEST_ID_METADATA};
 use crate::grpc::stream;
@@ -27,15 +29,23 @@ use crate::service::failure::Failure;
 use crate::telemetry::trace::Tracer;
 use crate::telemetry::{Metrics, RpcMetrics};
 
-/// Puts a [`Gate`] before the routes of one listener.
-#[derive(Clone)]
-pub struct GateLayer {
-    shared: Arc<Shared>,
+/// The gate of one listener on one runtime; `S` are the handlers behind it.
+pub struct Gate<S> {
+    shared: Arc<Shared<S>>,
 }
 
-struct Shared {
+impl<S> Clone for Gate<S> {
+    fn clone(&self) -> Self {
+        Self {
+            shared: Arc::clone(&self.shared),
+        }
+    }
+}
+
+struct Shared<S> {
     service: Service,
     listener: Listener,
+    inner: S,
     /// One for each row of [`ROUTES`].
     metrics: Vec<Arc<RpcMetrics>>,
     unrouted: Arc<RpcMetrics>,
@@ -43,18 +53,31 @@ struct Shared {
     tracer: Option<Tracer>,
 }
 
-impl GateLayer {
-    /// The gate of `listener` on one runtime.
+/// What becomes of a request, in the form that the HTTP/2 server takes.
+pub type Answer = Pin<Box<dyn Future<Output = Result<Response<ReplyBody>, Infallible>> + Send>>;
+
+impl<S> Gate<S>
+where
+    S: TowerService<Request<Body>, Response = Response<Body>, Error = Infallible>
+        + Clone
+        + Send
+        + Sync
+        + 'static,
+    S::Future: Send + 'static,
+{
+    /// The gate of `listener` before `inner`, on one runtime.
     #[must_use]
     pub fn new(
         service: Service,
         listener: Listener,
         metrics: &Metrics,
         tracer: Option<Tracer>,
+        inner: S,
     ) -> Self {
         let shared = Shared {
             service,
             listener,
+            inner,
             metrics: ROUTES
                 .iter()
                 .map(|route| metrics.rpc(route.rpc()))
@@ -66,63 +89,35 @@ impl GateLayer {
             shared: Arc::new(shared),
         }
     }
-}
 
-impl<S> Layer<S> for GateLayer {
-    type Service = Gate<S>;
-
-    fn layer(&self, inner: S) -> Gate<S> {
-        Gate {
-            inner,
-            shared: Arc::clone(&self.shared),
-        }
-    }
-}
-
-/// The gate; `inner` are the handlers.
-#[derive(Clone)]
-pub struct Gate<S> {
-    inner: S,
-    shared: Arc<Shared>,
-}
-
-type Answer = Result<Response<Body>, Infallible>;
-
-impl<S> TowerService<Request<Body>> for Gate<S>
-where
-    S: TowerService<Request<Body>, Response = Response<Body>, Error = Infallible>
-        + Clone
-        + Send
-        + 'static,
-    S::Future: Send + 'static,
-{
-    type Response = Response<Body>;
-    type Error = Infallible;
-    type Future = Pin<Box<dyn Future<Output = Answer> + Send>>;
-
-    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
-        self.inner.poll_ready(context)
-    }
-
-    fn call(&mut self, request: Request<Body>) -> Self::Future {
+    /// Answers one request of `peer`.
+    pub fn answer<B>(&self, peer: &Arc<Peer>, request: Request<B>) -> Answer
+    where
+        B: HttpBody<Data = Bytes> + Send + Unpin + 'static,
+        B::Error: std::error::Error + Send + Sync,
+    {
         let path = request.uri().path();
         let Some(row) = routes::find(path, self.shared.listener) else {
             if routes::is_transport(path, self.shared.listener) {
-                return Box::pin(self.inner.call(request));
+                return Box::pin(pass_by(self.shared.inner.clone(), request.map(Body::new)));
             }
-            return Box::pin(std::future::ready(Ok(self.shared.unrouted(path))));
+            return Box::pin(ready(Ok(self.shared.unrouted(path))));
         };
-        let Some(arriving) = self.shared.name(row, &request) else {
-            let refused = status::of_failure(&Failure::internal("a request without a peer"));
-            return Box::pin(std::future::ready(Ok(refused.into_http())));
+        let Some(arriving) = self.shared.name(row, peer, &request) else {
+            let missing = status::of_failure(&Failure::internal("a row without its metrics"));
+            return Box::pin(ready(Ok(missing.into_http())));
         };
-        let (inner, shared) = (self.inner.clone(), Arc::clone(&self.shared));
+        let shared = Arc::clone(&self.shared);
         let Arriving { call, route, until } = arriving;
         if route.stream {
             let own = callers_time(request.headers());
             let own = own.and_then(|own| Instant::now().checked_add(own));
-            let service = shared.service.clone();
-            return Box::pin(stream::open(inner, request, service, call, route, own));
+            let (inner, service) = (shared.inner.clone(), shared.service.clone());
+            let request = request.map(Body::new);
+            return Box::pin(async move {
+                let opened = stream::open(inner, request, service, call, route, own).await;
+                Ok(opened.map(ReplyBody::from))
+            });
         }
         Box::pin(async move {
             let mut ended = Ended {
@@ -131,19 +126,28 @@ where
             };
             let call = &ended.call;
             let mut arrival = Some(shared.service.arrive(call));
-            let handled = shared.handle(inner, request, call, route, &mut arrival);
+            let handled = shared.handle(request, call, route, &mut arrival);
             let handled = tokio::time::timeout_at(until, handled).await;
             if let Some(arrival) = arrival.take() {
                 arrival.end();
             }
             let response = match handled {
-                Ok(response) => response?,
+                Ok(response) => response,
                 Err(_) => shared.out_of_time(call).await,
             };
-            ended.code = code_of(response.headers());
+            ended.code = code_of(&response);
             Ok(response)
         })
     }
+}
+
+/// Lets handlers answer that are no call of the service.
+async fn pass_by<S>(inner: S, request: Request<Body>) -> Result<Response<ReplyBody>, Infallible>
+where
+    S: TowerService<Request<Body>, Response = Response<Body>, Error = Infallible>,
+{
+    let response = inner.oneshot(request).await?;
+    Ok(response.map(ReplyBody::from))
 }
 
 /// A call, its row, and when it has to end.
@@ -153,12 +157,15 @@ struct Arriving {
     until: Instant,
 }
 
-impl Shared {
-    fn name(&self, row: usize, request: &Request<Body>) -> Option<Arriving> {
+impl<S> Shared<S>
+where
+    S: TowerService<Request<Body>, Response = Response<Body>, Error = Infallible> + Clone,
+{
+    fn name<B>(&self, row: usize, peer: &Arc<Peer>, request: &Request<B>) -> Option<Arriving> {
         let route = ROUTES.get(row)?;
         let now = Instant::now();
         let call = Call {
-            peer: Arc::clone(request.extensions().get::<Arc<Peer>>()?),
+            peer: Arc::clone(peer),
             request_id: self.service.core().request_ids().next(),
             started: now.into_std(),
             rpc: route.rpc(),
@@ -178,17 +185,17 @@ impl Shared {
     }
 
     /// Receives the message, which ends its `arrival`, and does what it asks for: unary calls of `FieldService` here, all
-    /// others by `inner`.
-    async fn handle<S>(
+    /// others by the handlers.
+    async fn handle<B>(
         &self,
-        inner: S,
-        request: Request<Body>,
+        request: Request<B>,
         call: &Call,
         route: &'static Route,
         arrival: &mut Option<Arrival<'_>>,
-    ) -> Answer
+    ) -> Response<ReplyBody>
     where
-        S: TowerService<Request<Body>, Response = Response<Body>, Error = Infallible>,
+        B: HttpBody<Data = Bytes> + Unpin,
+        B::Error: std::error::Error,
     {
         let (parts, body) = request.into_parts();
         let received = receive(&self.service, call, route.shape, body).await;
@@ -199,38 +206,33 @@ impl Shared {
             Ok(received) => received,
             Err(failure) => {
                 let refusal = self.service.refuse(call.clone(), failure).await;
-                return Ok(status::of_refusal(&refusal).into_http());
+                return status::of_refusal(&refusal).into_http();
             }
         };
         match route.unary {
-            Some(unary) => Ok(unary
-                .answer(&self.service, call, route.shape, received)
-                .await),
-            None => self.pass_on(inner, parts, call, received).await,
+            Some(unary) => {
+                unary
+                    .answer(&self.service, call, route.shape, received)
+                    .await
+            }
+            None => Box::pin(self.pass_on(parts, call, received))
+                .await
+                .map(ReplyBody::from),
         }
     }
 
     /// Lets tonic's handlers answer a call.
-    async fn pass_on<S>(
-        &self,
-        inner: S,
-        mut parts: Parts,
-        call: &Call,
-        received: Received,
-    ) -> Answer
-    where
-        S: TowerService<Request<Body>, Response = Response<Body>, Error = Infallible>,
-    {
+    async fn pass_on(&self, mut parts: Parts, call: &Call, received: Received) -> Response<Body> {
         parts.extensions.insert(call.clone());
         let request = Request::from_parts(parts, Body::new(Full::new(received.frame)));
-        let response = inner.oneshot(request).await?;
+        let Ok(response) = self.inner.clone().oneshot(request).await;
         drop(received.room);
-        Ok(self.audit_transport_refusal(call, response).await)
+        self.audit_transport_refusal(call, response).await
     }
 
     /// The reply to a call that took too long. It too leaves after its record is durable; the part of the call that was
     /// dropped before this left one of its own that says what it had done.
-    async fn out_of_time(&self, call: &Call) -> Response<Body> {
+    async fn out_of_time(&self, call: &Call) -> Response<ReplyBody> {
         let request_id = call.request_id;
         if let Err(refusal) = self.service.expire(call.clone()).await {
             return status::of_refusal(&refusal).into_http();
@@ -240,7 +242,7 @@ impl Shared {
         status.into_http()
     }
 
-    fn unrouted(&self, path: &str) -> Response<Body> {
+    fn unrouted(&self, path: &str) -> Response<ReplyBody> {
         self.unrouted
             .ended(Code::Unimplemented.into(), Duration::ZERO);
         let shown: String = path.chars().take(100).collect();
@@ -277,15 +279,14 @@ pub(super) fn transport_failure(call: &Call, headers: &HeaderMap) -> Failure {
 }
 
 /// The header with the caller's own deadline.
-const TIMEOUT_HEADER: &str = "grpc-timeout";
+const TIMEOUT_HEADER: HeaderName = HeaderName::from_static("grpc-timeout");
 
 /// What is kept of a caller's time for the record of a call that does not end within it, at most.
 const RECORD_TIME: Duration = Duration::from_millis(100);
 
 /// How long the call may take: a little less than the caller waits, and no longer than its row says.
 ///
-/// The transport below has the caller's deadline as well, and answers at that moment without a record; the gate has to
-/// be done before.
+/// A caller does not wait for the answer of a call that ran until its own deadline; the gate has to be done before.
 fn deadline(longest: Duration, headers: &HeaderMap) -> Duration {
     callers_time(headers).map_or(longest, |own| own.min(longest))
 }
@@ -315,8 +316,12 @@ fn parse_timeout(value: &[u8]) -> Option<Duration> {
 }
 
 /// The code of a response: in its headers if it has no message, otherwise the call succeeded.
-fn code_of(headers: &HeaderMap) -> Code {
-    headers
+fn code_of(response: &Response<ReplyBody>) -> Code {
+    if response.body().is_success() {
+        return Code::Ok;
+    }
+    response
+        .headers()
         .get("grpc-status")
         .map_or(Code::Ok, |value| Code::from_bytes(value.as_bytes()))
 }
@@ -352,7 +357,7 @@ mod tests {
         assert_eq!(with("8u"), Duration::from_micros(6));
         assert_eq!(with("8n"), Duration::from_nanos(6));
         assert_eq!(with("0S"), Duration::ZERO);
-        // The transport's own timer ends these at what they say; the record must be durable by then.
+        // The caller's own timer ends these at what they say; the record must be durable by then.
         assert_eq!(with("200m"), Duration::from_millis(150));
         assert_eq!(with("10S"), Duration::from_millis(9_900));
         for longer in ["11S", "1M", "99999999H"] {

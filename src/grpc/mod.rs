@@ -6,6 +6,7 @@ pub mod convert;
 pub mod gate;
 pub mod handlers;
 pub mod receive;
+pub mod reply;
 pub mod routes;
 pub mod serve;
 pub mod status;

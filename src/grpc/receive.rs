@@ -6,9 +6,9 @@
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use fieldkeep_crypto::context::{ContextError, MAX_CONTEXT_PAIRS};
 use http_body_util::BodyExt;
+use hyper::body::Body as HttpBody;
 use prost::DecodeError;
 use prost::encoding::{DecodeContext, WireType, decode_key, decode_varint, skip_field};
-use tonic::body::Body;
 
 use crate::service::arrival::MessageRoom;
 use crate::service::call::Call;
@@ -51,17 +51,20 @@ pub struct Received {
 /// # Errors
 /// The refusal of a message that is too long, incomplete or not one, of a long one whose caller may not do what the RPC
 /// is for, and of one with too many items or pairs.
-pub async fn receive(
+pub async fn receive<B>(
     service: &Service,
     call: &Call,
     shape: Shape,
-    mut body: Body,
-) -> Result<Received, Failure> {
+    mut body: B,
+) -> Result<Received, Failure>
+where
+    B: HttpBody<Data = Bytes> + Unpin,
+    B::Error: std::error::Error,
+{
     let mut frame = Frame::default();
     let mut room = None;
     while let Some(part) = body.frame().await {
-        let part =
-            part.map_err(|status| Failure::invalid("message", status.message().to_owned()))?;
+        let part = part.map_err(|error| Failure::invalid("message", error.to_string()))?;
         let Ok(data) = part.into_data() else {
             continue;
         };

@@ -2,8 +2,7 @@
 
 use std::convert::Infallible;
 use std::future::{Future, ready};
-use std::io;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -15,22 +14,28 @@ use fieldkeep_proto::v1::key_service_server::KeyServiceServer;
 use fieldkeep_proto::v1::system_service_server::SystemServiceServer;
 use fieldkeep_proto::v1::tenant_service_server::TenantServiceServer;
 use http::{Request, Response};
+use hyper::body::Incoming;
+use hyper::server::conn::http2;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::mpsc;
-use tokio_stream::wrappers::ReceiverStream;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 use tonic::Status;
 use tonic::body::Body;
 use tonic::server::NamedService;
-use tonic::transport::Server;
 use tonic_health::pb::health_server::HealthServer;
 use tonic_health::server::{HealthReporter, HealthService};
 use tower::Service as TowerService;
 use tower::util::BoxCloneSyncService;
 
-use crate::grpc::gate::GateLayer;
+use crate::grpc::gate::Gate;
 use crate::grpc::handlers::Handlers;
 use crate::grpc::routes::{ADMIN_BYTES, BATCH_BYTES, Listener, MAX_MESSAGE_BYTES};
 use crate::grpc::tls::TlsConnection;
 use crate::service::Service;
+use crate::service::call::Peer;
 use crate::telemetry::Metrics;
 use crate::telemetry::trace::Tracer;
 
@@ -43,6 +48,14 @@ const MAX_HEADERS_BYTES: u32 = 16 * 1024;
 /// What a client may send on one stream, and on one connection, before it has to wait, bytes.
 const STREAM_WINDOW_BYTES: u32 = 1024 * 1024;
 const CONNECTION_WINDOW_BYTES: u32 = 4 * 1024 * 1024;
+/// The longest frame that a client may send, bytes; the least that HTTP/2 allows.
+const MAX_FRAME_BYTES: u32 = 16 * 1024;
+/// What is kept of a stream's reply until its client takes it, bytes.
+const SEND_BUFFER_BYTES: usize = 400 * 1024;
+/// Streams of a connection that its client reset before they were looked at, and streams that this end reset because of
+/// the client's errors: one more ends the connection. Each costs work that nobody waits for.
+const MAX_RESET_BEFORE_ACCEPTED: usize = 20;
+const MAX_RESET_FOR_ERRORS: usize = 1024;
 /// How often a silent connection is asked whether it lives, and how long it has to answer.
 const KEEP_ALIVE: Duration = Duration::from_secs(60);
 const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(20);
@@ -58,30 +71,78 @@ pub const SERVICE_NAMES: [&str; 6] = [
 ];
 
 /// Serves the connections of `incoming` until `shutdown`, then lets running calls end.
-///
-/// # Errors
-/// If the server cannot be put together; a connection that fails is no error.
 pub async fn serve(
     service: Service,
     listener: Listener,
     metrics: &Metrics,
     tracer: Option<Tracer>,
     health: HealthReporter,
-    incoming: mpsc::Receiver<Result<TlsConnection, io::Error>>,
+    mut incoming: mpsc::Receiver<TlsConnection>,
     shutdown: impl Future<Output = ()>,
-) -> Result<(), tonic::transport::Error> {
-    let gate = GateLayer::new(service.clone(), listener, metrics, tracer);
-    let router = Router::new(Handlers::new(service), listener, health);
-    Server::builder()
+) {
+    let router = Router::new(Handlers::new(service.clone()), listener, health);
+    let gate = Gate::new(service, listener, metrics, tracer, router);
+    let (connections, stop) = (TaskTracker::new(), CancellationToken::new());
+    let mut shutdown = pin!(shutdown);
+    loop {
+        tokio::select! {
+            () = &mut shutdown => break,
+            connection = incoming.recv() => match connection {
+                None => break,
+                Some(connection) => {
+                    let peer = Arc::clone(connection.peer());
+                    let serving = serve_connection(connection, peer, gate.clone(), stop.clone());
+                    connections.spawn(serving);
+                }
+            },
+        }
+    }
+    // Those that are still on their way to this close at once.
+    drop(incoming);
+    stop.cancel();
+    connections.close();
+    connections.wait().await;
+}
+
+/// Serves one connection until it ends, or until its calls have ended after `stop`.
+async fn serve_connection(
+    connection: impl AsyncRead + AsyncWrite + Unpin,
+    peer: Arc<Peer>,
+    gate: Gate<Router>,
+    stop: CancellationToken,
+) {
+    let answer = service_fn(move |request: Request<Incoming>| gate.answer(&peer, request));
+    let mut serving = pin!(http2().serve_connection(TokioIo::new(connection), answer));
+    let ended = tokio::select! {
+        ended = &mut serving => ended,
+        () = stop.cancelled() => {
+            serving.as_mut().graceful_shutdown();
+            serving.await
+        }
+    };
+    if let Err(error) = ended {
+        tracing::debug!(%error, "a connection failed");
+    }
+}
+
+/// The settings of HTTP/2: everything that a client may have is bounded.
+fn http2() -> http2::Builder<TokioExecutor> {
+    let mut builder = http2::Builder::new(TokioExecutor::new());
+    builder
+        .timer(TokioTimer::new())
         .max_concurrent_streams(MAX_STREAMS)
-        .http2_max_header_list_size(MAX_HEADERS_BYTES)
+        .max_header_list_size(MAX_HEADERS_BYTES)
+        .max_frame_size(MAX_FRAME_BYTES)
         .initial_stream_window_size(STREAM_WINDOW_BYTES)
         .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
-        .http2_keepalive_interval(Some(KEEP_ALIVE))
-        .http2_keepalive_timeout(Some(KEEP_ALIVE_TIMEOUT))
-        .layer(gate)
-        .serve_with_incoming_shutdown(router, ReceiverStream::new(incoming), shutdown)
-        .await
+        .max_send_buf_size(SEND_BUFFER_BYTES)
+        .max_pending_accept_reset_streams(MAX_RESET_BEFORE_ACCEPTED)
+        .max_local_error_reset_streams(MAX_RESET_FOR_ERRORS)
+        .keep_alive_interval(KEEP_ALIVE)
+        .keep_alive_timeout(KEEP_ALIVE_TIMEOUT)
+        // gRPC has no use for the date, and each reply would carry it.
+        .auto_date_header(false);
+    builder
 }
 
 /// Finds the service of a path. The paths are few and known, so that no general router is needed.

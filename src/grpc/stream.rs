@@ -152,7 +152,7 @@ pub(super) async fn open<S>(
     call: Call,
     route: &'static Route,
     until: Option<Instant>,
-) -> Result<Response<Body>, Infallible>
+) -> Response<Body>
 where
     S: TowerService<Request<Body>, Response = Response<Body>, Error = Infallible>,
 {
@@ -160,7 +160,7 @@ where
     let longest = service.core().limits().stream_idle;
     let first = Asked::new(service, call);
     if let Err(failure) = admitted {
-        return Ok(first.refuse(failure).await.into_http());
+        return first.refuse(failure).await.into_http();
     }
     let (mut parts, body) = request.into_parts();
     let handover = Handover(Arc::new(Mutex::new(Some(Opened {
@@ -171,12 +171,12 @@ where
     }))));
     parts.extensions.insert(handover.clone());
     let request = Request::from_parts(parts, Body::empty());
-    let response = inner.oneshot(request).await?;
+    let Ok(response) = inner.oneshot(request).await;
     match handover.take() {
-        None => Ok(response.map(|body| Body::new(Sliced::new(body, longest)))),
+        None => response.map(|body| Body::new(Sliced::new(body, longest))),
         Some(Opened { first, .. }) => {
             let failure = transport_failure(&first.ended.call, response.headers());
-            Ok(first.refuse(failure).await.into_http())
+            first.refuse(failure).await.into_http()
         }
     }
 }

@@ -19,7 +19,6 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
-use tonic::transport::server::Connected;
 use x509_parser::prelude::{FromDer, X509Certificate};
 
 use crate::access::principal::{Principal, principal_from_certificate};
@@ -268,11 +267,11 @@ pub struct TlsConnection {
     _place: Box<dyn Send>,
 }
 
-impl Connected for TlsConnection {
-    type ConnectInfo = Arc<Peer>;
-
-    fn connect_info(&self) -> Arc<Peer> {
-        Arc::clone(&self.peer)
+impl TlsConnection {
+    /// Its other end.
+    #[must_use]
+    pub fn peer(&self) -> &Arc<Peer> {
+        &self.peer
     }
 }
 

@@ -4,18 +4,14 @@
 //! buffers of their own; here a message is decoded where it lies, and its reply encoded once. What is large is decoded and
 //! parsed off the runtime's thread.
 
-use std::future::ready;
-
 use bytes::{Buf, BufMut, Bytes, BytesMut};
-use http::header::CONTENT_TYPE;
-use http::{HeaderMap, HeaderName, HeaderValue, Response};
-use http_body_util::{BodyExt, Full};
+use http::Response;
 use prost::Message;
 use tonic::Status;
-use tonic::body::Body;
 
 use crate::grpc::convert::{batch, field};
 use crate::grpc::receive::{FRAME_BYTES, Received, Shape, count};
+use crate::grpc::reply::{self, ReplyBody};
 use crate::grpc::routes::MAX_MESSAGE_BYTES;
 use crate::grpc::status;
 use crate::service::call::Call;
@@ -53,7 +49,7 @@ impl Unary {
             items,
             room: _room,
         }: Received,
-    ) -> Response<Body> {
+    ) -> Response<ReplyBody> {
         message.advance(FRAME_BYTES.min(message.len()));
         let asked = Asked {
             service,
@@ -86,7 +82,7 @@ impl Asked<'_> {
         self,
         parse: fn(M, &Limits) -> Result<O, Failure>,
         convert: fn(O::Output) -> R,
-    ) -> Response<Body>
+    ) -> Response<ReplyBody>
     where
         M: Message + Default + 'static,
         O: Operation,
@@ -113,15 +109,14 @@ impl Asked<'_> {
         };
         // Encoded here, however large: to wait for a place after the last look at the rights and the keys would let results
         // leave after they were taken back.
-        let mut response = match encode(&convert(value)) {
-            Some(frame) => whole(frame),
-            None => Status::out_of_range("the reply is too long").into_http(),
-        };
-        response.headers_mut().insert(
-            status::REQUEST_ID,
-            status::request_id_value(call.request_id),
-        );
-        response
+        match encode(&convert(value)) {
+            Some(frame) => reply::whole(frame, call),
+            None => {
+                let mut status = Status::out_of_range("the reply is too long");
+                status::set_request_id(&mut status, call.request_id);
+                status.into_http()
+            }
+        }
     }
 }
 
@@ -169,18 +164,4 @@ fn encode(reply: &impl Message) -> Option<Bytes> {
     frame.put_u32(announced);
     reply.encode_raw(&mut frame);
     Some(frame.freeze())
-}
-
-/// A successful response: the frame, and the trailers behind it.
-fn whole(frame: Bytes) -> Response<Body> {
-    const STATUS: HeaderName = HeaderName::from_static("grpc-status");
-    const OK: HeaderValue = HeaderValue::from_static("0");
-    const GRPC: HeaderValue = HeaderValue::from_static("application/grpc");
-    let mut trailers = HeaderMap::with_capacity(1);
-    trailers.insert(STATUS, OK);
-    let body = Full::new(frame).with_trailers(ready(Some(Ok(trailers))));
-    let mut response = Response::new(Body::new(body));
-    response.headers_mut().reserve(2);
-    response.headers_mut().insert(CONTENT_TYPE, GRPC);
-    response
 }

@@ -1,6 +1,5 @@
 //! One worker: a thread with a current-thread runtime that shakes hands and serves its share of the connections.
 
-use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
@@ -149,7 +148,7 @@ async fn wind_down(core: &Core, drained: impl Future<Output = ()>, bound: Durati
 
 /// The HTTP/2 server of one listener on this worker.
 struct Port {
-    connections: mpsc::Sender<Result<TlsConnection, io::Error>>,
+    connections: mpsc::Sender<TlsConnection>,
     server: tokio::task::JoinHandle<()>,
 }
 
@@ -172,12 +171,10 @@ impl Port {
                 // An error is a worker that is gone, which ends this as well.
                 let _ = stopped.wait_for(|stop| *stop).await;
             };
-            let served = serve(
+            serve(
                 service, listener, &metrics, tracer, health, incoming, shutdown,
-            );
-            if let Err(error) = served.await {
-                tracing::error!(%error, ?listener, "a server ended");
-            }
+            )
+            .await;
         });
         Self {
             connections,
@@ -220,7 +217,7 @@ fn shake_hands(setup: &Setup, handshakes: &Slots, connection: Accepted, port: &P
             Ok(connection) => {
                 drop(slot);
                 // Without a receiver the server is stopping, and the connection closes.
-                let _ = connections.send(Ok(connection)).await;
+                let _ = connections.send(connection).await;
             }
             Err(error) => {
                 metrics.handshake_failures.inc();

@@ -3,16 +3,17 @@
 use bytes::{BufMut, Bytes, BytesMut};
 use fieldkeep_proto::v1::{
     BatchDecryptRequest, BatchDecryptResponse, BatchEncryptRequest, DecryptItem, DecryptRequest,
-    DecryptResponse, EncryptItem, EncryptRequest, EncryptResponse, GetKeyRequest, GetStatusRequest,
+    DecryptResponse, EncryptItem, EncryptRequest, EncryptResponse, GetKeyRequest,
 };
 use http_body_util::{BodyExt, Full};
 use prost::Message;
 use tonic::Code;
 use tonic_health::ServingStatus;
 use tonic_types::StatusExt;
-use tower::{Layer, ServiceExt};
 
 use super::*;
+use crate::grpc::gate::Answer;
+use crate::grpc::reply::ReplyBody;
 use crate::grpc::status::REQUEST_ID_METADATA;
 use crate::service::tests::{Fixture, peer};
 
@@ -29,29 +30,26 @@ fn frame(message: &[u8]) -> Bytes {
     frame.freeze()
 }
 
-/// Sends one request of `identity`; without one it has no peer at all.
+/// Sends one request of `identity`.
 async fn send(
     f: &Fixture,
     listener: Listener,
-    identity: Option<&str>,
+    identity: &str,
     path: &str,
     body: Bytes,
-) -> Response<Body> {
+) -> Response<ReplyBody> {
     let reporter = HealthReporter::new();
     reporter
         .set_service_status("fieldkeep.v1.KeyService", ServingStatus::NotServing)
         .await;
     let router = Router::new(Handlers::new(f.service.clone()), listener, reporter);
-    let gate = GateLayer::new(f.service.clone(), listener, &f.metrics, None).layer(router);
-    let mut request = Request::post(path)
+    let gate = Gate::new(f.service.clone(), listener, &f.metrics, None, router);
+    let request = Request::post(path)
         .header("content-type", "application/grpc")
-        .header("te", "trailers");
-    if let Some(identity) = identity {
-        request = request.extension(peer(identity));
-    }
-    gate.oneshot(request.body(Body::new(Full::new(body))).unwrap())
-        .await
-        .unwrap()
+        .header("te", "trailers")
+        .body(Body::new(Full::new(body)));
+    let Ok(response) = gate.answer(&peer(identity), request.unwrap()).await;
+    response
 }
 
 async fn call(
@@ -60,27 +58,20 @@ async fn call(
     identity: &str,
     path: &str,
     message: &impl Message,
-) -> Response<Body> {
-    send(
-        f,
-        listener,
-        Some(identity),
-        path,
-        frame(&message.encode_to_vec()),
-    )
-    .await
+) -> Response<ReplyBody> {
+    send(f, listener, identity, path, frame(&message.encode_to_vec())).await
 }
 
-async fn message<M: Message + Default>(response: Response<Body>) -> M {
+async fn message<M: Message + Default>(response: Response<ReplyBody>) -> M {
     let body = response.into_body().collect().await.unwrap().to_bytes();
     M::decode(&body[5..]).unwrap()
 }
 
-fn status(response: &Response<Body>) -> Status {
+fn status(response: &Response<ReplyBody>) -> Status {
     Status::from_header_map(response.headers()).expect("a refusal")
 }
 
-fn reason(response: &Response<Body>) -> String {
+fn reason(response: &Response<ReplyBody>) -> String {
     status(response)
         .get_error_details()
         .error_info()
@@ -151,7 +142,7 @@ async fn what_is_no_message_is_refused_on_record() {
         Bytes::new(),
     ] {
         let before = f.last_record_index();
-        let response = send(&f, Listener::Data, Some("acme/app"), ENCRYPT, body).await;
+        let response = send(&f, Listener::Data, "acme/app", ENCRYPT, body).await;
         assert_eq!(reason(&response), "INVALID_REQUEST");
         assert_eq!(f.last_record_index(), before + 1);
         assert_eq!(f.last_record().rule, "invalid");
@@ -215,21 +206,6 @@ async fn the_data_listener_knows_no_administration() {
 }
 
 #[tokio::test]
-async fn a_request_without_a_peer_reaches_nothing() {
-    let f = Fixture::make().await;
-    let body = frame(&GetStatusRequest {}.encode_to_vec());
-    let response = send(
-        &f,
-        Listener::Admin,
-        None,
-        "/fieldkeep.v1.SystemService/GetStatus",
-        body,
-    )
-    .await;
-    assert_eq!(status(&response).code(), Code::Internal);
-}
-
-#[tokio::test]
 async fn health_is_on_both_listeners_and_knows_each_service() {
     let f = Fixture::make().await;
     let path = "/grpc.health.v1.Health/Check";
@@ -255,21 +231,16 @@ fn health_names_are_the_services_of_the_contract() {
     assert_eq!(routed, SERVICE_NAMES.into_iter().collect());
 }
 
-/// A request of `acme/app` with `path` and headers.
-fn request(identity: &str, path: &str, headers: &[(&str, &str)], body: Body) -> Request<Body> {
+/// Sends a request of `identity` with `path` and headers to the data listener.
+fn begin(f: &Fixture, identity: &str, path: &str, headers: &[(&str, &str)], body: Body) -> Answer {
     let mut request = Request::post(path).header("content-type", "application/grpc");
     for (name, value) in headers {
         request = request.header(*name, *value);
     }
-    request.extension(peer(identity)).body(body).unwrap()
-}
-
-fn gate(
-    f: &Fixture,
-) -> impl TowerService<Request<Body>, Response = Response<Body>, Error = Infallible> {
     let handlers = Handlers::new(f.service.clone());
     let router = Router::new(handlers, Listener::Data, HealthReporter::new());
-    GateLayer::new(f.service.clone(), Listener::Data, &f.metrics, None).layer(router)
+    let gate = Gate::new(f.service.clone(), Listener::Data, &f.metrics, None, router);
+    gate.answer(&peer(identity), request.body(body).unwrap())
 }
 
 /// A body that begins with `start` and never ends.
@@ -286,13 +257,9 @@ fn endless(start: &[u8]) -> Body {
 async fn a_call_ends_when_its_caller_stops_waiting() {
     let f = Fixture::make().await;
     let before = f.last_record_index();
-    let late = request(
-        "acme/app",
-        ENCRYPT,
-        &[("grpc-timeout", "0n")],
-        endless(&[0]),
-    );
-    let response = gate(&f).oneshot(late).await.unwrap();
+    let deadline = [("grpc-timeout", "0n")];
+    let late = begin(&f, "acme/app", ENCRYPT, &deadline, endless(&[0]));
+    let response = late.await.unwrap();
     assert_eq!(status(&response).code(), Code::DeadlineExceeded);
     let id = response.headers()[REQUEST_ID_METADATA].to_str().unwrap();
     // The record is durable before the reply, and the only one.
@@ -314,8 +281,7 @@ async fn a_call_ends_when_its_caller_stops_waiting() {
 async fn a_call_that_is_dropped_while_its_message_arrives_is_on_record() {
     let f = Fixture::make().await;
     {
-        let begun = request("acme/app", ENCRYPT, &[], endless(&[0]));
-        let mut handled = Box::pin(gate(&f).oneshot(begun));
+        let mut handled = begin(&f, "acme/app", ENCRYPT, &[], endless(&[0]));
         assert!(futures_util::poll!(&mut handled).is_pending());
     }
     // The next call's record comes after it, so that both are durable.
@@ -335,10 +301,7 @@ async fn a_long_message_of_a_caller_without_the_role_is_not_read() {
     let path = "/fieldkeep.v1.FieldService/BatchEncrypt";
     for (identity, rule) in [("acme/boss", "wrong-role"), ("acme/nobody", "no-role")] {
         let announced = endless(&[0, 0, 0x10, 0, 0]);
-        let response = gate(&f)
-            .oneshot(request(identity, path, &[], announced))
-            .await
-            .unwrap();
+        let response = begin(&f, identity, path, &[], announced).await.unwrap();
         assert_eq!(reason(&response), "PERMISSION_DENIED");
         let record = f.last_record();
         assert_eq!(
@@ -351,8 +314,8 @@ async fn a_long_message_of_a_caller_without_the_role_is_not_read() {
     }
     // Nor is one that is longer than its RPC allows.
     let announced = endless(&[0, 0, 2, 0, 1]);
-    let long = request("acme/app", ENCRYPT, &[], announced);
-    let response = gate(&f).oneshot(long).await.unwrap();
+    let long = begin(&f, "acme/app", ENCRYPT, &[], announced);
+    let response = long.await.unwrap();
     assert_eq!(reason(&response), "REQUEST_TOO_LARGE");
 }
 
@@ -365,7 +328,7 @@ async fn long_messages_share_their_room_and_short_ones_need_none() {
         ..encrypt()
     };
     let body = || Body::new(Full::new(frame(&long.encode_to_vec())));
-    let mut waiting = Box::pin(gate(&f).oneshot(request("acme/app", ENCRYPT, &[], body())));
+    let mut waiting = begin(&f, "acme/app", ENCRYPT, &[], body());
     for _ in 0..10 {
         assert!(futures_util::poll!(&mut waiting).is_pending());
         let response = call(&f, Listener::Data, "acme/app", ENCRYPT, &encrypt()).await;
@@ -384,7 +347,7 @@ async fn items_are_counted_before_they_are_made() {
     let path = "/fieldkeep.v1.FieldService/BatchEncrypt";
     let empty_items = [0x22, 0].repeat(100_000);
     let empty_items = frame(&empty_items);
-    let response = send(&f, Listener::Data, Some("acme/app"), path, empty_items).await;
+    let response = send(&f, Listener::Data, "acme/app", path, empty_items).await;
     assert_eq!(reason(&response), "BATCH_TOO_LARGE");
     assert_eq!(f.last_record().rule, "invalid");
 }
@@ -395,7 +358,7 @@ async fn a_batch_is_not_parsed_elsewhere_for_whoever_may_not_send_it() {
     let _all = f.service.core().hold_places();
     let path = "/fieldkeep.v1.FieldService/BatchEncrypt";
     let many_items = || Body::new(Full::new(frame(&[0x22, 0].repeat(1_000))));
-    let mut refused = Box::pin(gate(&f).oneshot(request("acme/boss", path, &[], many_items())));
+    let mut refused = begin(&f, "acme/boss", path, &[], many_items());
     // Each call's record is durable after those that were written before it.
     for _ in 0..1_000 {
         if let Poll::Ready(response) = futures_util::poll!(&mut refused) {
@@ -427,7 +390,7 @@ async fn a_large_reply_waits_for_nothing_after_the_last_look_at_rights_and_keys(
     };
     let path = "/fieldkeep.v1.FieldService/BatchDecrypt";
     let body = Body::new(Full::new(frame(&batch.encode_to_vec())));
-    let mut opening = Box::pin(gate(&f).oneshot(request("acme/app", path, &[], body)));
+    let mut opening = begin(&f, "acme/app", path, &[], body);
     // Its parsing has a place, and then its opening; after that it gets none.
     assert!(futures_util::poll!(&mut opening).is_pending());
     drop(f.service.core().places_when_free().await);
@@ -442,4 +405,173 @@ async fn a_large_reply_waits_for_nothing_after_the_last_look_at_rights_and_keys(
         call(&f, Listener::Data, "acme/app", ENCRYPT, &encrypt()).await;
     }
     panic!("the reply waits for a place");
+}
+
+/// Serves one connection of `acme/app`, and gives its other end and what stops it.
+fn connect(f: &Fixture) -> (tokio::io::DuplexStream, CancellationToken) {
+    let (near, far) = tokio::io::duplex(1 << 20);
+    let handlers = Handlers::new(f.service.clone());
+    let router = Router::new(handlers, Listener::Data, HealthReporter::new());
+    let gate = Gate::new(f.service.clone(), Listener::Data, &f.metrics, None, router);
+    let stop = CancellationToken::new();
+    tokio::spawn(serve_connection(far, peer("acme/app"), gate, stop.clone()));
+    (near, stop)
+}
+
+type Sender = hyper::client::conn::http2::SendRequest<Full<Bytes>>;
+
+async fn client(near: tokio::io::DuplexStream) -> Sender {
+    let handshake = hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(near));
+    let (sender, connection) = handshake.await.unwrap();
+    tokio::spawn(connection);
+    sender
+}
+
+fn over_http2(path: &str, message: &impl Message) -> Request<Full<Bytes>> {
+    Request::post(format!("https://localhost{path}"))
+        .header("content-type", "application/grpc")
+        .body(Full::new(frame(&message.encode_to_vec())))
+        .unwrap()
+}
+
+#[tokio::test]
+async fn a_reply_has_the_headers_of_grpc_and_no_others() {
+    let f = Fixture::make().await;
+    let (near, _stop) = connect(&f);
+    let mut sender = client(near).await;
+    for _ in 0..3 {
+        let reply = sender.send_request(over_http2(ENCRYPT, &encrypt())).await;
+        let (head, body) = reply.unwrap().into_parts();
+        let mut names: Vec<&str> = head.headers.keys().map(|name| name.as_str()).collect();
+        names.sort_unstable();
+        assert_eq!(names, ["content-type", REQUEST_ID_METADATA]);
+        let id = &head.headers[REQUEST_ID_METADATA];
+        assert_eq!(
+            id.as_bytes(),
+            data_encoding::HEXLOWER
+                .encode(&f.last_record().request_id)
+                .as_bytes()
+        );
+        let body = body.collect().await.unwrap();
+        assert_eq!(body.trailers().unwrap()["grpc-status"], "0");
+    }
+}
+
+#[tokio::test]
+async fn calls_that_run_end_after_the_stop_and_no_new_ones_begin() {
+    let f = Fixture::make().await;
+    let (near, stop) = connect(&f);
+    let mut sender = client(near).await;
+    let all = f.service.room(64 << 20).await.unwrap();
+    let long = EncryptRequest {
+        plaintext: Bytes::from(vec![0; 60_000]),
+        ..encrypt()
+    };
+    let running = tokio::spawn(sender.send_request(over_http2(ENCRYPT, &long)));
+    // It waits for room; a call after it is answered.
+    let reply = sender.send_request(over_http2(ENCRYPT, &encrypt())).await;
+    assert!(reply.is_ok());
+    stop.cancel();
+    // Those that were on their way when the client heard of it are served.
+    let mut served = 0;
+    while sender
+        .send_request(over_http2(ENCRYPT, &encrypt()))
+        .await
+        .is_ok()
+    {
+        served += 1;
+        assert!(served < 1_000);
+    }
+    assert!(!running.is_finished());
+    drop(all);
+    let reply = running.await.unwrap().unwrap();
+    assert!(reply.headers().contains_key(REQUEST_ID_METADATA));
+}
+
+#[tokio::test]
+async fn a_header_list_that_is_too_long_is_refused() {
+    let f = Fixture::make().await;
+    let (near, _stop) = connect(&f);
+    let mut sender = client(near).await;
+    let before = f.last_record_index();
+    let mut request = over_http2(ENCRYPT, &encrypt());
+    for n in 0..20 {
+        let name = http::HeaderName::try_from(format!("x-{n}")).unwrap();
+        let value = http::HeaderValue::try_from("v".repeat(1000)).unwrap();
+        request.headers_mut().insert(name, value);
+    }
+    match sender.send_request(request).await {
+        Ok(reply) => assert_eq!(reply.status(), 431),
+        Err(error) => assert!(error.is_user() || !error.is_closed(), "{error}"),
+    }
+    assert_eq!(f.last_record_index(), before);
+}
+
+/// A frame of HTTP/2.
+fn http2_frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
+    let mut frame = (payload.len() as u32).to_be_bytes()[1..].to_vec();
+    frame.extend([kind, flags]);
+    frame.extend(stream.to_be_bytes());
+    frame.extend(payload);
+    frame
+}
+
+/// Sends the preface and `frames`, and reads the frames of the answer until `kind`, of which it gives the payload.
+async fn answer_to(f: &Fixture, frames: &[u8], kind: u8) -> Vec<u8> {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    let (mut near, _stop) = connect(f);
+    let mut sent = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec();
+    sent.extend(http2_frame(4, 0, 0, &[]));
+    sent.extend(frames);
+    near.write_all(&sent).await.unwrap();
+    loop {
+        let mut head = [0; 9];
+        near.read_exact(&mut head).await.unwrap();
+        let length = u32::from_be_bytes([0, head[0], head[1], head[2]]);
+        let mut payload = vec![0; length as usize];
+        near.read_exact(&mut payload).await.unwrap();
+        if (head[3], head[4] & 1) == (kind, 0) {
+            return payload;
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_client_is_told_what_it_may_have() {
+    let f = Fixture::make().await;
+    let settings = answer_to(&f, &[], 4).await;
+    let told: std::collections::BTreeMap<u16, u32> = settings
+        .chunks(6)
+        .map(|setting| {
+            let (name, value) = setting.split_at(2);
+            (
+                u16::from_be_bytes(name.try_into().unwrap()),
+                u32::from_be_bytes(value.try_into().unwrap()),
+            )
+        })
+        .collect();
+    let expected = [
+        (3, MAX_STREAMS),
+        (4, STREAM_WINDOW_BYTES),
+        (5, MAX_FRAME_BYTES),
+        (6, MAX_HEADERS_BYTES),
+    ];
+    for (name, value) in expected {
+        assert_eq!(told.get(&name), Some(&value), "{name}");
+    }
+}
+
+#[tokio::test]
+async fn who_resets_streams_as_fast_as_it_opens_them_loses_the_connection() {
+    let f = Fixture::make().await;
+    // POST, https and `/` in the static table of header compression.
+    let request = [0x83, 0x87, 0x84];
+    let mut frames = Vec::new();
+    for n in 0..=MAX_RESET_BEFORE_ACCEPTED as u32 {
+        frames.extend(http2_frame(1, 4, 2 * n + 1, &request));
+        frames.extend(http2_frame(3, 0, 2 * n + 1, &8_u32.to_be_bytes()));
+    }
+    let goaway = answer_to(&f, &frames, 7).await;
+    // ENHANCE_YOUR_CALM
+    assert_eq!(goaway[4..8], 11_u32.to_be_bytes());
 }

@@ -15,11 +15,11 @@ use http_body_util::BodyExt;
 use hyper::body::{Body as HttpBody, Frame};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tonic_types::StatusExt;
-use tower::Layer;
 
 use super::*;
-use crate::grpc::gate::GateLayer;
+use crate::grpc::gate::Gate;
 use crate::grpc::handlers::Handlers;
+use crate::grpc::reply::ReplyBody;
 use crate::grpc::routes::{Listener, MAX_MESSAGE_BYTES};
 use crate::service::call::Peer;
 use crate::service::tests::{Fixture, peer};
@@ -59,7 +59,7 @@ struct Talk {
     parts: Option<UnboundedSender<Bytes>>,
     whole: Arc<AtomicBool>,
     taken: Arc<AtomicUsize>,
-    response: Response<Body>,
+    response: Response<ReplyBody>,
     read: BytesMut,
     trailers: Option<http::HeaderMap>,
 }
@@ -82,21 +82,20 @@ impl Talk {
             whole: Arc::clone(&whole),
             taken: Arc::clone(&taken),
         };
-        let mut request = Request::post(format!("/{RPC}"))
-            .header("content-type", "application/grpc")
-            .extension(peer);
+        let mut request =
+            Request::post(format!("/{RPC}")).header("content-type", "application/grpc");
         for (name, value) in headers {
             request = request.header(*name, *value);
         }
         let service = FieldServiceServer::new(Handlers::new(f.service.clone()));
-        let gate =
-            GateLayer::new(f.service.clone(), Listener::Data, &f.metrics, None).layer(service);
+        let gate = Gate::new(f.service.clone(), Listener::Data, &f.metrics, None, service);
         let request = request.body(Body::new(upload)).unwrap();
+        let Ok(response) = gate.answer(&peer, request).await;
         Self {
             parts: Some(parts),
             whole,
             taken,
-            response: gate.oneshot(request).await.unwrap(),
+            response,
             read: BytesMut::new(),
             trailers: None,
         }

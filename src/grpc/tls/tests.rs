@@ -138,7 +138,7 @@ async fn a_client_of_the_ca_is_named_by_its_certificate() {
         .connect(Some(f.authority.client(APP)), b"h2")
         .await
         .unwrap();
-    let peer = connection.connect_info();
+    let peer = connection.peer();
     let principal = peer.principal.as_ref().unwrap();
     assert_eq!(&*principal.resource, "tenants/acme/identities/app");
     assert!(peer.address.starts_with("127.0.0.1:"));
@@ -149,7 +149,7 @@ async fn a_certificate_of_another_trust_domain_names_nobody() {
     let f = Fixture::make().await;
     let identity = f.authority.client("spiffe://elsewhere/tenant/acme/app");
     let connection = f.connect(Some(identity), b"h2").await.unwrap();
-    assert!(connection.connect_info().principal.is_none());
+    assert!(connection.peer().principal.is_none());
 }
 
 #[tokio::test]
