@@ -94,10 +94,11 @@ pub(super) fn whole(frame: Bytes, call: &Call) -> Response<ReplyBody> {
     let headers = response.headers_mut();
     headers.reserve(2);
     headers.insert(CONTENT_TYPE, GRPC);
-    headers.insert(
-        status::REQUEST_ID,
-        status::request_id_value(call.request_id),
-    );
+    let mut id = status::request_id_value(call.request_id);
+    // No two replies have the same id. One on a connection goes into the table of header compression, so that the others can
+    // name the header by its place there; they would only push everything else out of it.
+    id.set_sensitive(!call.peer.is_first_reply());
+    headers.insert(status::REQUEST_ID, id);
     response
 }
 

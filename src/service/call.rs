@@ -3,7 +3,7 @@
 use std::fmt;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Instant;
 
 use fieldkeep_crypto::random::{self, RandomError};
@@ -33,6 +33,7 @@ pub struct Peer {
     pub address: String,
     stream_replies: Arc<Semaphore>,
     messages: Arc<Semaphore>,
+    replied: AtomicBool,
 }
 
 impl Peer {
@@ -45,6 +46,7 @@ impl Peer {
             address: address.to_string(),
             stream_replies: bytes(STREAM_REPLIES_BYTES),
             messages: bytes(MESSAGES_BYTES),
+            replied: AtomicBool::new(false),
         }
     }
 
@@ -57,7 +59,13 @@ impl Peer {
             address: String::new(),
             stream_replies: bytes(STREAM_REPLIES_BYTES),
             messages: bytes(MESSAGES_BYTES),
+            replied: AtomicBool::new(false),
         }
+    }
+
+    /// Whether no reply went there yet: true once.
+    pub fn is_first_reply(&self) -> bool {
+        !self.replied.load(Ordering::Relaxed) && !self.replied.swap(true, Ordering::Relaxed)
     }
 
     /// Room for a reply of `bytes` among those of the connection's streams; waits until its caller took enough of them.

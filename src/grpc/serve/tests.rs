@@ -458,6 +458,22 @@ async fn a_reply_has_the_headers_of_grpc_and_no_others() {
 }
 
 #[tokio::test]
+async fn one_id_of_a_connection_goes_into_the_table_of_header_compression() {
+    let f = Fixture::make().await;
+    let handlers = Handlers::new(f.service.clone());
+    let router = Router::new(handlers, Listener::Data, HealthReporter::new());
+    let gate = Gate::new(f.service.clone(), Listener::Data, &f.metrics, None, router);
+    let peer = peer("acme/app");
+    for kept_out in [false, true, true] {
+        let Ok(reply) = gate.answer(&peer, over_http2(ENCRYPT, &encrypt())).await;
+        assert_eq!(
+            reply.headers()[REQUEST_ID_METADATA].is_sensitive(),
+            kept_out
+        );
+    }
+}
+
+#[tokio::test]
 async fn calls_that_run_end_after_the_stop_and_no_new_ones_begin() {
     let f = Fixture::make().await;
     let (near, stop) = connect(&f);
