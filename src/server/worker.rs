@@ -22,6 +22,8 @@ use crate::telemetry::trace::Tracer;
 const WAITING: usize = 64;
 /// Threads of a worker for batches of many bytes.
 const BLOCKING_THREADS: usize = 2;
+/// How often a worker wakes for nothing, see [`tick`].
+const TICK: Duration = Duration::from_secs(1);
 /// What is left of a worker's blocking work at the end is waited for this long.
 const LEAVE: Duration = Duration::from_secs(1);
 
@@ -109,6 +111,7 @@ async fn run(
 ) {
     let (service, hub) = setup.core.on_runtime();
     tokio::spawn(hub);
+    tokio::spawn(tick());
     let data = Port::open(&setup, &service, Listener::Data, stopped.clone());
     let admin = Port::open(&setup, &service, Listener::Admin, stopped.clone());
     loop {
@@ -133,6 +136,15 @@ async fn run(
             worker = setup.number,
             "some calls did not end in time and were cut off"
         );
+    }
+}
+
+/// Keeps a timer pending that ends before nearly every call's own. The runtime is woken by a system call for each timer that
+/// ends before all others, which would be the first one after each rest.
+async fn tick() {
+    let mut ticks = tokio::time::interval(TICK);
+    loop {
+        ticks.tick().await;
     }
 }
 
