@@ -8,10 +8,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use http::header::DATE;
 use http::request::Parts;
-use http::{HeaderMap, HeaderName, Request, Response};
+use http::{HeaderMap, HeaderName, HeaderValue, Request, Response};
 use http_body_util::Full;
 use hyper::body::Body as HttpBody;
+use time::OffsetDateTime;
+use time::format_description::BorrowedFormatItem;
+use time::macros::format_description;
 use tokio::time::Instant;
 use tonic::body::Body;
 use tonic::{Code, Status};
@@ -99,7 +103,9 @@ where
         let path = request.uri().path();
         let Some(row) = routes::find(path, self.shared.listener) else {
             if routes::is_transport(path, self.shared.listener) {
-                return Box::pin(pass_by(self.shared.inner.clone(), request.map(Body::new)));
+                let date = http_date(self.shared.service.core().now_us());
+                let inner = self.shared.inner.clone();
+                return Box::pin(pass_by(inner, request.map(Body::new), date));
             }
             return Box::pin(ready(Ok(self.shared.unrouted(path))));
         };
@@ -142,12 +148,29 @@ where
 }
 
 /// Lets handlers answer that are no call of the service.
-async fn pass_by<S>(inner: S, request: Request<Body>) -> Result<Response<ReplyBody>, Infallible>
+async fn pass_by<S>(
+    inner: S,
+    request: Request<Body>,
+    date: Option<HeaderValue>,
+) -> Result<Response<ReplyBody>, Infallible>
 where
     S: TowerService<Request<Body>, Response = Response<Body>, Error = Infallible>,
 {
-    let response = inner.oneshot(request).await?;
+    let mut response = inner.oneshot(request).await?;
+    if let Some(date) = date {
+        response.headers_mut().insert(DATE, date);
+    }
     Ok(response.map(ReplyBody::from))
+}
+
+/// The time as a `date` header has it (RFC 9110, section 5.6.7). Health answers carry it, so that others can compare clocks.
+fn http_date(now_us: u64) -> Option<HeaderValue> {
+    const FORMAT: &[BorrowedFormatItem<'_>] = format_description!(
+        "[weekday repr:short], [day] [month repr:short] [year] [hour]:[minute]:[second] GMT"
+    );
+    let seconds = i64::try_from(now_us / 1_000_000).ok()?;
+    let time = OffsetDateTime::from_unix_timestamp(seconds).ok()?;
+    HeaderValue::from_str(&time.format(FORMAT).ok()?).ok()
 }
 
 /// A call, its row, and when it has to end.
@@ -346,6 +369,12 @@ impl Drop for Ended {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_date_is_as_http_has_it() {
+        let date = http_date(784_111_777_000_000).unwrap();
+        assert_eq!(date, "Sun, 06 Nov 1994 08:49:37 GMT");
+    }
 
     #[test]
     fn a_caller_may_ask_for_less_time_and_not_for_more() {
