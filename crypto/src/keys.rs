@@ -13,6 +13,8 @@ use zeroize::Zeroizing;
 
 use crate::ciphertext::{Handle, Suite};
 use crate::error::{OpenError, SealError};
+use crate::hkdf;
+use crate::labels;
 use crate::names::Field;
 use crate::secret::{random_key, secret_key};
 use crate::wrap::{self, Purpose, WrapContext};
@@ -41,6 +43,10 @@ secret_key! {
     /// The key of the keyed hashes in the audit trail.
     AuditKey
 }
+secret_key! {
+    /// The key of the hashes of API keys. Derived from the system's [`RecordKey`] and never stored.
+    ApiKeyHashKey
+}
 
 random_key!(MasterKey);
 random_key!(Kek);
@@ -52,6 +58,14 @@ impl RootKey {
     /// The root key with the bytes that a root provider read or derived.
     pub fn from_bytes(bytes: Zeroizing<[u8; 32]>) -> Self {
         Self(Box::new(bytes))
+    }
+}
+
+impl RecordKey {
+    /// Derives the key of the hashes of API keys: Expand(RK, `fieldkeep/v1/api-key-hash`, 32), RK being the system's.
+    pub fn derive_api_key_hash_key(&self) -> ApiKeyHashKey {
+        let derived = hkdf::expand::<32>(self.as_bytes(), &[labels::API_KEY_HASH]);
+        ApiKeyHashKey(Box::new(derived))
     }
 }
 

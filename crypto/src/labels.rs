@@ -15,11 +15,14 @@ pub const RECORD: &[u8] = b"fieldkeep/v1/record";
 /// Beginning of the HMAC input of a context in the audit trail, under the audit key.
 pub const AUDIT_CONTEXT: &[u8] = b"fieldkeep/v1/audit-context";
 
+/// HKDF-Expand info of the key that hashes API keys, under the system's record key.
+pub const API_KEY_HASH: &[u8] = b"fieldkeep/v1/api-key-hash";
+
 /// Beginning of the HMAC input of a key that is the same in each run, for tests of applications.
 pub const FIXED: &[u8] = b"fieldkeep/v1/testing-fixed";
 
 /// All labels. A new one belongs here too: the tests look at this list.
-pub const ALL: &[&[u8]] = &[FIELD, WRAP, RECORD, AUDIT_CONTEXT, FIXED];
+pub const ALL: &[&[u8]] = &[FIELD, WRAP, RECORD, AUDIT_CONTEXT, API_KEY_HASH, FIXED];
 
 #[cfg(test)]
 mod tests {

@@ -11,6 +11,7 @@
 //! places cannot be wiped: the expanded keys inside ring's own types (they live on the stack for the
 //! length of one call), and stack slots that a [`keys::FieldKey`] was moved out of.
 
+pub mod api_key;
 pub mod audit;
 pub mod ciphertext;
 pub mod context;

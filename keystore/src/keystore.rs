@@ -4,7 +4,7 @@ use std::{fmt, future::Future, sync::Arc};
 
 use fieldkeep_crypto::{
     ciphertext::{Handle, Suite},
-    keys::AuditKey,
+    keys::{ApiKeyHashKey, AuditKey},
     names::Name,
     random,
     wrap::StoreId,
@@ -140,6 +140,16 @@ impl Keystore {
     #[must_use]
     pub fn audit_key(&self) -> &AuditKey {
         &self.inner.reader.system.audit_key
+    }
+
+    /// The key of the hashes of API keys. It is derived anew by each call: keep it.
+    #[must_use]
+    pub fn derive_api_key_hash_key(&self) -> ApiKeyHashKey {
+        self.inner
+            .reader
+            .system
+            .record_key
+            .derive_api_key_hash_key()
     }
 
     /// The store beneath. Close it when the keystore is not used any more.

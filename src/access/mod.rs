@@ -4,8 +4,14 @@
 //! is one look-up in a hash map, whatever their number, without a lock or an allocation. A change is published before
 //! it is acknowledged, and the service asks [`Access::is_current`] again just before a reply leaves.
 
+pub mod api_key;
 mod binding;
 pub mod ca;
+pub mod jwt;
+pub mod limits;
+pub mod lockout;
+pub mod mask;
+pub mod network;
 pub mod principal;
 mod snapshot;
 #[cfg(test)]

@@ -22,6 +22,7 @@ mod fixture;
 mod lifecycle;
 mod limits;
 mod metrics;
+mod oidc;
 mod otlp;
 mod readme;
 mod rotation;

@@ -7,6 +7,7 @@ import base64
 import hashlib
 import hmac
 import re
+import zlib
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
@@ -148,6 +149,35 @@ def wrap(case, nonce, secret, aad=None):
 def record_value(key, store_id, store_key, generation, payload, label=b"fieldkeep/v1/record"):
     mac_input = label + store_id + lp(store_key) + be64(generation) + lp(payload)
     return be64(generation) + payload + hmac.new(key, mac_input, hashlib.sha256).digest()
+
+
+BASE62 = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
+
+
+def api_key_text(key_id, secret):
+    body = f"fk_{key_id}_{secret}"
+    checksum, digits = zlib.crc32(body.encode()), ""
+    for _ in range(6):
+        checksum, digit = divmod(checksum, 62)
+        digits = BASE62[digit] + digits
+    return body + digits
+
+
+def parse_api_key(text):
+    """Id and secret of an API key."""
+    if not text.startswith("fk_"):
+        raise Refused("prefix")
+    if not re.fullmatch("fk_[0-9a-z]{16}_[0-9A-Za-z]{49}", text):
+        raise Refused("form")
+    key_id, secret = text[3:19], text[20:63]
+    if api_key_text(key_id, secret) != text:
+        raise Refused("checksum")
+    return key_id, secret
+
+
+def api_key_hash(record_key, key_id, secret):
+    hash_key = expand32(record_key, b"fieldkeep/v1/api-key-hash")
+    return hmac.new(hash_key, lp(key_id.encode()) + lp(secret.encode()), hashlib.sha256).digest()
 
 
 def context_hash(key, context):

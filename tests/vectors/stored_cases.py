@@ -1,7 +1,7 @@
 """The cases of wrap-v1.json, record-v1.json and audit-context-v1.json."""
 
 from case_bytes import derived, flip
-from second_format import be64, context_hash, record_value, wrap
+from second_format import BASE62, Refused, api_key_hash, api_key_text, be64, context_hash, parse_api_key, record_value, wrap
 
 
 def wrap_base(name, purpose, **parts):
@@ -156,3 +156,57 @@ def audit_vectors():
         hashed = context_hash(key, context)
         cases.append({"name": name, "audit_key": key.hex(), "context": context, "hash": hashed.hex()})
     return {"hash": cases}
+
+
+def api_key_vectors():
+    def characters(label, alphabet, length):
+        return "".join(alphabet[byte % len(alphabet)] for byte in derived(label, length))
+
+    def parts(name):
+        return characters(name + " id", BASE62[:10] + BASE62[36:], 16), characters(name + " secret", BASE62, 43)
+
+    hashed, refused = [], []
+
+    def add(name, key_id=None, secret=None):
+        record_key, made = derived(name + " record key", 32), parts(name)
+        key_id, secret = key_id or made[0], secret or made[1]
+        case = {"name": name, "record_key": record_key.hex(), "id": key_id, "secret": secret}
+        hashed.append({**case, "key": api_key_text(key_id, secret), "hash": api_key_hash(record_key, key_id, secret).hex()})
+
+    def refuse(name, reason, key):
+        try:
+            outcome = str(parse_api_key(key))
+        except Refused as refusal:
+            outcome = str(refusal)
+        assert outcome == reason, f"{name}: {outcome} instead of {reason}"
+        refused.append({"name": name, "reason": reason, "key": key})
+
+    add("plain")
+    add("another")
+    add("lowest_characters", "0" * 16, "0" * 43)
+    add("highest_characters", "z" * 16, "z" * 43)
+    zeros = next(n for n in range(10**6) if api_key_text(*parts(f"zeros {n}"))[63:65] == "00")
+    add("checksum_with_zeros_in_front", *parts(f"zeros {zeros}"))
+
+    key_id, secret = parts("plain")
+    good = api_key_text(key_id, secret)
+    refuse("empty", "prefix", "")
+    refuse("another_prefix", "prefix", "fx_" + good[3:])
+    refuse("prefix_in_capitals", "prefix", "FK_" + good[3:])
+    refuse("space_before", "prefix", " " + good)
+    refuse("space_after", "form", good + " ")
+    refuse("line_end_after", "form", good + "\n")
+    refuse("truncated", "form", good[:-1])
+    refuse("appended", "form", good + "0")
+    refuse("without_checksum", "form", good[:-6])
+    refuse("id_in_capitals", "form", good[:3] + good[3:19].upper() + good[19:])
+    refuse("id_with_a_capital_and_its_checksum", "form", api_key_text("A" + key_id[1:], secret))
+    refuse("separator_missing", "form", good[:19] + "0" + good[20:])
+    refuse("secret_with_an_underscore", "form", api_key_text(key_id, "_" + secret[1:]))
+    refuse("secret_not_ascii", "form", good[:20] + "é" + good[22:])
+    refuse("secret_of_another_key", "checksum", good[:20] + parts("another")[1] + good[63:])
+    refuse("id_of_another_key", "checksum", good[:3] + parts("another")[0] + good[19:])
+    refuse("two_characters_swapped", "checksum", good[:30] + good[31] + good[30] + good[32:])
+    refuse("checksum_zero", "checksum", good[:-6] + "000000")
+    refuse("checksum_beyond_32_bits", "checksum", good[:-6] + "zzzzzz")
+    return {"hash": hashed, "refuse": refused}

