@@ -39,9 +39,11 @@ use fieldkeep_keystore::{
 use self::files::FileError;
 use crate::{
     access::{
-        Access, AccessError, Role,
+        Access, AccessError, By,
         ca::{Ca, CaError, DEFAULT_TTL_S, KeyAndCertificate, MAX_TTL_S},
+        grant::{Scope, Wanted, Who},
         principal::Identity,
+        role::Role,
     },
     audit::{
         AuditError, AuditLog,
@@ -339,11 +341,12 @@ async fn fill_store(
     let ca = Ca::make(&keystore, &options.trust_domain, make_operation()?, now).await?;
     let identity = first_admin()?;
     let access = Access::load(&keystore).await?;
-    let role = access
-        .grant(&identity, Role::Admin, "init", make_operation()?, now)
+    let wanted = Wanted::all_of(Role::Admin, Scope::All, Who::Identity(identity.clone()));
+    let grant = access
+        .grant(wanted, By::Init, make_operation()?, now)
         .await?;
     let mut changes: Vec<Change> = ca.changes;
-    changes.extend(role.changes);
+    changes.extend(grant.changes);
     let names = server_names(&options.names);
     let made = MadeData {
         ca_pem: ca.value.certificate_pem().to_owned(),
@@ -355,9 +358,9 @@ async fn fill_store(
         rpc: "fieldkeep init",
         action: "init",
         resource: made.identity.resource(),
-        detail: &format!("role=admin {}", made.admin.detail),
+        detail: &format!("role=admin tenant=* {}", made.admin.detail),
         changes: &changes,
-        store_revision: role.revision,
+        store_revision: grant.revision,
         request_id: make_operation()?.id,
         now,
     });

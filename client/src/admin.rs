@@ -1,6 +1,6 @@
-//! Administration: keys, tenants, roles, the audit trail, certificates, status.
+//! Administration: keys, tenants, the audit trail, certificates, status.
 //!
-//! The caller's identity has to have the role `admin`.
+//! The caller's identity needs a grant of a role for what it does, such as `key-admin` or `auditor`; `admin` has them all.
 
 use std::time::Duration;
 
@@ -18,12 +18,6 @@ pub struct Keys<'a>(&'a Client);
 /// Management of tenants, from [`Client::tenants`].
 #[derive(Clone, Copy, Debug)]
 pub struct Tenants<'a>(&'a Client);
-
-/// Management of roles, from [`Client::roles`].
-///
-/// An identity is named `{name}` in the caller's tenant, or `tenants/{tenant}/identities/{name}`.
-#[derive(Clone, Copy, Debug)]
-pub struct Roles<'a>(&'a Client);
 
 /// The audit trail, from [`Client::audit`].
 #[derive(Clone, Copy, Debug)]
@@ -56,20 +50,6 @@ impl Client {
     /// ```
     pub fn tenants(&self) -> Tenants<'_> {
         Tenants(self)
-    }
-
-    /// Management of roles.
-    ///
-    /// ```no_run
-    /// # #[tokio::main(flavor = "current_thread")]
-    /// # async fn main() -> Result<(), fieldkeep_client::Error> {
-    /// # let client = fieldkeep_client::Client::from_env()?;
-    /// let roles = client.roles().list("").collect().await?;
-    /// # Ok(())
-    /// # }
-    /// ```
-    pub fn roles(&self) -> Roles<'_> {
-        Roles(self)
     }
 
     /// The audit trail.
@@ -467,83 +447,6 @@ impl Tenants<'_> {
     }
 }
 
-impl Roles<'_> {
-    /// Gives an identity a role. An identity has one role at most.
-    ///
-    /// # Errors
-    /// [`ROLE_CONFLICT`](crate::reason::ROLE_CONFLICT) if it has another role, and others of [`Error`].
-    ///
-    /// ```no_run
-    /// # #[tokio::main(flavor = "current_thread")]
-    /// # async fn main() -> Result<(), fieldkeep_client::Error> {
-    /// # let client = fieldkeep_client::Client::from_env()?;
-    /// client.roles().grant("app", fieldkeep_proto::v1::Role::Data).await?;
-    /// # Ok(())
-    /// # }
-    /// ```
-    pub async fn grant(&self, identity: &str, role: v1::Role) -> Result<v1::RoleBinding, Error> {
-        let request = v1::GrantRoleRequest {
-            identity: identity.to_owned(),
-            role: role.into(),
-            request_id: make_request_id()?,
-        };
-        let path = "/fieldkeep.v1.AccessService/GrantRole";
-        self.0.unary(path, request, self.0.plan()).await
-    }
-
-    /// Lists the roles of the identities of `tenant`. Empty: of all tenants.
-    ///
-    /// ```no_run
-    /// # #[tokio::main(flavor = "current_thread")]
-    /// # async fn main() -> Result<(), fieldkeep_client::Error> {
-    /// # let client = fieldkeep_client::Client::from_env()?;
-    /// for binding in client.roles().list("default").collect().await? {
-    ///     println!("{}", binding.identity);
-    /// }
-    /// # Ok(())
-    /// # }
-    /// ```
-    pub fn list(&self, tenant: &str) -> Pages<v1::RoleBinding> {
-        let parent = tenant_name(tenant);
-        Pages::new(self.0, move |client, page_size, page_token| {
-            let request = v1::ListRolesRequest {
-                parent: parent.clone(),
-                page_size,
-                page_token,
-            };
-            async move {
-                let path = "/fieldkeep.v1.AccessService/ListRoles";
-                let page: v1::ListRolesResponse =
-                    client.unary(path, request, client.plan()).await?;
-                Ok((page.roles, page.next_page_token))
-            }
-        })
-    }
-
-    /// Takes an identity's role away. It ends at once, on open connections too.
-    ///
-    /// # Errors
-    /// [`IDENTITY_NOT_FOUND`](crate::reason::IDENTITY_NOT_FOUND) if it has none, and others of [`Error`].
-    ///
-    /// ```no_run
-    /// # #[tokio::main(flavor = "current_thread")]
-    /// # async fn main() -> Result<(), fieldkeep_client::Error> {
-    /// # let client = fieldkeep_client::Client::from_env()?;
-    /// client.roles().revoke("app").await?;
-    /// # Ok(())
-    /// # }
-    /// ```
-    pub async fn revoke(&self, identity: &str) -> Result<(), Error> {
-        let request = v1::RevokeRoleRequest {
-            identity: identity.to_owned(),
-            request_id: make_request_id()?,
-        };
-        let path = "/fieldkeep.v1.AccessService/RevokeRole";
-        let _: v1::RevokeRoleResponse = self.0.unary(path, request, self.0.plan()).await?;
-        Ok(())
-    }
-}
-
 impl Audit<'_> {
     /// Lists audit records, newest first.
     ///
@@ -572,7 +475,7 @@ impl Audit<'_> {
 }
 
 /// `tenants/{tenant}` of a bare name; other forms are the service's to judge.
-fn tenant_name(tenant: &str) -> String {
+pub(crate) fn tenant_name(tenant: &str) -> String {
     if tenant.is_empty() || tenant.contains('/') {
         tenant.to_owned()
     } else {

@@ -36,6 +36,7 @@
 //!
 //! Administrative calls return the messages of `fieldkeep_proto::v1` as they are.
 
+mod access;
 mod admin;
 mod batch;
 mod call;
@@ -58,7 +59,8 @@ mod testing;
 mod trace;
 mod wire;
 
-pub use admin::{Audit, Keys, Roles, Tenants};
+pub use access::{Grants, Groups};
+pub use admin::{Audit, Keys, Tenants};
 pub use batch::{MAX_BATCH_ITEMS, MAX_REQUEST_BYTES};
 pub use call::Client;
 pub use config::{ClientBuilder, ConfigError};

@@ -24,8 +24,10 @@ pub const KEY_NOT_FOUND: &str = "KEY_NOT_FOUND";
 pub const TENANT_NOT_FOUND: &str = "TENANT_NOT_FOUND";
 /// The key has no such version.
 pub const VERSION_NOT_FOUND: &str = "VERSION_NOT_FOUND";
-/// The identity has no role.
-pub const IDENTITY_NOT_FOUND: &str = "IDENTITY_NOT_FOUND";
+/// There is no such grant that the caller may see.
+pub const GRANT_NOT_FOUND: &str = "GRANT_NOT_FOUND";
+/// The identity is not in the group.
+pub const MEMBER_NOT_FOUND: &str = "MEMBER_NOT_FOUND";
 /// A thing of this name is there already.
 pub const ALREADY_EXISTS: &str = "ALREADY_EXISTS";
 /// The key is disabled.
@@ -34,8 +36,14 @@ pub const KEY_DISABLED: &str = "KEY_DISABLED";
 pub const VERSION_DISABLED: &str = "VERSION_DISABLED";
 /// The primary version of a key cannot be disabled.
 pub const PRIMARY_VERSION: &str = "PRIMARY_VERSION";
-/// The identity has another role, which has to be revoked first.
-pub const ROLE_CONFLICT: &str = "ROLE_CONFLICT";
+/// Nobody gives himself, or a group that he is in, a right to the values of fields.
+pub const SELF_GRANT: &str = "SELF_GRANT";
+/// Without this grant nobody could grant rights for all tenants again.
+pub const LAST_GRANTOR: &str = "LAST_GRANTOR";
+/// There are as many grants or memberships as there may be.
+pub const ACCESS_FULL: &str = "ACCESS_FULL";
+/// A change of rights is made, and calls that began before it have not ended; the same request again waits for them.
+pub const CHANGE_PENDING: &str = "CHANGE_PENDING";
 /// Another change came first; try again.
 pub const CONFLICT: &str = "CONFLICT";
 /// A request id was used for another change before.

@@ -107,6 +107,21 @@ impl EncodedContext {
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
+
+    /// Whether the pair `name` and `value` is in it, byte for byte.
+    pub fn has_pair(&self, name: &str, value: &str) -> bool {
+        let mut rest = self.0.as_slice();
+        while let Some((found, after_name)) = length_prefix::take(rest) {
+            let Some((found_value, after)) = length_prefix::take(after_name) else {
+                return false;
+            };
+            if found == name.as_bytes() {
+                return found_value == value.as_bytes();
+            }
+            rest = after;
+        }
+        false
+    }
 }
 
 /// The values may be personal data, so only the length is shown.
@@ -147,4 +162,25 @@ pub fn decode(bytes: &[u8]) -> Result<Vec<(String, String)>, ContextError> {
         rest = after_value;
     }
     Ok(pairs)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pairs_are_found_byte_for_byte() {
+        let context = EncodedContext::encode([("id", "42"), ("region", "eu")]).unwrap();
+        assert!(context.has_pair("id", "42") && context.has_pair("region", "eu"));
+        for (name, value) in [
+            ("id", "4"),
+            ("id", "eu"),
+            ("i", "42"),
+            ("42", "id"),
+            ("", ""),
+        ] {
+            assert!(!context.has_pair(name, value), "{name}={value}");
+        }
+        assert!(!EncodedContext::EMPTY.has_pair("id", "42"));
+    }
 }

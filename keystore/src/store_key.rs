@@ -21,8 +21,8 @@ pub(crate) const AUDIT_KEY: &str = "root/audit-key";
 pub(crate) const TENANTS: &str = "t/";
 pub(crate) const SYSTEM: &str = "sys/";
 
-/// The longest name of a system record, in bytes, with its `sys/`.
-const MAX_SYSTEM_BYTES: usize = 256;
+/// The longest name of a system record, in bytes, with its `sys/`: room for four names and what is between them.
+const MAX_SYSTEM_BYTES: usize = 288;
 
 pub(crate) fn tenant(tenant: &str) -> Bytes {
     Bytes::from(format!("{TENANTS}{tenant}"))

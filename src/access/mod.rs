@@ -1,50 +1,61 @@
-//! What an identity may do: one role an identity, kept as an authenticated record of the store.
+//! Who may do what to which key and field: grants and groups, kept as authenticated records of the store.
 //!
-//! Default deny. All roles are held in one immutable [`AccessSnapshot`] that is swapped as a whole, so that a decision
-//! is one look-up in a hash map, whatever their number, without a lock or an allocation. A change is published before
-//! it is acknowledged, and the service asks [`Access::is_current`] again just before a reply leaves.
+//! Default deny; grants only allow. All of them are held in one immutable [`AccessSnapshot`] that is swapped as a whole, so
+//! that a decision is a few look-ups in hash tables, whatever their number, without a lock or an allocation. A change is
+//! published before it is acknowledged, acknowledged only when no call holds an older snapshot ([`Access::settled`]), and
+//! the service asks [`Access::is_current`] again just before a reply leaves.
 
+pub mod action;
+pub mod advice;
 pub mod api_key;
-mod binding;
 pub mod ca;
+pub mod condition;
+pub mod grant;
+pub mod group;
+mod index;
 pub mod jwt;
 pub mod limits;
 pub mod lockout;
 pub mod mask;
 pub mod network;
+pub mod pattern;
 pub mod principal;
-mod snapshot;
+pub mod role;
+pub mod snapshot;
 #[cfg(test)]
 mod tests;
+mod write;
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex as Lock, PoisonError};
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use fieldkeep_crypto::names::Name;
 use fieldkeep_keystore::{
     error::KeystoreError,
-    info::{Change, Changed},
+    info::{Change, Changed, SystemRecord},
     keystore::Keystore,
     store::Operation,
 };
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, watch};
+use tokio::time::{Instant, timeout_at};
 
-pub use self::{
-    binding::{Role, RoleBinding},
-    snapshot::{AccessSnapshot, Action, Denied, Rule},
-};
-use self::{
-    binding::{RolePrefix, role_key},
-    principal::{Identity, IdentityError},
-};
+use self::grant::{Grant, GrantError, GrantId, Wanted};
+use self::group::{Group, Membership};
+use self::principal::{Identity, Principal};
+use self::snapshot::AccessSnapshot;
 
-/// The most roles of one page of [`Access::list`], and of one read while loading.
-pub const MAX_PAGE: usize = 1000;
+/// The most records of one read while loading.
+const PAGE: usize = 1000;
+/// The most grants.
+pub const MAX_GRANTS: usize = 100_000;
+/// The most memberships.
+pub const MAX_MEMBERSHIPS: usize = 100_000;
+/// The most groups that one identity is in.
+pub const MAX_GROUPS_OF_ONE: usize = 32;
+/// Where versions before grants kept the roles of identities.
+const OLD_ROLES: &str = "sys/role/";
 
-/// A generation that no record has: they count from 1.
-const NO_GENERATION: u64 = 0;
-
-/// The roles of all identities. A clone is the same set of roles.
+/// The rights of all identities. A clone is the same set of rights.
 #[derive(Clone)]
 pub struct Access {
     inner: Arc<Inner>,
@@ -55,46 +66,83 @@ struct Inner {
     current: ArcSwap<AccessSnapshot>,
     /// Held from before a change's checks until its publication, so that snapshots follow one another as commits do.
     writer: Mutex<()>,
+    /// Snapshots that were replaced and may still be held, oldest first.
+    replaced: Lock<Vec<watch::Receiver<()>>>,
 }
 
-/// Why a role was not granted, revoked, loaded or listed.
+/// Who changes rights.
+#[derive(Clone, Debug)]
+pub enum By {
+    /// `fieldkeep init`, which makes the first grant.
+    Init,
+    /// A caller, who gives himself no right to the values of fields.
+    Caller(Box<Principal>),
+}
+
+impl By {
+    /// As records have it: the resource name of an identity, or `init`.
+    fn resource(&self) -> Arc<str> {
+        match self {
+            By::Init => Arc::from("init"),
+            By::Caller(caller) => Arc::clone(&caller.resource),
+        }
+    }
+}
+
+/// Why a right was not granted, revoked or loaded.
 #[derive(Debug, thiserror::Error)]
 pub enum AccessError {
-    /// The identity has another role already.
+    /// It is nothing that can be granted.
+    #[error(transparent)]
+    Grant(#[from] GrantError),
+    /// There is no such grant.
+    #[error("there is no grant `{0}`")]
+    GrantNotFound(GrantId),
+    /// The identity is not in the group.
+    #[error("`{member}` is not in `{group}`")]
+    NotAMember {
+        /// The group's resource name.
+        group: Arc<str>,
+        /// The identity's resource name.
+        member: Arc<str>,
+    },
+    /// Nobody gives himself, or a group that he is in, a right to the values of fields.
+    #[error("nobody gives himself a right to the values of fields: another access admin has to")]
+    SelfGrant,
+    /// Without it nobody could grant rights to everything again.
     #[error(
-        "`{identity}` already has the role `{role}`, and an identity has one role: revoke that first, or use another identity"
+        "without it nobody could grant rights for all tenants again: grant `admin` or `access-admin` for all tenants to \
+         another identity first"
     )]
-    RoleConflict {
-        /// The identity's resource name.
-        identity: Arc<str>,
-        /// The role it has.
-        role: Role,
+    LastGrantor,
+    /// There are as many as there may be.
+    #[error("there are {limit} {what} already, which is the most: {instead}")]
+    Full {
+        /// Of what.
+        what: &'static str,
+        /// How many.
+        limit: usize,
+        /// What to do.
+        instead: &'static str,
     },
-    /// The identity has no role.
-    #[error("`{identity}` has no role")]
-    IdentityNotFound {
-        /// The identity's resource name.
-        identity: Arc<str>,
-    },
-    /// Without an admin nobody could grant a role again.
+    /// A stored record is not understood: written by another version, since records are authenticated.
     #[error(
-        "`{identity}` is the last admin, and without one nobody could grant a role again: grant `admin` to another identity first"
-    )]
-    LastAdmin {
-        /// The identity's resource name.
-        identity: Arc<str>,
-    },
-    /// A stored role is not one: written by another version, since records are authenticated.
-    #[error(
-        "the role record `{store_key}` cannot be read by this version: start the version that wrote it"
+        "the access record `{store_key}` cannot be read by this version: start the version that wrote it"
     )]
     UnknownRecord {
         /// The record's store key.
         store_key: String,
     },
-    /// A page token names no identity.
-    #[error("the page token is not one of this listing")]
-    PageToken(#[source] IdentityError),
+    /// The data directory has roles of a version before grants.
+    #[error(
+        "the data directory has roles of a version before grants (`{store_key}`), and this version does not read them: \
+         start the version that wrote them, or begin a new directory with `fieldkeep init` and grant rights there with \
+         `fieldkeep grant create`"
+    )]
+    OldRoles {
+        /// The store key of the first of them.
+        store_key: String,
+    },
     /// The keystore refused or failed.
     #[error(transparent)]
     Keystore(#[from] KeystoreError),
@@ -103,234 +151,194 @@ pub enum AccessError {
     Interrupted,
 }
 
+/// Calls that began before a change still run, with the rights that they had then.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("calls that began before the change have not ended yet")]
+pub struct Unsettled;
+
 impl Access {
-    /// Reads all roles.
+    /// Reads all grants and groups.
     ///
     /// # Errors
     /// The store cannot be read, or holds a record that this version cannot read.
     pub async fn load(keystore: &Keystore) -> Result<Access, AccessError> {
-        let mut bindings = Vec::new();
-        let mut after: Option<String> = None;
-        loop {
-            let prefix = RolePrefix::All;
-            let page = read_page(keystore, &prefix, after.as_deref(), MAX_PAGE).await?;
-            let full = page.len() == MAX_PAGE;
-            after = page.last().map(|binding| role_key(&binding.identity));
-            bindings.extend(page);
-            if !full {
-                break;
-            }
+        if let Some((store_key, _)) = keystore
+            .system_records(OLD_ROLES, None, 1)
+            .await?
+            .into_iter()
+            .next()
+        {
+            return Err(AccessError::OldRoles { store_key });
         }
+        let grants = read_all(keystore, grant::PREFIX, MAX_GRANTS, grant::decode).await?;
+        let memberships =
+            read_all(keystore, group::PREFIX, MAX_MEMBERSHIPS, Membership::decode).await?;
         Ok(Access {
             inner: Arc::new(Inner {
                 keystore: keystore.clone(),
-                current: ArcSwap::from_pointee(AccessSnapshot::new(bindings)),
+                current: ArcSwap::from_pointee(AccessSnapshot::new(grants, memberships)),
                 writer: Mutex::new(()),
+                replaced: Lock::new(Vec::new()),
             }),
         })
     }
 
-    /// The roles as they are now.
+    /// The rights as they are now. Who holds it holds up [`Access::settled`].
     pub fn snapshot(&self) -> Arc<AccessSnapshot> {
         self.inner.current.load_full()
     }
 
-    /// Whether no change was published since `snapshot` was taken.
-    pub fn is_current(&self, snapshot: &Arc<AccessSnapshot>) -> bool {
-        Arc::ptr_eq(&self.inner.current.load(), snapshot)
+    /// Whether no change was published since the snapshot of `generation`.
+    pub fn is_current(&self, generation: u64) -> bool {
+        self.inner.current.load().generation() == generation
     }
 
-    /// Gives `identity` a role. That it has the same role already is success without changes.
-    ///
-    /// The change goes on to its end even if the returned future is dropped, so that what is stored is published.
-    /// `by` says who granted it: a resource name, or `init`. `now` is in Unix seconds.
+    /// Waits until nobody holds a snapshot that is older than the present one, at most for `patience`.
     ///
     /// # Errors
-    /// [`AccessError::RoleConflict`]; the tenant does not exist; the keystore's errors.
+    /// [`Unsettled`]: a call holds one still.
+    pub async fn settled(&self, patience: Duration) -> Result<(), Unsettled> {
+        let until = Instant::now() + patience;
+        let replaced = self.inner.replaced().clone();
+        for mut held in replaced {
+            // Nothing is ever sent: the wait ends when the snapshot is dropped, and its sender with it.
+            let dropped = async { while held.changed().await.is_ok() {} };
+            if timeout_at(until, dropped).await.is_err() {
+                return Err(Unsettled);
+            }
+        }
+        Ok(())
+    }
+
+    /// Grants what is wanted. The same operation again has its first outcome.
+    ///
+    /// The change goes on to its end even if the returned future is dropped, so that what is stored is published.
+    /// `now` is in Unix seconds.
+    ///
+    /// # Errors
+    /// [`AccessError::Grant`], [`AccessError::SelfGrant`], [`AccessError::Full`]; the tenant does not exist; the keystore's
+    /// errors.
     pub async fn grant(
         &self,
-        identity: &Identity,
-        role: Role,
-        by: &str,
+        wanted: Wanted,
+        by: By,
         operation: Operation,
         now: u64,
-    ) -> Result<Changed<RoleBinding>, AccessError> {
+    ) -> Result<Changed<Arc<Grant>>, AccessError> {
         let inner = Arc::clone(&self.inner);
-        let binding = RoleBinding {
-            identity: identity.clone(),
-            role,
-            created: now,
-            granted_by: by.into(),
-        };
-        let change = tokio::spawn(async move { inner.grant(binding, operation, now).await });
+        let change = tokio::spawn(async move { inner.grant(wanted, by, operation, now).await });
         change.await.map_err(|_| AccessError::Interrupted)?
     }
 
-    /// Takes the role of `identity` away, at once on open connections too. `now` is in Unix seconds.
+    /// Takes the grant `id` back, at once on open connections too. `now` is in Unix seconds.
     ///
     /// The change goes on to its end even if the returned future is dropped.
     ///
     /// # Errors
-    /// [`AccessError::IdentityNotFound`], [`AccessError::LastAdmin`]; the keystore's errors.
+    /// [`AccessError::GrantNotFound`], [`AccessError::LastGrantor`]; the keystore's errors.
     pub async fn revoke(
         &self,
-        identity: &Identity,
+        id: GrantId,
         operation: Operation,
         now: u64,
     ) -> Result<Changed<()>, AccessError> {
         let inner = Arc::clone(&self.inner);
-        let identity = identity.clone();
-        let change = tokio::spawn(async move { inner.revoke(identity, operation, now).await });
+        let change = tokio::spawn(async move { inner.revoke(id, operation, now).await });
         change.await.map_err(|_| AccessError::Interrupted)?
     }
 
-    /// What the store holds of the role of `identity` now, for the record of a change that was made before.
+    /// Puts `member` into `group`. That it is in it already is success without changes. `now` is in Unix seconds.
+    ///
+    /// The change goes on to its end even if the returned future is dropped.
     ///
     /// # Errors
-    /// The record is damaged, or the store cannot be read.
-    pub async fn present(&self, identity: &Identity) -> Result<Vec<Change>, AccessError> {
-        let key = role_key(identity);
-        Ok(self.inner.keystore.present_system_record(&key).await?)
-    }
-
-    /// Up to `limit` roles of one tenant, or of all, in the order of their resource names, after the identity
-    /// with the resource name `after`. `limit` is cut to [`MAX_PAGE`].
-    ///
-    /// # Errors
-    /// `after` is no resource name of an identity; the store cannot be read.
-    pub async fn list(
+    /// [`AccessError::SelfGrant`], [`AccessError::Full`]; a tenant does not exist; the keystore's errors.
+    pub async fn join(
         &self,
-        tenant: Option<&Name>,
-        after: Option<&str>,
-        limit: usize,
-    ) -> Result<Vec<RoleBinding>, AccessError> {
-        let prefix = tenant.map_or(RolePrefix::All, RolePrefix::Tenant);
-        let after = after
-            .map(binding::key_of_resource)
-            .transpose()
-            .map_err(AccessError::PageToken)?;
-        read_page(
-            &self.inner.keystore,
-            &prefix,
-            after.as_deref(),
-            limit.min(MAX_PAGE),
-        )
-        .await
-    }
-}
-
-async fn read_page(
-    keystore: &Keystore,
-    prefix: &RolePrefix<'_>,
-    after: Option<&str>,
-    limit: usize,
-) -> Result<Vec<RoleBinding>, AccessError> {
-    let records = keystore
-        .system_records(&prefix.to_key(), after, limit)
-        .await?;
-    let decode = |(key, record): &(String, _)| RoleBinding::decode(key, record);
-    records.iter().map(decode).collect()
-}
-
-impl Inner {
-    async fn grant(
-        &self,
-        wanted: RoleBinding,
+        group: Group,
+        member: Identity,
+        by: By,
         operation: Operation,
         now: u64,
-    ) -> Result<Changed<RoleBinding>, AccessError> {
-        let _writer = self.writer.lock().await;
-        self.keystore.tenant(wanted.identity.tenant()).await?;
-        let key = role_key(&wanted.identity);
-        let payload = wanted.encode();
-        let outcome = self
-            .keystore
-            .change_system_record(&key, None, Some(&payload), operation, now)
-            .await;
-        let stored = self.publish(&wanted.identity).await?;
-        match (outcome, stored) {
-            (Ok(changed), stored) => Ok(changed_to(changed, stored.unwrap_or(wanted))),
-            (Err(KeystoreError::Conflict { .. }), Some(stored)) if stored.role == wanted.role => {
-                Ok(Changed {
-                    revision: self.revision().await?,
-                    value: stored,
-                    repeated: false,
-                    changes: Vec::new(),
-                })
-            }
-            (Err(KeystoreError::Conflict { .. }), Some(stored)) => Err(AccessError::RoleConflict {
-                identity: Arc::clone(stored.identity.resource()),
-                role: stored.role,
-            }),
-            (Err(error), _) => Err(error.into()),
-        }
+    ) -> Result<Changed<Arc<Membership>>, AccessError> {
+        let inner = Arc::clone(&self.inner);
+        let change =
+            tokio::spawn(async move { inner.join(group, member, by, operation, now).await });
+        change.await.map_err(|_| AccessError::Interrupted)?
     }
 
-    async fn revoke(
+    /// Takes `member` out of `group`. `now` is in Unix seconds.
+    ///
+    /// The change goes on to its end even if the returned future is dropped.
+    ///
+    /// # Errors
+    /// [`AccessError::NotAMember`], [`AccessError::LastGrantor`]; the keystore's errors.
+    pub async fn leave(
         &self,
-        identity: Identity,
+        group: Group,
+        member: Identity,
         operation: Operation,
         now: u64,
     ) -> Result<Changed<()>, AccessError> {
-        let _writer = self.writer.lock().await;
-        let key = role_key(&identity);
-        let resource = Arc::clone(identity.resource());
-        let record = self.keystore.system_record(&key).await?;
-        let (expected, refusal) = match record {
-            Some(_) if self.current.load().is_last_admin(&resource) => (
-                NO_GENERATION,
-                Some(AccessError::LastAdmin { identity: resource }),
-            ),
-            Some(record) => (record.generation, None),
-            None => (
-                NO_GENERATION,
-                Some(AccessError::IdentityNotFound { identity: resource }),
-            ),
-        };
-        // A refused revocation goes to the keystore too: it may be the repetition of one that succeeded.
-        let outcome = self
-            .keystore
-            .change_system_record(&key, Some(expected), None, operation, now)
-            .await;
-        self.publish(&identity).await?;
-        match (outcome, refusal) {
-            (Err(KeystoreError::Conflict { .. }), Some(refusal)) => Err(refusal),
-            (outcome, _) => Ok(outcome?),
-        }
+        let inner = Arc::clone(&self.inner);
+        let change = tokio::spawn(async move { inner.leave(group, member, operation, now).await });
+        change.await.map_err(|_| AccessError::Interrupted)?
     }
 
-    /// Publishes what the store holds for `identity`, whatever the outcome of the change was, and returns it.
-    async fn publish(&self, identity: &Identity) -> Result<Option<RoleBinding>, AccessError> {
-        let key = role_key(identity);
-        let record = self.keystore.system_record(&key).await?;
-        let binding = record
-            .map(|record| RoleBinding::decode(&key, &record))
-            .transpose()?;
-        let current = self.current.load();
-        if current.binding(identity.resource()) != binding.as_ref() {
-            self.current
-                .store(Arc::new(current.with(identity, binding.clone())));
-        }
-        Ok(binding)
+    /// What the store holds of a grant now, for the record of a change that was made before.
+    ///
+    /// # Errors
+    /// The record is damaged, or the store cannot be read.
+    pub async fn present_grant(&self, id: &GrantId) -> Result<Vec<Change>, AccessError> {
+        self.present(&grant::key_of(id)).await
     }
 
-    async fn revision(&self) -> Result<u64, AccessError> {
-        let revision = self.keystore.store().revision().await;
-        revision.map_err(|error| KeystoreError::Unavailable(error).into())
+    /// What the store holds of a membership now, as [`Access::present_grant`].
+    ///
+    /// # Errors
+    /// As [`Access::present_grant`].
+    pub async fn present_membership(
+        &self,
+        group: &Group,
+        member: &Identity,
+    ) -> Result<Vec<Change>, AccessError> {
+        self.present(&group::key_of(group, member)).await
+    }
+
+    async fn present(&self, key: &str) -> Result<Vec<Change>, AccessError> {
+        Ok(self.inner.keystore.present_system_record(key).await?)
     }
 }
 
-fn changed_to<T>(changed: Changed<()>, value: T) -> Changed<T> {
-    let Changed {
-        value: (),
-        revision,
-        repeated,
-        changes,
-    } = changed;
-    Changed {
-        value,
-        revision,
-        repeated,
-        changes,
+impl Inner {
+    fn replaced(&self) -> std::sync::MutexGuard<'_, Vec<watch::Receiver<()>>> {
+        // A poisoned lock still guards a whole list.
+        self.replaced.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Reads all records of a kind, at most `limit`.
+async fn read_all<T>(
+    keystore: &Keystore,
+    prefix: &str,
+    limit: usize,
+    decode: fn(&str, &SystemRecord) -> Result<T, AccessError>,
+) -> Result<Vec<T>, AccessError> {
+    let mut all = Vec::new();
+    let mut after: Option<String> = None;
+    // One page more than the limit, which ends the loop whatever the store has.
+    for _ in 0..=limit / PAGE {
+        let page = keystore
+            .system_records(prefix, after.as_deref(), PAGE)
+            .await?;
+        for (key, record) in &page {
+            all.push(decode(key, record)?);
+        }
+        let full = page.len() == PAGE;
+        after = page.into_iter().next_back().map(|(key, _)| key);
+        if !full {
+            break;
+        }
+    }
+    Ok(all)
 }

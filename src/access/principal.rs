@@ -1,4 +1,4 @@
-//! Who a caller is: one identity, taken from a verified client certificate.
+//! Who a caller is: one identity, and the evidence that it is he.
 
 use std::{fmt, sync::Arc};
 
@@ -10,8 +10,10 @@ use x509_parser::{
     prelude::FromDer as _,
 };
 
-/// An identity: a name within a tenant. What it may do is its role.
-#[derive(Clone, PartialEq, Eq, Hash)]
+use super::action::ActionSet;
+
+/// An identity: a name within a tenant. What it may do is what its grants say.
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Identity {
     tenant: Name,
     name: Name,
@@ -89,12 +91,68 @@ pub enum IdentityError {
         "not an identity: write `tenants/TENANT/identities/NAME`, or `NAME` for one of your own tenant"
     )]
     Form,
+    /// A group's name has neither of its two forms.
+    #[error(
+        "not a group: write `tenants/TENANT/groups/NAME`, or `NAME` for one of your own tenant"
+    )]
+    GroupForm,
     /// A name is not in the grammar.
     #[error(transparent)]
     Name(#[from] NameError),
 }
 
-/// The caller of one connection, resolved once from its certificate.
+/// How a caller proved who he is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Method {
+    /// A client certificate.
+    Mtls,
+    /// A signed token of an issuer.
+    Jwt,
+    /// An API key.
+    ApiKey,
+}
+
+impl Method {
+    /// Every method.
+    pub const ALL: [Method; 3] = [Method::Mtls, Method::Jwt, Method::ApiKey];
+
+    /// The method's name in grants and in the audit trail.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Method::Mtls => "mtls",
+            Method::Jwt => "jwt",
+            Method::ApiKey => "api-key",
+        }
+    }
+
+    /// The method of this name.
+    #[must_use]
+    pub fn parse(name: &str) -> Option<Method> {
+        Method::ALL
+            .into_iter()
+            .find(|method| method.as_str() == name)
+    }
+}
+
+/// The most that a credential can be good for, whatever is granted: what its CA or issuer is trusted with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ceiling {
+    /// Whether grants that open another tenant count.
+    pub cross_tenant: bool,
+    /// The actions that grants can give.
+    pub actions: ActionSet,
+}
+
+impl Ceiling {
+    /// No ceiling: that of the built-in CA.
+    pub const NONE: Ceiling = Ceiling {
+        cross_tenant: true,
+        actions: ActionSet::ALL,
+    };
+}
+
+/// The caller of one connection or one call, resolved once from his credential.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Principal {
     /// The tenant it belongs to.
@@ -103,21 +161,34 @@ pub struct Principal {
     pub name: Name,
     /// `tenants/{tenant}/identities/{name}`.
     pub resource: Arc<str>,
-    /// When its certificate ends, Unix seconds; checked on every call, since a connection may outlive it.
+    /// How it was authenticated.
+    pub method: Method,
+    /// What proved it, for the audit trail: the serial number of the certificate in hexadecimal without leading zeros, the
+    /// issuer and the id of the token, or the id of the API key. Empty if nothing is known of it.
+    pub credential: Arc<str>,
+    /// When the credential ends, Unix seconds; checked on every call, since a connection may outlive it.
     pub not_after: i64,
-    /// The serial number of its certificate, in hexadecimal without leading zeros; empty without one.
-    pub certificate_serial: Arc<str>,
+    /// Groups that the credential itself vouches for, `tenants/{tenant}/groups/{name}`, beside those that the store has.
+    pub groups: Arc<[Arc<str>]>,
+    /// Whether a second factor was given.
+    pub second_factor: bool,
+    /// The most that the credential can be good for.
+    pub ceiling: Ceiling,
 }
 
 impl Principal {
-    /// The principal of an identity whose certificate ends at `not_after`, Unix seconds.
+    /// The principal of an identity whose certificate of the built-in CA ends at `not_after`, Unix seconds.
     pub fn new(identity: &Identity, not_after: i64) -> Principal {
         Principal {
             tenant: identity.tenant.clone(),
             name: identity.name.clone(),
             resource: Arc::clone(&identity.resource),
+            method: Method::Mtls,
+            credential: Arc::from(""),
             not_after,
-            certificate_serial: Arc::from(""),
+            groups: Arc::from([]),
+            second_factor: false,
+            ceiling: Ceiling::NONE,
         }
     }
 
@@ -125,7 +196,7 @@ impl Principal {
     #[must_use]
     pub fn with_serial(self, serial: &[u8]) -> Principal {
         Principal {
-            certificate_serial: serial_text(serial).into(),
+            credential: serial_text(serial).into(),
             ..self
         }
     }

@@ -1,238 +1,472 @@
-//! The decision: which rule allows a call, or why none does.
+//! The decision: which grant allows a call, or what is missing.
 
-use std::{collections::HashMap, sync::Arc};
-
-use super::{
-    binding::{Role, RoleBinding},
-    principal::{Identity, Principal},
+use std::{
+    collections::{BTreeMap, HashMap},
+    net::IpAddr,
+    ops::Bound,
+    sync::Arc,
 };
 
-/// What a call does, as far as rights are concerned.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Action {
-    /// Encrypts fields.
-    Encrypt,
-    /// Decrypts fields.
-    Decrypt,
-    /// Re-encrypts fields.
-    ReEncrypt,
-    /// Creates a key.
-    KeyCreate,
-    /// Describes or lists keys.
-    KeyRead,
-    /// Rotates a key.
-    KeyRotate,
-    /// Sets when a key rotates by itself.
-    KeySetRotation,
-    /// Enables or disables a key or a version.
-    KeyChangeState,
-    /// Creates a tenant.
-    TenantCreate,
-    /// Lists tenants.
-    TenantRead,
-    /// Grants a role.
-    RoleGrant,
-    /// Lists roles.
-    RoleRead,
-    /// Revokes a role.
-    RoleRevoke,
-    /// Signs a certificate.
-    CertificateIssue,
-    /// Reads the audit trail.
-    AuditRead,
-    /// Reads the service's state.
-    StatusRead,
+use fieldkeep_crypto::context::EncodedContext;
+use tokio::sync::watch;
+
+use super::{
+    action::{Action, ActionSet},
+    condition::{Circumstances, Unmet},
+    grant::{Grant, GrantId, Scope, Wanted, Who},
+    group::{Group, Membership},
+    index::{MAX_ALIKE, Subject, counts_again},
+    principal::{Method, Principal},
+};
+
+/// What a call asks for.
+#[derive(Clone, Copy, Debug)]
+pub struct Asked<'a> {
+    /// The right that it needs.
+    pub action: Action,
+    /// Whose things; `*` for what belongs to all tenants.
+    pub tenant: &'a str,
+    /// Which key; `None`: all of the tenant's, or none.
+    pub key: Option<&'a str>,
+    /// Which field; `None`: all, or none.
+    pub field: Option<&'a str>,
+    /// The encryption context; `None`: there is none, or it is not known yet.
+    pub context: Option<&'a EncodedContext>,
+    /// The caller's address.
+    pub network: IpAddr,
+    /// The present time, Unix seconds.
+    pub now: i64,
 }
 
-impl Action {
-    /// Every action.
-    pub const ALL: [Action; 16] = [
-        Action::Encrypt,
-        Action::Decrypt,
-        Action::ReEncrypt,
-        Action::KeyCreate,
-        Action::KeyRead,
-        Action::KeyRotate,
-        Action::KeySetRotation,
-        Action::KeyChangeState,
-        Action::TenantCreate,
-        Action::TenantRead,
-        Action::RoleGrant,
-        Action::RoleRead,
-        Action::RoleRevoke,
-        Action::CertificateIssue,
-        Action::AuditRead,
-        Action::StatusRead,
-    ];
-
-    /// The action's name in the audit trail.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Action::Encrypt => "encrypt",
-            Action::Decrypt => "decrypt",
-            Action::ReEncrypt => "re-encrypt",
-            Action::KeyCreate => "key-create",
-            Action::KeyRead => "key-read",
-            Action::KeyRotate => "key-rotate",
-            Action::KeySetRotation => "key-set-rotation",
-            Action::KeyChangeState => "key-change-state",
-            Action::TenantCreate => "tenant-create",
-            Action::TenantRead => "tenant-read",
-            Action::RoleGrant => "role-grant",
-            Action::RoleRead => "role-read",
-            Action::RoleRevoke => "role-revoke",
-            Action::CertificateIssue => "certificate-issue",
-            Action::AuditRead => "audit-read",
-            Action::StatusRead => "status-read",
-        }
-    }
-
-    /// The one role that may do it. Duties are separate: what touches fields is never an admin's.
-    fn role(self) -> Role {
-        match self {
-            Action::Encrypt | Action::Decrypt | Action::ReEncrypt => Role::Data,
-            Action::KeyCreate
-            | Action::KeyRead
-            | Action::KeyRotate
-            | Action::KeySetRotation
-            | Action::KeyChangeState
-            | Action::TenantCreate
-            | Action::TenantRead
-            | Action::RoleGrant
-            | Action::RoleRead
-            | Action::RoleRevoke
-            | Action::CertificateIssue
-            | Action::AuditRead
-            | Action::StatusRead => Role::Admin,
+impl<'a> Asked<'a> {
+    pub(super) fn circumstances(&self) -> Circumstances<'a> {
+        Circumstances {
+            context: self.context,
+            network: self.network,
+            now: self.now,
         }
     }
 }
 
-/// The rule that allowed a call: `role:data` or `role:admin`.
-pub type Rule = &'static str;
+/// The right to do what was asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Allowed {
+    /// The grant that decided.
+    pub grant: GrantId,
+    /// Whether values may leave through their mask alone.
+    pub masked: bool,
+}
 
-/// No rule allows a call.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{}", self.message())]
+impl Allowed {
+    pub(super) fn by(grant: GrantId, action: Action) -> Allowed {
+        Allowed {
+            grant,
+            masked: action == Action::DecryptMasked,
+        }
+    }
+}
+
+/// A refusal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Denied {
-    /// Why, for the audit trail: `no-role`, `wrong-role`, `foreign-tenant` or `certificate-expired`.
-    pub rule: &'static str,
-    /// The role that the identity has, which lacks this right.
-    pub role: Option<Role>,
+    /// What is missing; of several things, the one that came closest.
+    pub missing: Missing,
+    /// The grant that would allow it if that were not missing.
+    pub grant: Option<GrantId>,
+}
+
+/// What a call lacks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Missing {
+    /// The credential has ended.
+    Credential,
+    /// The credential's issuer is not trusted with the action.
+    Ceiling,
+    /// No grant covers it.
+    Grant,
+    /// No grant opens that tenant, which is not the caller's own.
+    Tenant,
+    /// The grant has ended.
+    Ended,
+    /// A condition of the grant does not hold.
+    Condition(Unmet),
 }
 
 impl Denied {
-    /// The identity has no role.
-    pub const NO_ROLE: Denied = Denied::new("no-role", None);
-    /// A data identity reached for another tenant.
-    pub const FOREIGN_TENANT: Denied = Denied::new("foreign-tenant", Some(Role::Data));
-    const CERTIFICATE_EXPIRED: Denied = Denied::new("certificate-expired", None);
-
-    const fn new(rule: &'static str, role: Option<Role>) -> Denied {
-        Denied { rule, role }
+    pub(super) const fn of(missing: Missing) -> Denied {
+        Denied {
+            missing,
+            grant: None,
+        }
     }
 
-    /// The identity's role does not have the right.
+    /// As the audit trail writes the rule that refused.
     #[must_use]
-    pub const fn wrong_role(role: Role) -> Denied {
-        Denied::new("wrong-role", Some(role))
-    }
-
-    /// What the caller is told: which role it has, what that lacks, and what to do.
-    fn message(&self) -> &'static str {
-        match (self.rule, self.role) {
-            ("no-role", _) => {
-                "the identity has no role: an admin grants one with `fieldkeep role grant`"
-            }
-            ("wrong-role", Some(Role::Admin)) => {
-                "the identity has the role `admin`, which has no right to encrypt, decrypt or re-encrypt: use an identity with the role `data`"
-            }
-            ("wrong-role", _) => {
-                "the identity has the role `data`, which only encrypts, decrypts and re-encrypts: use an identity with the role `admin`"
-            }
-            ("foreign-tenant", _) => {
-                "the identity has the role `data`, which uses only keys of its own tenant: use an identity of that tenant"
-            }
-            _ => "the client certificate has expired: get a new one and connect again",
+    pub fn rule(&self, method: Method) -> &'static str {
+        match self.missing {
+            Missing::Credential => match method {
+                Method::Mtls => "certificate-expired",
+                Method::Jwt => "token-expired",
+                Method::ApiKey => "api-key-expired",
+            },
+            Missing::Ceiling => "ceiling",
+            Missing::Grant => "no-grant",
+            Missing::Tenant => "foreign-tenant",
+            Missing::Ended => "grant-ended",
+            Missing::Condition(Unmet::Context) => "condition-context",
+            Missing::Condition(Unmet::Time) => "condition-time",
+            Missing::Condition(Unmet::Network) => "condition-network",
+            Missing::Condition(Unmet::Method) => "condition-method",
+            Missing::Condition(Unmet::SecondFactor) => "condition-second-factor",
         }
     }
 }
 
-/// The roles of all identities at one moment.
-#[derive(Debug, Default)]
+/// All grants and groups at one moment.
+#[derive(Debug)]
 pub struct AccessSnapshot {
-    /// By resource name.
-    bindings: HashMap<Arc<str>, RoleBinding>,
+    generation: u64,
+    grants: BTreeMap<GrantId, Arc<Grant>>,
+    /// What is granted, by the resource name of the identity or group.
+    subjects: HashMap<Arc<str>, Arc<Subject>>,
+    memberships: BTreeMap<(Arc<str>, Arc<str>), Arc<Membership>>,
+    /// The groups of each identity, by resource names.
+    groups: HashMap<Arc<str>, Arc<[Arc<str>]>>,
+    /// Closed when the last holder of this snapshot has dropped it.
+    held: watch::Sender<()>,
+}
+
+/// One difference between two snapshots.
+#[derive(Clone, Debug)]
+pub(super) enum Difference {
+    Granted(Arc<Grant>),
+    Revoked(GrantId),
+    Joined(Arc<Membership>),
+    Left(Arc<str>, Arc<str>),
 }
 
 impl AccessSnapshot {
-    pub(super) fn new(bindings: impl IntoIterator<Item = RoleBinding>) -> AccessSnapshot {
-        let entry = |binding: RoleBinding| (Arc::clone(binding.identity.resource()), binding);
+    /// All of `grants` and `memberships`, as they are at a start.
+    pub fn new(
+        grants: impl IntoIterator<Item = Grant>,
+        memberships: impl IntoIterator<Item = Membership>,
+    ) -> AccessSnapshot {
+        let grants: BTreeMap<GrantId, Arc<Grant>> = grants
+            .into_iter()
+            .map(|grant| (grant.id, Arc::new(grant)))
+            .collect();
+        let mut by_subject: HashMap<Arc<str>, Vec<Arc<Grant>>> = HashMap::new();
+        for grant in grants.values() {
+            let subject = Arc::clone(grant.what.who.resource());
+            by_subject
+                .entry(subject)
+                .or_default()
+                .push(Arc::clone(grant));
+        }
+        let subject = |(resource, grants)| (resource, Arc::new(Subject::new(grants)));
+        let mut by_member: HashMap<Arc<str>, Vec<Arc<str>>> = HashMap::new();
+        let mut all = BTreeMap::new();
+        for membership in memberships {
+            let group = Arc::clone(membership.group.resource());
+            let member = Arc::clone(membership.member.resource());
+            let groups = by_member.entry(Arc::clone(&member)).or_default();
+            groups.push(Arc::clone(&group));
+            all.insert((group, member), Arc::new(membership));
+        }
+        let groups = |(member, groups): (_, Vec<_>)| (member, groups.into());
         AccessSnapshot {
-            bindings: bindings.into_iter().map(entry).collect(),
+            generation: 0,
+            grants,
+            subjects: by_subject.into_iter().map(subject).collect(),
+            memberships: all,
+            groups: by_member.into_iter().map(groups).collect(),
+            held: watch::Sender::new(()),
         }
     }
 
-    /// Decides whether `principal` may do `action` on what belongs to `tenant` at `now`, Unix seconds.
+    /// Decides whether `principal` may do what is asked.
+    ///
+    /// It looks up the caller and each of his groups, and there what stands at the tenant, the key and the field; it takes no
+    /// memory, and its cost does not grow with the number of grants.
     ///
     /// # Errors
-    /// [`Denied`] with the reason.
-    pub fn authorize(
+    /// [`Denied`] with what is missing.
+    pub fn authorize(&self, principal: &Principal, asked: &Asked<'_>) -> Result<Allowed, Denied> {
+        self.check_credential(principal, asked.now)?;
+        if !principal.ceiling.actions.has(asked.action) {
+            return Err(Denied::of(Missing::Ceiling));
+        }
+        let foreign = asked.tenant != principal.tenant.as_str() && asked.tenant != Scope::ALL;
+        let mut denied = Denied::of(if foreign {
+            Missing::Tenant
+        } else {
+            Missing::Grant
+        });
+        self.subjects_of(principal)
+            .find_map(|subject| subject.find(principal, asked, &mut denied))
+            .ok_or(denied)
+    }
+
+    /// Whether `principal` may do one of `actions` to anything at all: what a call can be refused by before its message is
+    /// read. `now` is in Unix seconds.
+    ///
+    /// # Errors
+    /// [`Denied`] with what is missing.
+    pub fn may_ever(
         &self,
         principal: &Principal,
-        action: Action,
-        tenant: &str,
+        actions: ActionSet,
         now: i64,
-    ) -> Result<Rule, Denied> {
-        // A certificate is good to the end of the second that it names (RFC 5280, section 4.1.2.5).
-        if now > principal.not_after {
-            return Err(Denied::CERTIFICATE_EXPIRED);
+    ) -> Result<(), Denied> {
+        self.check_credential(principal, now)?;
+        if !principal.ceiling.actions.has_any(actions) {
+            return Err(Denied::of(Missing::Ceiling));
         }
-        let binding = self
-            .bindings
-            .get(principal.resource.as_ref())
-            .ok_or(Denied::NO_ROLE)?;
-        match (binding.role, action.role()) {
-            (Role::Data, Role::Data) if principal.tenant.as_str() == tenant => Ok("role:data"),
-            (Role::Data, Role::Data) => Err(Denied::FOREIGN_TENANT),
-            (Role::Admin, Role::Admin) => Ok("role:admin"),
-            (role @ Role::Admin, Role::Data) | (role @ Role::Data, Role::Admin) => {
-                Err(Denied::wrong_role(role))
+        if self
+            .subjects_of(principal)
+            .any(|subject| subject.actions().has_any(actions))
+        {
+            Ok(())
+        } else {
+            Err(Denied::of(Missing::Grant))
+        }
+    }
+
+    /// Whether the grant `id`, which allowed something to `principal` before, still does. The encryption context, which was
+    /// looked at then, is not looked at again.
+    ///
+    /// # Errors
+    /// [`Denied`] with what is missing now.
+    pub fn still_counts(
+        &self,
+        principal: &Principal,
+        id: &GrantId,
+        network: IpAddr,
+        now: i64,
+    ) -> Result<(), Denied> {
+        self.check_credential(principal, now)?;
+        let Some(grant) = self.grants.get(id) else {
+            return Err(Denied::of(Missing::Grant));
+        };
+        let who = grant.what.who.resource();
+        if *who != principal.resource && !self.groups_of(principal).any(|group| group == who) {
+            return Err(Denied::of(Missing::Grant));
+        }
+        let call = Circumstances {
+            context: None,
+            network,
+            now,
+        };
+        counts_again(grant, principal, &call).map_err(|missing| Denied {
+            missing,
+            grant: Some(*id),
+        })
+    }
+
+    /// A certificate is good to the end of the second that it names (RFC 5280, section 4.1.2.5).
+    fn check_credential(&self, principal: &Principal, now: i64) -> Result<(), Denied> {
+        if now > principal.not_after {
+            Err(Denied::of(Missing::Credential))
+        } else {
+            Ok(())
+        }
+    }
+
+    /// The groups of `principal`: those of the store, and those that his credential vouches for.
+    pub fn groups_of<'a>(&'a self, principal: &'a Principal) -> impl Iterator<Item = &'a Arc<str>> {
+        let stored = self.groups.get(&principal.resource);
+        let stored = stored.map_or(&[][..], |groups| groups);
+        stored.iter().chain(principal.groups.iter())
+    }
+
+    fn subjects_of<'a>(&'a self, principal: &'a Principal) -> impl Iterator<Item = &'a Subject> {
+        std::iter::once(&principal.resource)
+            .chain(self.groups_of(principal))
+            .filter_map(|resource| self.subjects.get(resource))
+            .map(AsRef::as_ref)
+    }
+
+    /// Whether some grant opens to `principal` values of another tenant.
+    pub fn opens_data_of_others(&self, principal: &Principal) -> bool {
+        principal.ceiling.cross_tenant
+            && self
+                .subjects_of(principal)
+                .any(Subject::opens_data_of_others)
+    }
+
+    /// How often this process changed its rights before.
+    #[must_use]
+    pub fn generation(&self) -> u64 {
+        self.generation
+    }
+
+    /// A grant.
+    #[must_use]
+    pub fn grant(&self, id: &GrantId) -> Option<&Arc<Grant>> {
+        self.grants.get(id)
+    }
+
+    /// The grants after `after`, in the order of their ids.
+    pub fn grants(&self, after: Option<&GrantId>) -> impl Iterator<Item = &Arc<Grant>> {
+        let begin = after.map_or(Bound::Unbounded, |id| Bound::Excluded(*id));
+        self.grants
+            .range((begin, Bound::Unbounded))
+            .map(|(_, grant)| grant)
+    }
+
+    /// What is granted to the identity or group with this resource name itself.
+    #[must_use]
+    pub fn grants_of(&self, resource: &str) -> &[Arc<Grant>] {
+        self.subjects
+            .get(resource)
+            .map_or(&[], |subject| subject.grants())
+    }
+
+    /// The membership of `member` in `group`, both resource names.
+    #[must_use]
+    pub fn membership(&self, group: &Group, member: &Arc<str>) -> Option<&Arc<Membership>> {
+        let key = (Arc::clone(group.resource()), Arc::clone(member));
+        self.memberships.get(&key)
+    }
+
+    /// The memberships after the one of (group, member), both resource names, in their order.
+    pub fn memberships(
+        &self,
+        after: Option<(Arc<str>, Arc<str>)>,
+    ) -> impl Iterator<Item = &Arc<Membership>> {
+        let begin = after.map_or(Bound::Unbounded, Bound::Excluded);
+        self.memberships
+            .range((begin, Bound::Unbounded))
+            .map(|(_, membership)| membership)
+    }
+
+    /// The members of the group with this resource name, in order.
+    pub fn members(&self, group: &Arc<str>) -> impl Iterator<Item = &Arc<Membership>> {
+        let begin = (Arc::clone(group), Arc::from(""));
+        let of_group = Arc::clone(group);
+        self.memberships
+            .range(begin..)
+            .take_while(move |((group, _), _)| *group == of_group)
+            .map(|(_, membership)| membership)
+    }
+
+    /// How many grants there are.
+    #[must_use]
+    pub fn grant_count(&self) -> usize {
+        self.grants.len()
+    }
+
+    /// How many memberships there are.
+    #[must_use]
+    pub fn membership_count(&self) -> usize {
+        self.memberships.len()
+    }
+
+    /// How many groups the identity with this resource name is in.
+    #[must_use]
+    pub fn group_count_of(&self, member: &str) -> usize {
+        self.groups.get(member).map_or(0, |groups| groups.len())
+    }
+
+    /// Whether there are as many grants as there may be for the same identity or group, tenant, key and field.
+    pub(super) fn is_crowded(&self, wanted: &Wanted) -> bool {
+        let Some(subject) = self.subjects.get(wanted.who.resource()) else {
+            return false;
+        };
+        let same_scope = |grant: &&Arc<Grant>| grant.what.scope == wanted.scope;
+        wanted.keys.iter().any(|key| {
+            let same_key = |grant: &&Arc<Grant>| grant.what.keys.contains(key);
+            wanted.fields.iter().any(|field| {
+                let alike = subject.grants().iter().filter(same_scope).filter(same_key);
+                alike
+                    .filter(|grant| grant.what.fields.contains(field))
+                    .count()
+                    >= MAX_ALIKE
+            })
+        })
+    }
+
+    /// Whether somebody could grant rights to everything if all of `without` were not there.
+    pub(super) fn has_grantor_without(&self, without: &Difference) -> bool {
+        self.grants.values().any(|grant| {
+            let what = &grant.what;
+            let grants_all = what.scope == Scope::All
+                && what.role.actions().has(Action::Grant)
+                && what.is_lasting();
+            let kept = !matches!(without, Difference::Revoked(id) if *id == grant.id);
+            grants_all && kept && self.has_somebody(&what.who, without)
+        })
+    }
+
+    fn has_somebody(&self, who: &Who, without: &Difference) -> bool {
+        match who {
+            Who::Identity(_) => true,
+            Who::Group(group) => self.members(group.resource()).any(|membership| {
+                !matches!(without, Difference::Left(group, member)
+                    if group == membership.group.resource() && member == membership.member.resource())
+            }),
+        }
+    }
+
+    /// The next snapshot.
+    pub(super) fn with(&self, difference: Difference) -> AccessSnapshot {
+        let mut next = AccessSnapshot {
+            generation: self.generation + 1,
+            grants: self.grants.clone(),
+            subjects: self.subjects.clone(),
+            memberships: self.memberships.clone(),
+            groups: self.groups.clone(),
+            held: watch::Sender::new(()),
+        };
+        match difference {
+            Difference::Granted(grant) => {
+                let resource = Arc::clone(grant.what.who.resource());
+                let subject = match next.subjects.get(&resource) {
+                    Some(subject) => subject.without(&grant.id).with(Arc::clone(&grant)),
+                    None => Subject::new(vec![Arc::clone(&grant)]),
+                };
+                next.subjects.insert(resource, Arc::new(subject));
+                next.grants.insert(grant.id, grant);
+            }
+            Difference::Revoked(id) => {
+                if let Some(grant) = next.grants.remove(&id) {
+                    let resource = grant.what.who.resource();
+                    let left = next.subjects.get(resource).map(|left| left.without(&id));
+                    match left.filter(|left| !left.grants().is_empty()) {
+                        Some(left) => next.subjects.insert(Arc::clone(resource), Arc::new(left)),
+                        None => next.subjects.remove(resource),
+                    };
+                }
+            }
+            Difference::Joined(membership) => {
+                let group = Arc::clone(membership.group.resource());
+                let member = Arc::clone(membership.member.resource());
+                next.memberships
+                    .insert((group, Arc::clone(&member)), membership);
+                next.regroup(member);
+            }
+            Difference::Left(group, member) => {
+                next.memberships.remove(&(group, Arc::clone(&member)));
+                next.regroup(member);
             }
         }
+        next
     }
 
-    /// The role of the identity with this resource name.
-    pub fn binding(&self, resource: &str) -> Option<&RoleBinding> {
-        self.bindings.get(resource)
+    /// Makes the groups of `member` anew from the memberships.
+    fn regroup(&mut self, member: Arc<str>) {
+        let of_member =
+            |(group, other): &(Arc<str>, Arc<str>)| (*other == member).then(|| Arc::clone(group));
+        let groups: Arc<[Arc<str>]> = self.memberships.keys().filter_map(of_member).collect();
+        if groups.is_empty() {
+            self.groups.remove(&member);
+        } else {
+            self.groups.insert(member, groups);
+        }
     }
 
-    /// How many identities have a role.
-    pub fn len(&self) -> usize {
-        self.bindings.len()
-    }
-
-    /// Whether no identity has a role.
-    pub fn is_empty(&self) -> bool {
-        self.bindings.is_empty()
-    }
-
-    /// Whether this identity, and no other, is an admin.
-    pub(super) fn is_last_admin(&self, resource: &str) -> bool {
-        let is_admin = |binding: &&RoleBinding| binding.role == Role::Admin;
-        self.bindings
-            .get(resource)
-            .is_some_and(|binding| is_admin(&binding))
-            && self.bindings.values().filter(is_admin).count() == 1
-    }
-
-    /// The same roles, but for one identity.
-    pub(super) fn with(&self, identity: &Identity, binding: Option<RoleBinding>) -> AccessSnapshot {
-        let mut bindings = self.bindings.clone();
-        match binding {
-            Some(binding) => bindings.insert(Arc::clone(identity.resource()), binding),
-            None => bindings.remove(identity.resource().as_ref()),
-        };
-        AccessSnapshot { bindings }
+    /// Resolves with an error when nobody holds this snapshot any more.
+    pub(super) fn until_dropped(&self) -> watch::Receiver<()> {
+        self.held.subscribe()
     }
 }

@@ -48,8 +48,8 @@ pub struct RecordParts<'a> {
     pub store_revision: u64,
     /// What was granted, made or issued.
     pub detail: &'a str,
-    /// The serial number of the caller's certificate.
-    pub certificate_serial: &'a str,
+    /// What proved who the caller is.
+    pub credential: &'a str,
 }
 
 /// An encoded record.
@@ -85,7 +85,7 @@ impl Encoded {
         encoding::message::encode_repeated(18, parts.changes, out);
         number(19, parts.store_revision, out);
         text(22, parts.detail.as_bytes(), out);
-        text(23, parts.certificate_serial.as_bytes(), out);
+        text(23, parts.credential.as_bytes(), out);
         Self {
             bytes,
             has_changes: !parts.changes.is_empty(),
@@ -189,7 +189,7 @@ mod tests {
                 changes: vec![change; counts.1],
                 store_revision: numbers[2],
                 detail: texts[7].clone(),
-                certificate_serial: texts[8].clone(),
+                credential: texts[8].clone(),
                 ..AuditRecord::default()
             };
             let parts = RecordParts {
@@ -212,7 +212,7 @@ mod tests {
                 changes: &record.changes,
                 store_revision: record.store_revision,
                 detail: &record.detail,
-                certificate_serial: &record.certificate_serial,
+                credential: &record.credential,
             };
             let encoded = Encoded::of(&parts);
             prop_assert_eq!(&encoded, &Encoded::from(&record));

@@ -63,7 +63,7 @@ fn cut_texts(record: &mut AuditRecord) {
     cut(&mut record.reason, MAX_REASON_BYTES);
     cut(&mut record.detail, MAX_REASON_BYTES);
     for text in [
-        &mut record.certificate_serial,
+        &mut record.credential,
         &mut record.principal,
         &mut record.authentication,
         &mut record.address,

@@ -129,7 +129,7 @@ fn every_resource_of_a_large_call_is_named_in_parts_of_one_commit() {
     let log = open(&dir);
     log.append_blocking(&numbered(0)).unwrap();
     let mut record = numbered(1);
-    record.rule = "role:data".to_owned();
+    record.rule = "grant:g-0123456789abcdef".to_owned();
     record.items_ok = 4_000;
     record.resources = (0..4_000)
         .map(|n| AuditResource {

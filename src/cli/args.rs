@@ -11,8 +11,8 @@ use super::connection::ConnectionArgs;
 use super::failure::Exit;
 use super::output::Format;
 use super::{
-    audit, cert, completions, data, demo, dev, doctor, field, init, key, profile, role, serve,
-    status, tenant,
+    access, audit, cert, completions, data, demo, dev, doctor, field, grant, group, init, key,
+    profile, serve, status, tenant,
 };
 
 const EXAMPLES: &str = "\
@@ -73,7 +73,9 @@ pub(crate) enum Connected {
     Status(status::StatusArgs),
     Doctor(doctor::DoctorArgs),
     Cert(cert::CertArgs),
-    Role(role::RoleArgs),
+    Grant(grant::GrantArgs),
+    Group(group::GroupArgs),
+    Access(access::AccessArgs),
     Tenant(tenant::TenantArgs),
     Key(key::KeyArgs),
     Encrypt(field::EncryptArgs),

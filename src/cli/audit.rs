@@ -193,7 +193,7 @@ fn object(entry: &v1::AuditEntry) -> Value {
         "changes": changes.collect::<Vec<_>>(),
         "store_revision": record.store_revision,
         "detail": record.detail,
-        "certificate_serial": record.certificate_serial,
+        "credential": record.credential,
         "part": record.part,
         "parts": record.parts,
     })

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::{Args, Subcommand};
-use fieldkeep_client::{Client, reason};
+use fieldkeep_client::Client;
 use fieldkeep_crypto::names::Name;
 use fieldkeep_keystore::error::KeystoreError;
 use fieldkeep_proto::v1;
@@ -20,18 +20,19 @@ use zeroize::Zeroizing;
 use self::listener::find_data_listener;
 use super::connection::{ConnectionArgs, export_lines};
 use super::failure::{Exit, Failure, file_failure};
+use super::grant::{NewGrant, grant_once, role_names};
 use super::init::{reachable, unix_now};
 use super::output::{Format, print_json, print_line, rfc3339};
-use super::role::Role;
 use crate::access::ca::CaError;
 use crate::access::principal::Identity;
+use crate::access::role::Role;
 use crate::config::Config;
 use crate::init::offline::{self, OfflineError};
 
 /// Make identities: a private key and a certificate that says who.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Example:\n  fieldkeep cert issue app --tenant acme --role data --out identities"
+    after_help = "Example:\n  fieldkeep cert issue app --tenant acme --grant data --out identities"
 )]
 pub(crate) struct CertArgs {
     #[command(subcommand)]
@@ -43,10 +44,10 @@ enum Verb {
     /// Make a key pair and have its certificate signed
     ///
     /// Writes NAME.key (readable by its owner alone), NAME.pem and ca.pem. The private key is made here and never leaves
-    /// this machine. A certificate says only who; what the identity may do is its role.
+    /// this machine. A certificate says only who; what the identity may do is what it is granted.
     #[command(after_help = "\
 Examples:
-  fieldkeep cert issue app --tenant acme --role data --out identities
+  fieldkeep cert issue app --tenant acme --grant data --out identities
   fieldkeep cert issue admin --tenant default --out identities --config fk/fieldkeep.toml   (the service is stopped)")]
     Issue(IssueArgs),
     /// Renew the server's own certificate, while the service is stopped
@@ -83,15 +84,24 @@ struct IssueArgs {
     /// The directory to write to; made if it is not there
     #[arg(long, value_name = "DIR")]
     out: PathBuf,
-    /// Give it this role too
-    #[arg(long)]
-    role: Option<Role>,
+    /// Grant it this role too, for its own tenant: `data`, `encrypter`, `key-admin` and so on
+    #[arg(long, value_name = "ROLE", value_parser = role_names())]
+    grant: Option<String>,
+    /// A key that the role is for: a name, or the beginning of one and `*` [default: all]; may be given several times
+    #[arg(long = "key", value_name = "KEY", requires = "grant")]
+    keys: Vec<String>,
+    /// A field that the role is for: a name, or the beginning of one and `*` [default: all]; may be given several times
+    #[arg(long = "field", value_name = "FIELD", requires = "grant")]
+    fields: Vec<String>,
+    /// Grant the role for all tenants, and for the service as a whole
+    #[arg(long, requires = "grant")]
+    all_tenants: bool,
     /// The certificate's life: a number and s, m, h or d; at most 365d
     #[arg(long, default_value = "90d", value_parser = parse_ttl)]
     ttl: Duration,
     /// Sign without the service, which must be stopped: with the data directory of this configuration. So an admin
     /// whose certificate has expired gets back in
-    #[arg(long, value_name = "FILE", conflicts_with = "role")]
+    #[arg(long, value_name = "FILE", conflicts_with = "grant")]
     config: Option<PathBuf>,
     /// Replace the files if they exist
     #[arg(long)]
@@ -100,7 +110,7 @@ struct IssueArgs {
 
 const MAX_TTL_S: u64 = 365 * 86_400;
 
-fn parse_ttl(text: &str) -> Result<Duration, &'static str> {
+pub(super) fn parse_ttl(text: &str) -> Result<Duration, &'static str> {
     const SHAPE: &str = "write it as a number and s, m, h or d, for example 90d";
     let unit = text.chars().last().ok_or(SHAPE)?;
     let unit_s = match unit {
@@ -176,18 +186,33 @@ async fn issue_online(
     if fs::read(&ca).ok().as_deref() != Some(signed.ca_pem.as_bytes()) {
         write_file(&ca, &signed.ca_pem, 0o644, args.force)?;
     }
-    if let Some(role) = args.role {
-        grant(&client, identity.resource(), role).await?;
+    if let Some(role) = &args.grant {
+        let new = NewGrant {
+            role: role.clone(),
+            keys: args.keys.clone(),
+            fields: args.fields.clone(),
+            all_tenants: args.all_tenants,
+        };
+        let what = format!("the certificate is issued, but `{identity}` was not granted `{role}`");
+        grant_once(&client, identity.resource(), &new)
+            .await
+            .map_err(|failure| failure.while_doing(what))?;
     }
     let ends = signed.expire_time.map(|time| time.seconds);
-    let (identity, role) = (identity.clone(), args.role.map(Role::as_str));
+    let (identity, role) = (identity.clone(), args.grant.clone());
     let address = connection.address();
-    let (address, listener) = match args.role {
-        Some(Role::Admin) => (address.to_owned(), Listener::Right),
-        _ => match find_data_listener(address, &ca, &certificate, &key).await {
+    // A role that touches no value manages, which the data listener does not serve.
+    let manages = role
+        .as_deref()
+        .and_then(Role::parse)
+        .is_some_and(|role| !role.is_data());
+    let (address, listener) = if manages {
+        (address.to_owned(), Listener::Right)
+    } else {
+        match find_data_listener(address, &ca, &certificate, &key).await {
             Some(data) => (data, Listener::Right),
             None => (address.to_owned(), Listener::Admin),
-        },
+        }
     };
     Ok(Report {
         identity,
@@ -198,7 +223,7 @@ async fn issue_online(
         ends,
         address,
         listener,
-        role_known: args.role.is_some(),
+        role_known: args.grant.is_some(),
     })
 }
 
@@ -220,7 +245,7 @@ async fn issue_offline(
     };
     Ok(Report {
         identity: identity.clone(),
-        role: issued.role.map(|role| role.as_str()),
+        role: issued.roles.first().map(ToString::to_string),
         key: issued.key,
         certificate: issued.certificate,
         ca: config.tls.ca,
@@ -290,22 +315,6 @@ pub(crate) async fn issue(
         .map_err(|error| Failure::from(error).while_doing(doing))
 }
 
-/// Gives an identity a role, or finds that it has it.
-pub(crate) async fn grant(client: &Client, identity: &str, role: Role) -> Result<(), Failure> {
-    match client.roles().grant(identity, role.proto()).await {
-        Ok(_) => Ok(()),
-        // It has the role from before: the certificate is a renewal.
-        Err(error) if error.reason() == Some(reason::ALREADY_EXISTS) => Ok(()),
-        Err(error) => {
-            let role = role.as_str();
-            let what = format!(
-                "the certificate is issued, but `{identity}` did not get the role `{role}`"
-            );
-            Err(Failure::from(error).while_doing(what))
-        }
-    }
-}
-
 fn already_there(path: &Path) -> Failure {
     Failure::new(
         Exit::Conflict,
@@ -345,8 +354,8 @@ pub(crate) fn write_file(path: &Path, text: &str, mode: u32, replace: bool) -> R
 /// What was issued.
 struct Report {
     identity: Identity,
-    role: Option<&'static str>,
-    /// Whether no role here means that there is none.
+    role: Option<String>,
+    /// Whether no role here means that it itself is granted none.
     role_known: bool,
     key: PathBuf,
     certificate: PathBuf,
@@ -383,6 +392,7 @@ impl Report {
         }
         let role = self
             .role
+            .as_ref()
             .map(|role| format!(", role {role}"))
             .unwrap_or_default();
         let ends = ends.as_str().unwrap_or("-");
@@ -405,10 +415,10 @@ impl Report {
         let unless = if self.role_known {
             ""
         } else {
-            " unless it has a role already,"
+            " unless something is granted to it already,"
         };
         print_line(format_args!(
-            "#{unless} it may do nothing until: fieldkeep role grant {name} --tenant {tenant} --role data"
+            "#{unless} it may do nothing until: fieldkeep grant create {name} --tenant {tenant} --role data"
         ))
     }
 }

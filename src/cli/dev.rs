@@ -9,13 +9,13 @@ use clap::Args;
 use fieldkeep_client::{Client, reason};
 use tempfile::TempDir;
 
-use super::cert::{grant, issue, make_key_and_csr, parse_name, write_file};
+use super::cert::{issue, make_key_and_csr, parse_name, write_file};
 use super::connection::export_lines;
 use super::failure::{Exit, Failure, file_failure};
+use super::grant::{NewGrant, grant_once};
 use super::init::{init_failure, unix_now};
 use super::local::{Local, failed, temporary_directory};
 use super::output::{print_line, shell_word};
-use super::role::Role;
 use super::signals::stop_signal;
 use crate::access::principal::Identity;
 use crate::config::Config;
@@ -138,12 +138,17 @@ impl World {
             }
             _ => {}
         }
-        let lines = async |name: &str, role, address: &str| {
-            let (certificate, key) = identity(&first, &identities, name, role).await?;
+        let lines = async |name: &str, grant, address: &str| {
+            let (certificate, key) = identity(&first, &identities, name, grant).await?;
             Ok::<_, Failure>(export_lines(address, &ca, &certificate, &key))
         };
-        let app = lines("dev-app", Role::Data, &service.data_address).await?;
-        let admin = lines("dev-admin", Role::Admin, &service.admin_address).await?;
+        let app = lines("dev-app", NewGrant::role("data"), &service.data_address).await?;
+        let admin = lines(
+            "dev-admin",
+            NewGrant::role("admin").of_all_tenants(),
+            &service.admin_address,
+        )
+        .await?;
         write_file(&dir.join("app.env"), &app, 0o600, true)?;
         write_file(&dir.join("admin.env"), &admin, 0o600, true)?;
         if let Some(path) = &args.env_file {
@@ -230,17 +235,17 @@ async fn prepare(dir: &Path) -> Result<Config, Failure> {
     Ok(config)
 }
 
-/// An identity with a role; its certificate and key are written anew.
+/// An identity with a grant; its certificate and key are written anew.
 async fn identity(
     admin: &Client,
     folder: &Path,
     name: &str,
-    role: Role,
+    new: NewGrant,
 ) -> Result<(PathBuf, PathBuf), Failure> {
     let resource = format!("tenants/default/identities/{name}");
     let (key_pem, csr_der) = make_key_and_csr()?;
     let signed = issue(admin, &resource, csr_der, TTL).await?;
-    grant(admin, &resource, role).await?;
+    grant_once(admin, &resource, &new).await?;
     let (certificate, key) = (
         folder.join(format!("{name}.pem")),
         folder.join(format!("{name}.key")),

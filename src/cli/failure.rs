@@ -185,7 +185,7 @@ impl From<fieldkeep_client::Error> for Failure {
 /// What to do about a refusal that does not say it.
 fn refused_help(error: &fieldkeep_client::Error) -> Option<&'static str> {
     (error.reason() == Some(reason::PERMISSION_DENIED)).then_some(
-        "`data` encrypts and decrypts in its own tenant; `admin` manages and never sees plaintext; see `fieldkeep role grant`",
+        "as an access admin, `fieldkeep access explain` says what an identity lacks, and `fieldkeep grant list` what is granted",
     )
 }
 

@@ -171,7 +171,7 @@ Run the service:
 Then, in another terminal, as the admin:
   {lines}
   fieldkeep key create pii
-  fieldkeep cert issue app --tenant default --role data --out identities",
+  fieldkeep cert issue app --tenant default --grant data --key pii --out identities",
         config = shell_word(&text(&report.config)),
         lines = lines.trim_end().replace('\n', "\n  "),
     ))

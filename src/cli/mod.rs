@@ -1,5 +1,6 @@
 //! The command line: one module a group of verbs.
 
+mod access;
 mod args;
 mod audit;
 mod cert;
@@ -12,6 +13,8 @@ mod dev;
 mod doctor;
 mod failure;
 mod field;
+mod grant;
+mod group;
 mod init;
 mod key;
 mod local;
@@ -19,7 +22,6 @@ mod output;
 mod pages;
 mod profile;
 mod progress;
-mod role;
 mod serve;
 mod signals;
 mod status;
@@ -97,7 +99,9 @@ async fn run_connected(
             status::run(&connection.client()?, connection.address(), format).await
         }
         Connected::Doctor(args) => doctor::run(&args, connection, format).await,
-        Connected::Role(args) => role::run(args, &connection.client()?, format).await,
+        Connected::Grant(args) => grant::run(args, &connection.client()?, format).await,
+        Connected::Group(args) => group::run(args, &connection.client()?, format).await,
+        Connected::Access(args) => access::run(args, &connection.client()?, format).await,
         Connected::Tenant(args) => tenant::run(args, &connection.client()?, format).await,
         Connected::Key(args) => key::run(args, &connection.client()?, format).await,
         Connected::Encrypt(args) => field::encrypt(args, &connection.client()?, format).await,

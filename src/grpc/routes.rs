@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::access::Action;
+use crate::access::action::Action;
 use crate::grpc::receive::Shape;
 use crate::grpc::unary::Unary;
 
@@ -119,7 +119,7 @@ const fn admin(path: &'static str, action: Action) -> Route {
 }
 
 /// All of them; the most frequent first, since they are looked up in this order.
-pub static ROUTES: [Route; 27] = [
+pub static ROUTES: [Route; 34] = [
     field(
         "/fieldkeep.v1.FieldService/Encrypt",
         Unary::Encrypt,
@@ -177,45 +177,43 @@ pub static ROUTES: [Route; 27] = [
         2,
         4,
     ),
-    admin("/fieldkeep.v1.KeyService/CreateKey", Action::KeyCreate),
-    admin("/fieldkeep.v1.KeyService/GetKey", Action::KeyRead),
-    admin("/fieldkeep.v1.KeyService/ListKeys", Action::KeyRead),
-    admin("/fieldkeep.v1.KeyService/RotateKey", Action::KeyRotate),
-    admin("/fieldkeep.v1.KeyService/EnableKey", Action::KeyChangeState),
+    admin("/fieldkeep.v1.KeyService/CreateKey", Action::Manage),
+    admin("/fieldkeep.v1.KeyService/GetKey", Action::Describe),
+    admin("/fieldkeep.v1.KeyService/ListKeys", Action::Describe),
+    admin("/fieldkeep.v1.KeyService/RotateKey", Action::Rotate),
+    admin("/fieldkeep.v1.KeyService/EnableKey", Action::Manage),
+    admin("/fieldkeep.v1.KeyService/DisableKey", Action::Manage),
+    admin("/fieldkeep.v1.KeyService/EnableKeyVersion", Action::Manage),
+    admin("/fieldkeep.v1.KeyService/DisableKeyVersion", Action::Manage),
+    admin("/fieldkeep.v1.KeyService/SetKeyRotation", Action::Manage),
+    admin("/fieldkeep.v1.KeyService/GetKeyUsage", Action::Describe),
+    admin("/fieldkeep.v1.TenantService/CreateTenant", Action::Tenant),
+    admin("/fieldkeep.v1.TenantService/ListTenants", Action::Describe),
+    admin("/fieldkeep.v1.AccessService/CreateGrant", Action::Grant),
+    admin("/fieldkeep.v1.AccessService/GetGrant", Action::Describe),
+    admin("/fieldkeep.v1.AccessService/ListGrants", Action::Describe),
+    admin("/fieldkeep.v1.AccessService/RevokeGrant", Action::Grant),
+    admin("/fieldkeep.v1.AccessService/AddGroupMember", Action::Grant),
     admin(
-        "/fieldkeep.v1.KeyService/DisableKey",
-        Action::KeyChangeState,
+        "/fieldkeep.v1.AccessService/RemoveGroupMember",
+        Action::Grant,
+    ),
+    admin("/fieldkeep.v1.AccessService/ListGroups", Action::Describe),
+    admin(
+        "/fieldkeep.v1.AccessService/ListGroupMembers",
+        Action::Describe,
     ),
     admin(
-        "/fieldkeep.v1.KeyService/EnableKeyVersion",
-        Action::KeyChangeState,
+        "/fieldkeep.v1.AccessService/ExplainAccess",
+        Action::Describe,
     ),
-    admin(
-        "/fieldkeep.v1.KeyService/DisableKeyVersion",
-        Action::KeyChangeState,
-    ),
-    admin(
-        "/fieldkeep.v1.KeyService/SetKeyRotation",
-        Action::KeySetRotation,
-    ),
-    admin("/fieldkeep.v1.KeyService/GetKeyUsage", Action::KeyRead),
-    admin(
-        "/fieldkeep.v1.TenantService/CreateTenant",
-        Action::TenantCreate,
-    ),
-    admin(
-        "/fieldkeep.v1.TenantService/ListTenants",
-        Action::TenantRead,
-    ),
-    admin("/fieldkeep.v1.AccessService/GrantRole", Action::RoleGrant),
-    admin("/fieldkeep.v1.AccessService/ListRoles", Action::RoleRead),
-    admin("/fieldkeep.v1.AccessService/RevokeRole", Action::RoleRevoke),
+    admin("/fieldkeep.v1.AccessService/WhoCan", Action::Describe),
     admin(
         "/fieldkeep.v1.AccessService/IssueCertificate",
-        Action::CertificateIssue,
+        Action::Certificate,
     ),
-    admin("/fieldkeep.v1.AuditService/ListRecords", Action::AuditRead),
-    admin("/fieldkeep.v1.SystemService/GetStatus", Action::StatusRead),
+    admin("/fieldkeep.v1.AuditService/ListRecords", Action::Audit),
+    admin("/fieldkeep.v1.SystemService/GetStatus", Action::Status),
 ];
 
 /// The index of the row of `path`, if `listener` serves it.
@@ -241,7 +239,7 @@ pub fn is_transport(path: &str, listener: Listener) -> bool {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
     use std::collections::BTreeSet;
 
@@ -273,24 +271,29 @@ mod tests {
         name: String,
     }
 
-    #[test]
-    fn every_rpc_has_exactly_one_row() {
+    /// The paths of all RPCs that the contract describes.
+    pub(in crate::grpc) fn described() -> BTreeSet<String> {
         let files = Files::decode(fieldkeep_proto::v1::FILE_DESCRIPTOR_SET).unwrap();
-        let mut described = Vec::new();
+        let mut described = BTreeSet::new();
         for file in &files.file {
             for service in &file.service {
                 for method in &service.method {
-                    described.push(format!(
+                    described.insert(format!(
                         "/{}.{}/{}",
                         file.package, service.name, method.name
                     ));
                 }
             }
         }
+        described
+    }
+
+    #[test]
+    fn every_rpc_has_exactly_one_row() {
         let rows: Vec<String> = ROUTES.iter().map(|route| route.path.to_owned()).collect();
-        let unique: BTreeSet<&String> = rows.iter().collect();
+        let unique: BTreeSet<String> = rows.iter().cloned().collect();
         assert_eq!(unique.len(), rows.len(), "a row twice");
-        assert_eq!(unique, described.iter().collect());
+        assert_eq!(unique, described());
     }
 
     #[test]

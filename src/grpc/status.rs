@@ -60,7 +60,7 @@ pub fn respond<T, M>(
 ) -> Result<Response<M>, Status> {
     match outcome {
         Ok(reply) => {
-            let (value, request_id) = reply.into_parts();
+            let (value, request_id, _held) = reply.into_parts();
             let mut response = Response::new(convert(value));
             response
                 .metadata_mut()

@@ -253,7 +253,10 @@ impl<M, O: Operation, R: Send + 'static> State<M, O, R> {
         } = answered;
         self.unread = unread;
         let Some(made) = made else { return reply };
-        match made.service.may_leave(&made.call, made.before) {
+        match made
+            .service
+            .may_leave(&made.call, made.before, made.grounds.as_ref())
+        {
             Ok(()) => reply,
             Err(failure) => refused(made, failure, self.kind).await,
         }

@@ -103,8 +103,9 @@ impl Asked<'_> {
         let uncounted = (weight.bytes > OFFLOAD_BYTES).then_some(shape);
         let parsed = parsed(service, call, message, weight, uncounted, parse).await;
         arrival.end();
-        let value = match service.perform(call.clone(), parsed).await {
-            Ok(reply) => reply.into_parts().0,
+        // The rights are held until the frame is made, so that a change of rights is acknowledged after it.
+        let (value, _, _held) = match service.perform(call.clone(), parsed).await {
+            Ok(reply) => reply.into_parts(),
             Err(refusal) => return status::of_refusal(&refusal).into_http(),
         };
         // Encoded here, however large: to wait for a place after the last look at the rights and the keys would let results

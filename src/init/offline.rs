@@ -28,9 +28,10 @@ use super::{
 };
 use crate::{
     access::{
-        Access, AccessError, Role,
+        Access, AccessError,
         ca::{Ca, CaError, KeyAndCertificate},
         principal::{Identity, principal_from_certificate},
+        role::Role,
     },
     audit::{
         AuditError, AuditLog,
@@ -49,8 +50,8 @@ pub struct OfflineReport {
     pub key: PathBuf,
     /// When the certificate ends, Unix seconds.
     pub not_after: i64,
-    /// The identity's role; without one it may do nothing.
-    pub role: Option<Role>,
+    /// The roles that the identity itself is granted; without one, and without a group, it may do nothing.
+    pub roles: Vec<Role>,
 }
 
 /// Why no certificate was issued.
@@ -93,7 +94,7 @@ pub enum OfflineError {
     /// The certificate could not be made.
     #[error(transparent)]
     Ca(#[from] CaError),
-    /// The roles could not be read.
+    /// The grants could not be read.
     #[error(transparent)]
     Access(#[from] AccessError),
     /// The audit trail could not be written, so that nothing was issued.
@@ -123,7 +124,7 @@ pub async fn issue_offline(
     let store = open_store(config)?;
     let made = make(&store, config, identity, ttl_s, now).await;
     store.close().await?;
-    let (made, role) = made?;
+    let (made, roles) = made?;
     // The key first: a certificate without its key helps nobody.
     files::replace(&key, made.key_pem.as_bytes(), true)?;
     files::replace(&certificate, made.certificate_pem.as_bytes(), false)?;
@@ -131,7 +132,7 @@ pub async fn issue_offline(
         certificate,
         key,
         not_after: made.not_after,
-        role,
+        roles,
     })
 }
 
@@ -197,7 +198,7 @@ async fn make_server(
     let made = ca.make_server_certificate(names, ttl_s, now)?;
     let record = local_record(LocalCall {
         rpc: "fieldkeep cert server",
-        action: "certificate-issue",
+        action: "certificate",
         resource: "server",
         detail: &made.detail,
         changes: &[],
@@ -247,18 +248,17 @@ async fn make(
     identity: &Identity,
     ttl_s: u64,
     now: u64,
-) -> Result<(KeyAndCertificate, Option<Role>), OfflineError> {
+) -> Result<(KeyAndCertificate, Vec<Role>), OfflineError> {
     let (keystore, audit, ca) = open_parts(store, config).await?;
     keystore.tenant(identity.tenant()).await?;
     let access = Access::load(&keystore).await?;
-    let role = access
-        .snapshot()
-        .binding(identity.resource())
-        .map(|binding| binding.role);
+    let snapshot = access.snapshot();
+    let grants = snapshot.grants_of(identity.resource());
+    let roles = grants.iter().map(|grant| grant.what.role).collect();
     let made = ca.make_identity(identity, ttl_s, now)?;
     let record = local_record(LocalCall {
         rpc: "fieldkeep cert issue",
-        action: "certificate-issue",
+        action: "certificate",
         resource: identity.resource(),
         detail: &made.detail,
         changes: &[],
@@ -267,7 +267,7 @@ async fn make(
         now,
     });
     audit.append_blocking(&record)?;
-    Ok((made, role))
+    Ok((made, roles))
 }
 
 /// Only what belongs to the same identity is replaced: another's key must not be lost.

@@ -5,7 +5,7 @@ use tempfile::TempDir;
 
 use super::*;
 use crate::{
-    access::{Action, principal::principal_from_certificate},
+    access::{action::Action, principal::principal_from_certificate, snapshot::Asked},
     audit::trail::check_trail,
     config::Config,
 };
@@ -129,13 +129,22 @@ async fn a_server_can_open_it_and_the_admin_is_admin() {
     let principal = principal_from_certificate(&admin, &opened.config.tls.trust_domain).unwrap();
     let access = Access::load(&opened.keystore).await.unwrap();
     let now = i64::try_from(NOW).unwrap();
-    let decide = |action| {
-        access
-            .snapshot()
-            .authorize(&principal, action, "default", now)
+    let decide = |action, tenant| {
+        let asked = Asked {
+            action,
+            tenant,
+            key: None,
+            field: None,
+            context: None,
+            network: [127, 0, 0, 1].into(),
+            now,
+        };
+        access.snapshot().authorize(&principal, &asked)
     };
-    assert_eq!(decide(Action::RoleGrant), Ok("role:admin"));
-    assert!(decide(Action::Decrypt).is_err());
+    for tenant in ["default", "other", "*"] {
+        assert!(decide(Action::Grant, tenant).is_ok());
+        assert!(decide(Action::Decrypt, tenant).is_err());
+    }
 }
 
 #[tokio::test]

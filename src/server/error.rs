@@ -27,7 +27,7 @@ pub enum StartError {
     /// The keystore cannot be opened: a wrong passphrase or key file, or damaged records.
     #[error(transparent)]
     Keystore(#[from] KeystoreError),
-    /// The roles cannot be read.
+    /// The grants cannot be read.
     #[error(transparent)]
     Access(#[from] AccessError),
     /// The CA cannot be opened.

@@ -18,7 +18,7 @@ use super::metrics;
 use super::parts::Opened;
 use super::slots::Slots;
 use super::worker::{Accepted, Worker};
-use crate::access::Action;
+use crate::access::action::Action;
 use crate::audit::trail::settle_if_due;
 use crate::config::Config;
 use crate::grpc::routes::{Listener, ROUTES};
@@ -317,7 +317,7 @@ async fn probe_now_and_then(service: crate::service::Service, metrics: Arc<Metri
             request_id: service.core().request_ids().next(),
             started: Instant::now(),
             rpc: RPC,
-            action: Action::StatusRead,
+            action: Action::Status,
             request_bytes: 0,
             metrics: metrics.rpc(RPC),
             trace: None,

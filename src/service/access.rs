@@ -1,34 +1,41 @@
-//! What an admin does to roles and certificates.
+//! What an access admin does: grants, and certificates.
+
+use std::sync::Arc;
 
 use bytes::Bytes;
 use fieldkeep_crypto::names::Name;
 
+use crate::access::By;
+use crate::access::action::Action;
 use crate::access::ca::Issued;
+use crate::access::grant::{Grant, GrantId, Scope, Wanted, Who};
 use crate::access::principal::{Identity, Principal};
-use crate::access::{Action, Role, RoleBinding};
 use crate::service::Core;
 use crate::service::failure::Failure;
 use crate::service::keys::{Listed, Page};
 use crate::service::operation::Repeatable;
-use crate::service::perform::{Operation, Permit};
+use crate::service::perform::Operation;
+use crate::service::perform::permit::{Asks, Permit};
 use crate::service::record::Account;
 use crate::service::resource::{identity_resource, tenant_resource};
 
-/// An identity as a call names it: its tenant is the caller's if it names none.
+/// An identity or a group as a call names it: its tenant is the caller's if it names none.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct IdentityName {
+pub struct LocalName {
     /// The tenant, if named.
     pub tenant: Option<Name>,
     /// The name within the tenant.
     pub name: Name,
 }
 
-impl IdentityName {
-    fn tenant<'a>(&'a self, caller: &'a Principal) -> &'a Name {
+impl LocalName {
+    /// The tenant, whose the caller's is if none is named.
+    pub(super) fn tenant<'a>(&'a self, caller: &'a Principal) -> &'a Name {
         self.tenant.as_ref().unwrap_or(&caller.tenant)
     }
 
-    fn identity(&self, caller: &Principal) -> Identity {
+    /// The identity of this name.
+    pub(super) fn identity(&self, caller: &Principal) -> Identity {
         Identity::new(self.tenant(caller).clone(), self.name.clone())
     }
 
@@ -37,28 +44,31 @@ impl IdentityName {
     }
 }
 
-/// Give an identity a role.
-pub struct GrantRole {
-    /// The identity.
-    pub identity: IdentityName,
-    /// The role.
-    pub role: Role,
+/// Grant something.
+pub struct CreateGrant {
+    /// What, with the identity or group that it is for.
+    pub wanted: Wanted,
     /// The request's id.
     pub request: Repeatable,
 }
 
-impl Operation for GrantRole {
-    const ACTION: Action = Action::RoleGrant;
+impl Operation for CreateGrant {
+    const ACTION: Action = Action::Grant;
     const CHANGES: bool = true;
-    type Output = RoleBinding;
+    const CHANGES_RIGHTS: bool = true;
+    type Output = Arc<Grant>;
 
-    fn tenant<'a>(&'a self, caller: &'a Principal) -> &'a str {
-        self.identity.tenant(caller).as_str()
+    /// Who opens something has to have the right to grant it, whoever it is for.
+    fn asks<'a>(&'a self, _caller: &'a Principal) -> Asks<'a> {
+        Asks::Of {
+            tenant: self.wanted.scope.as_str(),
+            key: None,
+        }
     }
 
-    fn about(&self, caller: &Principal, account: &mut Account) {
-        account.used(self.identity.resource(caller), 0, "", 0);
-        account.detail(format!("role={}", self.role));
+    fn about(&self, _caller: &Principal, account: &mut Account) {
+        account.used(self.wanted.who.to_string(), 0, "", 0);
+        account.detail(detail(&self.wanted));
     }
 
     async fn run(
@@ -66,49 +76,119 @@ impl Operation for GrantRole {
         core: &Core,
         permit: &Permit<'_>,
         account: &mut Account,
-    ) -> Result<RoleBinding, Failure> {
-        let caller = permit.principal();
+    ) -> Result<Arc<Grant>, Failure> {
         self.about(permit.principal(), account);
         let operation = self.request.operation(permit)?;
-        let identity = self.identity.identity(caller);
+        let by = By::Caller(Box::new(permit.principal().clone()));
         let changed = core
             .access
-            .grant(
-                &identity,
-                self.role,
-                &caller.resource,
-                operation,
-                permit.now_s(),
-            )
+            .grant(self.wanted, by, operation, permit.now_s())
             .await?;
         if changed.changes.is_empty() {
             // It was made before, perhaps by a call whose record was not written.
-            account.present(&core.access.present(&identity).await?);
+            account.present(&core.access.present_grant(&changed.value.id).await?);
         }
         account.changed(&changed);
+        account.detail(format!(
+            "id={} {}",
+            changed.value.id,
+            detail(&changed.value.what)
+        ));
         Ok(changed.value)
     }
 }
 
-/// Take an identity's role away.
-pub struct RevokeRole {
-    /// The identity.
-    pub identity: IdentityName,
+/// What is granted, as `name=value` pairs for the audit record. The values of context conditions stay in the grant.
+pub(super) fn detail(what: &Wanted) -> String {
+    let list = |patterns: &[crate::access::pattern::Pattern]| {
+        let texts: Vec<&str> = patterns.iter().map(|pattern| pattern.as_str()).collect();
+        texts.join(",")
+    };
+    let mut text = format!(
+        "role={} tenant={} keys={} fields={}",
+        what.role,
+        what.scope,
+        list(&what.keys),
+        list(&what.fields)
+    );
+    if what.cross_tenant {
+        text.push_str(" cross_tenant=true");
+    }
+    if !what.conditions.is_empty() {
+        text.push_str(" conditions=true");
+    }
+    if let Some(expires) = what.expires {
+        text.push_str(&format!(" expires={expires}"));
+    }
+    text
+}
+
+/// Show a grant.
+pub struct ShowGrant {
+    /// Its name.
+    pub id: GrantId,
+}
+
+/// The grant `id`, if the caller may do to its tenant what the permit is for; otherwise it is as if there were none.
+fn found(permit: &Permit<'_>, id: &GrantId) -> Result<Arc<Grant>, Failure> {
+    let not_found = |hidden_by| Failure::GrantNotFound {
+        name: id.as_str().into(),
+        hidden_by,
+    };
+    let grant = permit
+        .snapshot()
+        .grant(id)
+        .cloned()
+        .ok_or_else(|| not_found(None))?;
+    permit
+        .check(grant.what.scope.as_str(), None)
+        .map_err(|refused| not_found(refused.refused_by()))?;
+    Ok(grant)
+}
+
+impl Operation for ShowGrant {
+    const ACTION: Action = Action::Describe;
+    type Output = Arc<Grant>;
+
+    fn asks<'a>(&'a self, _caller: &'a Principal) -> Asks<'a> {
+        Asks::Found
+    }
+
+    fn about(&self, _caller: &Principal, account: &mut Account) {
+        account.used(self.id.to_string(), 0, "", 0);
+    }
+
+    async fn run(
+        self,
+        _core: &Core,
+        permit: &Permit<'_>,
+        account: &mut Account,
+    ) -> Result<Arc<Grant>, Failure> {
+        self.about(permit.principal(), account);
+        found(permit, &self.id)
+    }
+}
+
+/// Take a grant back.
+pub struct RevokeGrant {
+    /// Its name.
+    pub id: GrantId,
     /// The request's id.
     pub request: Repeatable,
 }
 
-impl Operation for RevokeRole {
-    const ACTION: Action = Action::RoleRevoke;
+impl Operation for RevokeGrant {
+    const ACTION: Action = Action::Grant;
     const CHANGES: bool = true;
+    const CHANGES_RIGHTS: bool = true;
     type Output = ();
 
-    fn tenant<'a>(&'a self, caller: &'a Principal) -> &'a str {
-        self.identity.tenant(caller).as_str()
+    fn asks<'a>(&'a self, _caller: &'a Principal) -> Asks<'a> {
+        Asks::Found
     }
 
-    fn about(&self, caller: &Principal, account: &mut Account) {
-        account.used(self.identity.resource(caller), 0, "", 0);
+    fn about(&self, _caller: &Principal, account: &mut Account) {
+        account.used(self.id.to_string(), 0, "", 0);
     }
 
     async fn run(
@@ -119,69 +199,97 @@ impl Operation for RevokeRole {
     ) -> Result<(), Failure> {
         self.about(permit.principal(), account);
         let operation = self.request.operation(permit)?;
-        let identity = self.identity.identity(permit.principal());
-        if let Some(binding) = core.access.snapshot().binding(identity.resource()) {
-            account.detail(format!("role={}", binding.role));
+        match found(permit, &self.id) {
+            Ok(grant) => account.detail(format!("from={} {}", grant.what.who, detail(&grant.what))),
+            // It may be gone because this very request was made before.
+            Err(refused) if permit.snapshot().grant(&self.id).is_some() => return Err(refused),
+            Err(_) => {}
         }
         let changed = core
             .access
-            .revoke(&identity, operation, permit.now_s())
+            .revoke(self.id, operation, permit.now_s())
             .await?;
         if changed.changes.is_empty() {
-            // It was made before, perhaps by a call whose record was not written.
-            account.present(&core.access.present(&identity).await?);
+            account.present(&core.access.present_grant(&self.id).await?);
         }
         account.changed(&changed);
         Ok(())
     }
 }
 
-/// List roles.
-pub struct ListRoles {
-    /// The tenant; without one, all.
+/// List grants.
+pub struct ListGrants {
+    /// Those that open this tenant; without one, all.
     pub tenant: Option<Name>,
-    /// Which page.
+    /// Those of this identity or group alone.
+    pub who: Option<Who>,
+    /// Which page: grants after the one with this name.
     pub page: Page,
 }
 
-impl Operation for ListRoles {
-    const ACTION: Action = Action::RoleRead;
-    type Output = Listed<RoleBinding>;
+impl Operation for ListGrants {
+    const ACTION: Action = Action::Describe;
+    type Output = Listed<Arc<Grant>>;
 
-    fn tenant<'a>(&'a self, caller: &'a Principal) -> &'a str {
-        self.tenant.as_ref().unwrap_or(&caller.tenant).as_str()
+    fn asks<'a>(&'a self, _caller: &'a Principal) -> Asks<'a> {
+        Asks::Of {
+            tenant: self.tenant.as_ref().map_or(Scope::ALL, Name::as_str),
+            key: None,
+        }
     }
 
     fn about(&self, _caller: &Principal, account: &mut Account) {
-        let resource = self
-            .tenant
-            .as_ref()
-            .map_or_else(|| String::from("tenants"), |t| tenant_resource(t.as_str()));
-        account.used(resource, 0, "", 0);
+        account.used(listed_of(self.tenant.as_ref()), 0, "", 0);
     }
 
     async fn run(
         self,
-        core: &Core,
+        _core: &Core,
         permit: &Permit<'_>,
         account: &mut Account,
-    ) -> Result<Listed<RoleBinding>, Failure> {
+    ) -> Result<Listed<Arc<Grant>>, Failure> {
         self.about(permit.principal(), account);
-        let page = &self.page;
-        let bindings = core
-            .access
-            .list(self.tenant.as_ref(), page.after.as_deref(), page.limit)
-            .await?;
-        Ok(Listed::new(bindings, page, |binding| {
-            binding.identity.to_string()
+        let after = after_grant(&self.page)?;
+        let of_tenant = |grant: &&Arc<Grant>| match (&self.tenant, &grant.what.scope) {
+            (None, _) => true,
+            (Some(wanted), Scope::Tenant(tenant)) => wanted == tenant,
+            (Some(_), Scope::All) => false,
+        };
+        let of_who =
+            |grant: &&Arc<Grant>| self.who.as_ref().is_none_or(|who| grant.what.who == *who);
+        let snapshot = permit.snapshot();
+        let grants = snapshot
+            .grants(after.as_ref())
+            .filter(of_tenant)
+            .filter(of_who);
+        let grants = grants.take(self.page.limit).cloned().collect();
+        Ok(Listed::new(grants, &self.page, |grant| {
+            grant.id.to_string()
         }))
     }
+}
+
+/// What the record says that a listing is of.
+pub(super) fn listed_of(tenant: Option<&Name>) -> String {
+    tenant.map_or_else(
+        || String::from("tenants"),
+        |tenant| tenant_resource(tenant.as_str()),
+    )
+}
+
+/// The grant that a page begins after.
+pub(super) fn after_grant(page: &Page) -> Result<Option<GrantId>, Failure> {
+    let parse = |text: &String| {
+        GrantId::parse(text)
+            .ok_or_else(|| Failure::invalid("page_token", "not a token of this listing"))
+    };
+    page.after.as_ref().map(parse).transpose()
 }
 
 /// Sign a certificate for an identity of a tenant that exists.
 pub struct IssueCertificate {
     /// The identity.
-    pub identity: IdentityName,
+    pub identity: LocalName,
     /// The signing request, PKCS #10 in DER.
     pub csr_der: Bytes,
     /// The certificate's life in seconds; 0: the default.
@@ -189,12 +297,15 @@ pub struct IssueCertificate {
 }
 
 impl Operation for IssueCertificate {
-    const ACTION: Action = Action::CertificateIssue;
+    const ACTION: Action = Action::Certificate;
     const CHANGES: bool = true;
     type Output = Issued;
 
-    fn tenant<'a>(&'a self, caller: &'a Principal) -> &'a str {
-        self.identity.tenant(caller).as_str()
+    fn asks<'a>(&'a self, caller: &'a Principal) -> Asks<'a> {
+        Asks::Of {
+            tenant: self.identity.tenant(caller).as_str(),
+            key: None,
+        }
     }
 
     fn about(&self, caller: &Principal, account: &mut Account) {
@@ -211,7 +322,7 @@ impl Operation for IssueCertificate {
         self.about(permit.principal(), account);
         let tenant = self.identity.tenant(caller);
         core.vault
-            .manage(permit, tenant.as_str())?
+            .manage(permit, tenant.as_str(), None)?
             .tenant(tenant)
             .await?;
         let issued = core.ca.issue(

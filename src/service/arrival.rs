@@ -9,7 +9,8 @@ use tonic::Code;
 
 use crate::service::call::{Call, Peer};
 use crate::service::failure::Failure;
-use crate::service::perform::{Attempt, NO_IDENTITY, Refusal, authorize};
+use crate::service::perform::permit::admit;
+use crate::service::perform::{Attempt, NO_IDENTITY, Refusal};
 use crate::service::{Core, Service};
 
 /// The rule of a call whose caller went away before its message was whole.
@@ -66,7 +67,7 @@ impl Service {
         }
     }
 
-    /// Whether the caller may do what the RPC is for, at least in its own tenant. [`Service::perform`] decides; this comes
+    /// Whether the caller may do what the RPC is for, to anything at all. [`Service::perform`] decides; this comes
     /// before any memory or work is spent on a message that is long.
     ///
     /// # Errors
@@ -80,11 +81,10 @@ impl Service {
             return Err(Failure::AuditUnavailable);
         }
         let Some(principal) = call.peer.principal.as_ref() else {
-            return Err(Failure::Unauthenticated(NO_IDENTITY));
+            return Err(NO_IDENTITY);
         };
         let (snapshot, now_us) = (core.access.snapshot(), core.clock.now_us());
-        let tenant = principal.tenant.as_str();
-        authorize(&snapshot, principal, call.action, tenant, now_us).map(drop)
+        admit(&snapshot, principal, call.action, call.peer.network, now_us)
     }
 
     /// Room for a message of `bytes` bytes of `peer`: first among those of its connection, then among those of all, so that

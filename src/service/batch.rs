@@ -10,18 +10,20 @@ use fieldkeep_crypto::context::EncodedContext;
 use fieldkeep_crypto::keys::{FieldKey, Nonces};
 use fieldkeep_keystore::key::Key;
 
-use crate::access::Action;
+use crate::access::action::Action;
 use crate::access::principal::Principal;
 use crate::service::Core;
-use crate::service::distinct::{self, Destinations, Opener, Openers, at, opened_by};
+use crate::service::distinct::{self, Destinations, Opener, Openers, Wanted, at, opened_by};
 use crate::service::failure::Failure;
 use crate::service::field::{self, Sealed};
 use crate::service::in_use::InUse;
 use crate::service::offload::{Turns, Weight, offload};
-use crate::service::perform::{Operation, Permit};
+use crate::service::perform::Operation;
+use crate::service::perform::permit::{Asks, Permit, Right};
 use crate::service::record::Account;
 use crate::service::resource::{FieldName, KeyName};
 use crate::service::usage::Tally;
+use crate::service::vault::Purpose;
 
 /// The results of a batch, in the order of its items.
 pub type Results<T> = Vec<Result<T, Failure>>;
@@ -57,8 +59,8 @@ impl Operation for BatchEncrypt {
     const ACTION: Action = Action::Encrypt;
     type Output = Results<Sealed>;
 
-    fn tenant<'a>(&'a self, caller: &'a Principal) -> &'a str {
-        caller.tenant.as_str()
+    fn asks<'a>(&'a self, _caller: &'a Principal) -> Asks<'a> {
+        Asks::OfFields
     }
 
     fn about(&self, caller: &Principal, account: &mut Account) {
@@ -68,22 +70,33 @@ impl Operation for BatchEncrypt {
     }
 
     async fn run(
-        self,
+        mut self,
         core: &Core,
         permit: &Permit<'_>,
         account: &mut Account,
     ) -> Result<Results<Sealed>, Failure> {
         let mut keys = Destinations::default();
         let mut sealers = Vec::with_capacity(self.targets.len());
+        let mut by_item = Vec::new();
         let mut uses = count(
             self.targets.len(),
             self.items.iter().flatten().map(|item| item.target),
         )
         .into_iter();
         let mut turns = Turns::default();
-        for (key, field) in &self.targets {
+        for (index, (key, field)) in self.targets.iter().enumerate() {
             turns.next().await;
-            let sealer = sealer(keys.resolve(core, permit, key).await, field);
+            let ask = key.seal(permit.principal(), field);
+            let key_of = match permit.entitle_any(ask) {
+                Ok(entitled) => {
+                    if entitled.right() == Right::ByItem {
+                        by_item.push(index);
+                    }
+                    keys.resolve(core, &entitled).await
+                }
+                Err(refused) => Err(refused),
+            };
+            let sealer = sealer(key_of, field);
             let version = sealer.as_ref().map_or(0, |sealer| sealer.version);
             account.used(
                 key.resource(permit.principal()),
@@ -93,6 +106,7 @@ impl Operation for BatchEncrypt {
             );
             sealers.push(sealer);
         }
+        self.check_items(permit, &by_item, &mut turns).await;
         count_use(core, permit, &self.items, &mut sealers).await;
         let sizes = self
             .items
@@ -112,6 +126,7 @@ impl Operation for BatchEncrypt {
                 .iter()
                 .map(|item| Some(item.as_ref().ok()?.target)),
         );
+        permit.release();
         let mut results = offload(core, weight, move || {
             seal_all(self.items, &self.shared, &sealers)
         })
@@ -119,6 +134,30 @@ impl Operation for BatchEncrypt {
         in_use.check_again(core, permit, &mut results).await;
         account.items(&results);
         Ok(results)
+    }
+}
+
+impl BatchEncrypt {
+    /// Refuses the items of targets whose right depends on the context, if theirs does not give it.
+    async fn check_items(&mut self, permit: &Permit<'_>, by_item: &[usize], turns: &mut Turns) {
+        if by_item.is_empty() {
+            return;
+        }
+        for slot in &mut self.items {
+            let Ok(item) = slot else { continue };
+            let Some((key, field)) = self.targets.get(item.target) else {
+                continue;
+            };
+            if by_item.binary_search(&item.target).is_err() {
+                continue;
+            }
+            turns.next().await;
+            let context = item.context.as_ref().unwrap_or(&self.shared);
+            let ask = key.seal(permit.principal(), field);
+            if let Err(refused) = permit.allowed(&ask, context) {
+                *slot = Err(refused);
+            }
+        }
     }
 }
 
@@ -235,8 +274,8 @@ impl Operation for BatchDecrypt {
     const ACTION: Action = Action::Decrypt;
     type Output = Results<Bytes>;
 
-    fn tenant<'a>(&'a self, caller: &'a Principal) -> &'a str {
-        caller.tenant.as_str()
+    fn asks<'a>(&'a self, _caller: &'a Principal) -> Asks<'a> {
+        Asks::OfFields
     }
 
     fn about(&self, _caller: &Principal, account: &mut Account) {
@@ -255,10 +294,17 @@ impl Operation for BatchDecrypt {
         for item in self.items {
             turns.next().await;
             items.push(match item {
-                Ok(item) => openers
-                    .resolve(core, permit, &self.fields, &item)
-                    .await
-                    .map(|opener| (item, opener)),
+                Ok(item) => {
+                    let context = item.context.as_ref().unwrap_or(&self.shared);
+                    let wanted = Wanted {
+                        item: &item,
+                        context,
+                        purpose: Purpose::Reveal,
+                        destination: None,
+                    };
+                    let opener = openers.resolve(core, permit, &self.fields, &wanted).await;
+                    opener.map(|opener| (item, opener))
+                }
                 Err(failure) => Err(failure),
             });
         }
@@ -272,6 +318,7 @@ impl Operation for BatchDecrypt {
             openers.list.iter().map(Opener::in_use),
             items.iter().map(|item| Some(item.as_ref().ok()?.1)),
         );
+        permit.release();
         let mut results = offload(core, weight, move || {
             open_all(items, &self.shared, &openers.list)
         })

@@ -1,7 +1,7 @@
 //! One call: who makes it, from where, what it asks for, and when it began.
 
 use std::fmt;
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Instant;
@@ -10,8 +10,8 @@ use fieldkeep_crypto::random::{self, RandomError};
 use fieldkeep_keystore::store::Operation;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use crate::access::Action;
-use crate::access::principal::Principal;
+use crate::access::action::Action;
+use crate::access::principal::{Method, Principal};
 use crate::service::failure::Failure;
 use crate::telemetry::RpcMetrics;
 use crate::telemetry::trace::CallTrace;
@@ -27,10 +27,12 @@ const MESSAGES_BYTES: u32 = 16 * 1024 * 1024;
 pub struct Peer {
     /// The identity of its certificate; without one every call is refused.
     pub principal: Option<Principal>,
-    /// How it was authenticated: `mtls`, or `local` for the process itself.
+    /// How it was authenticated: `mtls`, `jwt`, `api-key`, or `local` for the process itself.
     pub authentication: &'static str,
     /// Its address and port, as text for the audit record.
     pub address: String,
+    /// Its address without the port, as conditions of grants ask for it.
+    pub network: IpAddr,
     stream_replies: Arc<Semaphore>,
     messages: Arc<Semaphore>,
     replied: AtomicBool,
@@ -40,10 +42,14 @@ impl Peer {
     /// The peer of a connection from `address`.
     #[must_use]
     pub fn new(principal: Option<Principal>, address: SocketAddr) -> Self {
+        let method = principal
+            .as_ref()
+            .map_or(Method::Mtls, |principal| principal.method);
         Self {
             principal,
-            authentication: "mtls",
+            authentication: method.as_str(),
             address: address.to_string(),
+            network: address.ip(),
             stream_replies: bytes(STREAM_REPLIES_BYTES),
             messages: bytes(MESSAGES_BYTES),
             replied: AtomicBool::new(false),
@@ -57,6 +63,7 @@ impl Peer {
             principal: None,
             authentication: "local",
             address: String::new(),
+            network: IpAddr::V4(Ipv4Addr::LOCALHOST),
             stream_replies: bytes(STREAM_REPLIES_BYTES),
             messages: bytes(MESSAGES_BYTES),
             replied: AtomicBool::new(false),

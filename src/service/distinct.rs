@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use fieldkeep_crypto::ciphertext::{Ciphertext, Handle, Suite};
+use fieldkeep_crypto::context::EncodedContext;
 use fieldkeep_crypto::keys::FieldKey;
 use fieldkeep_keystore::key::Key;
 
@@ -12,9 +13,11 @@ use crate::service::Core;
 use crate::service::batch::DecryptItem;
 use crate::service::failure::{Failure, Opaque};
 use crate::service::field;
-use crate::service::perform::Permit;
+use crate::service::masking::may_be_used;
+use crate::service::perform::permit::{Entitled, Permit, Right};
 use crate::service::record::Account;
-use crate::service::resource::{FieldName, KeyName};
+use crate::service::resource::FieldName;
+use crate::service::vault::{Named, Opening, Purpose};
 
 /// The keys that a batch seals with, each resolved and authorized once.
 #[derive(Default)]
@@ -26,30 +29,38 @@ impl Destinations {
     pub(super) async fn resolve(
         &mut self,
         core: &Core,
-        permit: &Permit<'_>,
-        name: &KeyName,
+        entitled: &Entitled<'_>,
     ) -> Result<Arc<Key>, Failure> {
-        let full = (
-            name.tenant(permit.principal()).to_owned(),
-            name.key().to_owned(),
-        );
+        let ask = entitled.ask();
+        let full = (ask.tenant.to_owned(), ask.key.to_owned());
         if let Some(known) = self.keys.get(&full) {
             return known.clone();
         }
-        let key = core.vault.sealing_key(permit, name).await;
+        let key = core.vault.sealing_key(entitled).await;
         self.keys.insert(full, key.clone());
         key
     }
 }
 
+/// One item that is to be opened.
+pub(super) struct Wanted<'a> {
+    pub(super) item: &'a DecryptItem,
+    pub(super) context: &'a EncodedContext,
+    pub(super) purpose: Purpose<'a>,
+    /// The index of the key that it moves to, which has a part in the right that it needs.
+    pub(super) destination: Option<usize>,
+}
+
+/// What the ciphertexts of a batch are distinct by: key, suite, version, field, and the key that they move to.
+type Name = (Handle, Suite, u32, usize, Option<usize>);
+
 /// The distinct (key, version, field) that the ciphertexts of a batch name, each resolved and authorized once.
 #[derive(Default)]
 pub(super) struct Openers {
-    keys: HashMap<(Handle, Suite), Result<Arc<Key>, Failure>>,
-    index: HashMap<(Handle, Suite, u32, usize), usize>,
+    index: HashMap<Name, usize>,
     /// Items that are no ciphertexts, by field.
     malformed: BTreeMap<usize, u32>,
-    last: Option<((Handle, Suite, u32, usize), usize)>,
+    last: Option<(Name, usize)>,
     pub(super) list: Vec<Opener>,
 }
 
@@ -59,15 +70,79 @@ pub(super) struct Opener {
     version: u32,
     field: usize,
     items: u32,
-    pub(super) ready: Result<(Arc<Key>, Arc<FieldKey>), Failure>,
+    pub(super) ready: Result<Ready, Failure>,
+}
+
+/// What opens an item, and the right to it.
+pub(super) struct Ready {
+    pub(super) key: Arc<Key>,
+    field_key: Arc<FieldKey>,
+    right: Right,
 }
 
 impl Opener {
     /// The key and version that it opens with, if it is ready to.
     pub(super) fn in_use(&self) -> Option<(Arc<Key>, u32)> {
-        let (key, _) = self.ready.as_ref().ok()?;
-        Some((Arc::clone(key), self.version))
+        let ready = self.ready.as_ref().ok()?;
+        Some((Arc::clone(&ready.key), self.version))
     }
+}
+
+impl Opener {
+    fn name(&self) -> (Handle, u32, usize) {
+        (self.handle, self.version, self.field)
+    }
+
+    /// Whether the item's context gives the right, if that depends on it.
+    fn check_item(
+        &self,
+        permit: &Permit<'_>,
+        opening: &Opening<'_>,
+        context: &EncodedContext,
+    ) -> Result<(), Failure> {
+        let Ok(ready) = &self.ready else {
+            return Ok(());
+        };
+        if ready.right != Right::ByItem {
+            return Ok(());
+        }
+        let ask = opening.ask(permit.principal(), &ready.key);
+        match permit.allowed(&ask, context) {
+            Ok(allowed) => may_be_used(allowed, opening, &ask),
+            Err(_) if *ready.key.tenant() != permit.principal().tenant => {
+                Err(Failure::DecryptionFailed(Opaque::ForeignTenant))
+            }
+            Err(refused) => Err(refused),
+        }
+    }
+}
+
+/// Looks up the key and version of a ciphertext.
+async fn open(
+    core: &Core,
+    permit: &Permit<'_>,
+    opening: &Opening<'_>,
+    ciphertext: &Ciphertext<'_>,
+    field: &FieldName,
+) -> Result<Ready, Failure> {
+    let named = Named {
+        handle: ciphertext.handle(),
+        suite: ciphertext.suite(),
+    };
+    let (key, right) = core.vault.opening_key(permit, named, opening).await?;
+    if let Right::Whole(allowed) = right {
+        may_be_used(allowed, opening, &opening.ask(permit.principal(), &key))?;
+    }
+    let version = core
+        .vault
+        .opening_version(permit, &key, ciphertext.version())
+        .await?;
+    let field_key = version.field_key(field.field()?);
+    Ok(Ready {
+        key,
+        field_key,
+        right,
+    })
 }
 
 impl Openers {
@@ -77,8 +152,9 @@ impl Openers {
         core: &Core,
         permit: &Permit<'_>,
         fields: &[FieldName],
-        item: &DecryptItem,
+        wanted: &Wanted<'_>,
     ) -> Result<usize, Failure> {
+        let item = wanted.item;
         let ciphertext = field::parse(&item.ciphertext)
             .inspect_err(|_| *self.malformed.entry(item.field).or_default() += 1)?;
         let name = (
@@ -86,7 +162,16 @@ impl Openers {
             ciphertext.suite(),
             ciphertext.version(),
             item.field,
+            wanted.destination,
         );
+        let field = fields
+            .get(item.field)
+            .ok_or_else(|| Failure::internal("a field without a name"))?;
+        let opening = Opening {
+            field: field.as_str(),
+            context: None,
+            purpose: wanted.purpose,
+        };
         let known = match self.last {
             Some((last, opener)) if last == name => Some(opener),
             _ => self.index.get(&name).copied(),
@@ -94,10 +179,8 @@ impl Openers {
         let opener = match known {
             Some(opener) => opener,
             None => {
-                let ready = self
-                    .open(core, permit, fields, &ciphertext, item.field)
-                    .await;
-                let (handle, _, version, field) = name;
+                let ready = open(core, permit, &opening, &ciphertext, field).await;
+                let (handle, _, version, field, _) = name;
                 self.list.push(Opener {
                     handle,
                     version,
@@ -112,46 +195,28 @@ impl Openers {
         self.last = Some((name, opener));
         if let Some(opener) = self.list.get_mut(opener) {
             opener.items += 1;
+            opener.check_item(permit, &opening, wanted.context)?;
         }
         Ok(opener)
     }
 
-    async fn open(
-        &mut self,
-        core: &Core,
-        permit: &Permit<'_>,
-        fields: &[FieldName],
-        ciphertext: &Ciphertext<'_>,
-        field: usize,
-    ) -> Result<(Arc<Key>, Arc<FieldKey>), Failure> {
-        let name = (ciphertext.handle(), ciphertext.suite());
-        let key = match self.keys.get(&name) {
-            Some(known) => known.clone(),
-            None => {
-                let key = core.vault.opening_key(permit, name.0, name.1).await;
-                self.keys.insert(name, key.clone());
-                key
-            }
-        }?;
-        let version = core
-            .vault
-            .opening_version(permit, &key, ciphertext.version())
-            .await?;
-        let field = fields
-            .get(field)
-            .ok_or_else(|| Failure::internal("a field without a name"))?;
-        let field_key = version.field_key(field.field()?);
-        Ok((key, field_key))
-    }
-
-    /// Tells the record what was opened.
+    /// Tells the record what was opened: each distinct key, version and field once, wherever it moves to.
     pub(super) fn report(&self, account: &mut Account, fields: &[FieldName]) {
+        let mut items: HashMap<(Handle, u32, usize), u32> = HashMap::new();
         for opener in &self.list {
+            *items.entry(opener.name()).or_default() += opener.items;
+        }
+        for opener in &self.list {
+            let Some(items) = items.remove(&opener.name()) else {
+                continue;
+            };
             let field = fields.get(opener.field).map_or("", FieldName::as_str);
-            let (version, items) = (opener.version, opener.items);
+            let version = opener.version;
             let handle = || format!("handle:{}", opener.handle);
             match &opener.ready {
-                Ok((key, _)) => account.used(field::resource_of(key), version, field, items),
+                Ok(ready) => {
+                    account.used(field::resource_of(&ready.key), version, field, items);
+                }
                 Err(Failure::DecryptionFailed(Opaque::UnknownHandle)) => {
                     account.not_found(handle(), version, field, items);
                 }
@@ -192,7 +257,7 @@ pub(super) fn opened_by(
         .get(index)
         .ok_or_else(|| Failure::internal("an item without an opener"))?;
     match &opener.ready {
-        Ok((key, field_key)) => Ok((key, field_key)),
+        Ok(ready) => Ok((&ready.key, &ready.field_key)),
         Err(failure) => Err(failure.clone()),
     }
 }

@@ -88,13 +88,18 @@ impl From<KeystoreError> for Failure {
 impl From<AccessError> for Failure {
     fn from(error: AccessError) -> Self {
         match error {
-            AccessError::RoleConflict { .. } => Self::RoleConflict,
-            AccessError::LastAdmin { .. } => Self::LastAdmin,
-            AccessError::IdentityNotFound { identity } => Self::IdentityNotFound(identity),
-            AccessError::PageToken(_) => Self::invalid("page_token", "not a token of this listing"),
+            AccessError::Grant(problem) => Self::invalid("grant", problem.to_string()),
+            AccessError::GrantNotFound(id) => Self::GrantNotFound {
+                name: id.as_str().into(),
+                hidden_by: None,
+            },
+            AccessError::NotAMember { member, .. } => Self::MemberNotFound(member),
+            AccessError::SelfGrant => Self::SelfGrant,
+            AccessError::LastGrantor => Self::LastGrantor,
+            AccessError::Full { .. } => Self::AccessFull(error.to_string().into()),
             AccessError::Keystore(source) => source.into(),
             AccessError::Interrupted => Self::store(error),
-            AccessError::UnknownRecord { .. } => logged(error),
+            AccessError::UnknownRecord { .. } | AccessError::OldRoles { .. } => logged(error),
         }
     }
 }

@@ -6,8 +6,6 @@ use std::sync::Arc;
 use fieldkeep_crypto::random::RandomError;
 use tonic::Code;
 
-use crate::access::Denied;
-
 /// Why a call, or one item of a batch, failed.
 ///
 /// `Display` is what the caller may read. What only the audit trail and the logs may say is behind [`Failure::detail`].
@@ -56,12 +54,25 @@ pub enum Failure {
         /// The limit.
         limit: usize,
     },
-    /// The caller could not be named, or its certificate has ended.
-    #[error("the caller is not authenticated: {0}")]
-    Unauthenticated(&'static str),
+    /// The caller could not be named, or its credential has ended.
+    #[error("the caller is not authenticated: {told}")]
+    Unauthenticated {
+        /// The rule that refused, for the audit trail.
+        rule: &'static str,
+        /// What the caller is told.
+        told: &'static str,
+    },
     /// The caller has no right to this.
     #[error("{0}")]
-    PermissionDenied(Denied),
+    PermissionDenied(Refused),
+    /// A right that the call relied on was taken away while it ran; another grant may still allow it.
+    #[error("a right that this call used was taken away while it ran; try again")]
+    RightWithdrawn(&'static str),
+    /// Nobody gives himself a right to the values of fields.
+    #[error(
+        "nobody gives himself, or a group that he is in, a right to the values of fields; ask another access admin"
+    )]
+    SelfGrant,
     /// No such key in a tenant whose keys the caller may name.
     #[error("there is no key `{0}`")]
     KeyNotFound(Arc<str>),
@@ -71,9 +82,17 @@ pub enum Failure {
     /// No such version of a key that exists.
     #[error("the key has no version {0}")]
     VersionNotFound(u32),
-    /// No role record for the identity.
-    #[error("the identity `{0}` has no role")]
-    IdentityNotFound(Arc<str>),
+    /// No such grant that the caller may see.
+    #[error("there is no grant `{name}`")]
+    GrantNotFound {
+        /// Its name.
+        name: Arc<str>,
+        /// The rule that hides it from the caller, if there is one. He never learns it.
+        hidden_by: Option<&'static str>,
+    },
+    /// The identity is not in the group.
+    #[error("`{0}` is not in the group")]
+    MemberNotFound(Arc<str>),
     /// The name is taken.
     #[error("`{0}` exists already")]
     AlreadyExists(Arc<str>),
@@ -86,12 +105,19 @@ pub enum Failure {
     /// The primary version cannot be disabled.
     #[error("the primary version cannot be disabled; rotate the key first")]
     PrimaryVersion,
-    /// The identity has another role.
-    #[error("the identity has another role; revoke that first")]
-    RoleConflict,
-    /// Without an admin nobody could grant a role again.
-    #[error("the identity is the last admin; grant `admin` to another identity first")]
-    LastAdmin,
+    /// Without it nobody could grant rights for all tenants again.
+    #[error(
+        "it is the last grant that lets somebody grant rights for all tenants; grant `admin` or `access-admin` for all tenants to another identity first"
+    )]
+    LastGrantor,
+    /// There are as many grants or memberships as there may be.
+    #[error("{0}")]
+    AccessFull(Arc<str>),
+    /// A change of rights is made, and calls that began before it have not ended.
+    #[error(
+        "the change is made and on record, but calls that began before it have not ended yet; send it again with the same `request_id` to wait for them"
+    )]
+    ChangePending,
     /// Somebody else changed the same record at the same time.
     #[error("the record was changed by another call at the same time; try again")]
     Conflict,
@@ -114,6 +140,26 @@ pub enum Failure {
     #[error("internal error; the server's log has the cause")]
     Internal(Arc<str>),
 }
+
+/// The refusal of a right.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Refused {
+    /// The rule that refused, for the audit trail.
+    pub rule: &'static str,
+    /// What the caller is told: what is missing, and the command that would give it.
+    pub message: Arc<str>,
+}
+
+impl std::fmt::Display for Refused {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+/// The rule of who would give himself a right.
+const RULE_SELF_GRANT: &str = "self-grant";
+/// The rule of a key that is another tenant's.
+const RULE_FOREIGN_TENANT: &str = "foreign-tenant";
 
 /// What the audit trail says about a ciphertext that did not open. The caller never learns it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -179,18 +225,22 @@ impl Failure {
             Self::RequestTooLarge { .. } => (Code::InvalidArgument, "REQUEST_TOO_LARGE"),
             Self::BatchTooLarge { .. } => (Code::InvalidArgument, "BATCH_TOO_LARGE"),
             Self::ReplyTooLarge { .. } => (Code::InvalidArgument, "REPLY_TOO_LARGE"),
-            Self::Unauthenticated(_) => (Code::Unauthenticated, "UNAUTHENTICATED"),
+            Self::Unauthenticated { .. } => (Code::Unauthenticated, "UNAUTHENTICATED"),
             Self::PermissionDenied(_) => (Code::PermissionDenied, "PERMISSION_DENIED"),
             Self::KeyNotFound(_) => (Code::NotFound, "KEY_NOT_FOUND"),
             Self::TenantNotFound(_) => (Code::NotFound, "TENANT_NOT_FOUND"),
             Self::VersionNotFound(_) => (Code::NotFound, "VERSION_NOT_FOUND"),
-            Self::IdentityNotFound(_) => (Code::NotFound, "IDENTITY_NOT_FOUND"),
+            Self::GrantNotFound { .. } => (Code::NotFound, "GRANT_NOT_FOUND"),
+            Self::MemberNotFound(_) => (Code::NotFound, "MEMBER_NOT_FOUND"),
             Self::AlreadyExists(_) => (Code::AlreadyExists, "ALREADY_EXISTS"),
             Self::KeyDisabled => (Code::FailedPrecondition, "KEY_DISABLED"),
             Self::VersionDisabled => (Code::FailedPrecondition, "VERSION_DISABLED"),
             Self::PrimaryVersion => (Code::FailedPrecondition, "PRIMARY_VERSION"),
-            Self::RoleConflict | Self::LastAdmin => (Code::FailedPrecondition, "ROLE_CONFLICT"),
-            Self::Conflict => (Code::Aborted, "CONFLICT"),
+            Self::SelfGrant => (Code::PermissionDenied, "SELF_GRANT"),
+            Self::LastGrantor => (Code::FailedPrecondition, "LAST_GRANTOR"),
+            Self::AccessFull(_) => (Code::ResourceExhausted, "ACCESS_FULL"),
+            Self::ChangePending => (Code::Unavailable, "CHANGE_PENDING"),
+            Self::Conflict | Self::RightWithdrawn(_) => (Code::Aborted, "CONFLICT"),
             Self::RequestIdReused => (Code::InvalidArgument, "REQUEST_ID_REUSED"),
             Self::StoreUnavailable(_) => (Code::Unavailable, "STORE_UNAVAILABLE"),
             Self::AuditUnavailable => (Code::Unavailable, "AUDIT_UNAVAILABLE"),
@@ -206,8 +256,10 @@ impl Failure {
         match self {
             Self::DecryptionFailed(opaque) => Cow::Borrowed(opaque.as_str()),
             Self::Invalid { field, problem } => Cow::Owned(format!("invalid `{field}`: {problem}")),
-            Self::Unauthenticated(why) => Cow::Borrowed(why),
-            Self::PermissionDenied(denied) => Cow::Borrowed(denied.rule),
+            Self::Unauthenticated { told, .. } => Cow::Borrowed(told),
+            Self::PermissionDenied(refused) => Cow::Borrowed(refused.rule),
+            Self::RightWithdrawn(rule) => Cow::Borrowed(rule),
+            Self::SelfGrant => Cow::Borrowed(RULE_SELF_GRANT),
             Self::KeyDisabled => Cow::Borrowed("key-disabled"),
             Self::VersionDisabled => Cow::Borrowed("version-disabled"),
             Self::StoreUnavailable(cause) => Cow::Owned(format!("store: {cause}")),
@@ -229,8 +281,11 @@ impl Failure {
     #[must_use]
     pub fn refused_by(&self) -> Option<&'static str> {
         match self {
-            Self::PermissionDenied(denied) => Some(denied.rule),
-            Self::DecryptionFailed(Opaque::ForeignTenant) => Some(Denied::FOREIGN_TENANT.rule),
+            Self::PermissionDenied(refused) => Some(refused.rule),
+            Self::RightWithdrawn(rule) => Some(rule),
+            Self::GrantNotFound { hidden_by, .. } => *hidden_by,
+            Self::SelfGrant => Some(RULE_SELF_GRANT),
+            Self::DecryptionFailed(Opaque::ForeignTenant) => Some(RULE_FOREIGN_TENANT),
             _ => None,
         }
     }
@@ -251,7 +306,6 @@ impl From<RandomError> for Failure {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::access::Role;
 
     #[test]
     fn every_opaque_cause_looks_the_same_to_the_caller() {
@@ -273,17 +327,6 @@ mod tests {
             );
             assert_eq!(failure.detail(), cause.as_str());
         }
-    }
-
-    #[test]
-    fn a_refusal_says_which_role_the_caller_has_and_what_that_lacks() {
-        let admin = Failure::PermissionDenied(Denied::wrong_role(Role::Admin)).to_string();
-        assert!(admin.contains("`admin`, which has no right to encrypt"));
-        assert!(!admin.contains("grant"), "{admin}");
-        let data = Failure::PermissionDenied(Denied::wrong_role(Role::Data)).to_string();
-        assert!(data.contains("`data`, which only encrypts"));
-        let none = Failure::PermissionDenied(Denied::NO_ROLE).to_string();
-        assert!(none.contains("no role") && none.contains("role grant"));
     }
 
     #[test]

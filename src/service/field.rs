@@ -7,13 +7,16 @@ use fieldkeep_crypto::keys::{FieldKey, Nonce};
 use fieldkeep_keystore::key::Key;
 use zeroize::Zeroizing;
 
-use crate::access::Action;
+use crate::access::action::Action;
 use crate::access::principal::Principal;
 use crate::service::Core;
 use crate::service::failure::{Failure, Opaque};
-use crate::service::perform::{Operation, Permit};
+use crate::service::masking::may_be_used;
+use crate::service::perform::Operation;
+use crate::service::perform::permit::{Asks, Permit, Right};
 use crate::service::record::Account;
 use crate::service::resource::{FieldName, KeyName, key_resource};
+use crate::service::vault::{Named, Opening, Purpose};
 
 /// Encrypt one field.
 pub struct Encrypt {
@@ -40,8 +43,8 @@ impl Operation for Encrypt {
     const ACTION: Action = Action::Encrypt;
     type Output = Sealed;
 
-    fn tenant<'a>(&'a self, caller: &'a Principal) -> &'a str {
-        self.key.tenant(caller)
+    fn asks<'a>(&'a self, caller: &'a Principal) -> Asks<'a> {
+        Asks::Field(self.key.seal(caller, &self.field))
     }
 
     fn about(&self, caller: &Principal, account: &mut Account) {
@@ -56,7 +59,9 @@ impl Operation for Encrypt {
     ) -> Result<Sealed, Failure> {
         self.about(permit.principal(), account);
         hash_context(core, account, &self.context);
-        let key = core.vault.sealing_key(permit, &self.key).await?;
+        let ask = self.key.seal(permit.principal(), &self.field);
+        let entitled = permit.entitle(ask, &self.context)?;
+        let key = core.vault.sealing_key(&entitled).await?;
         let version = key.primary();
         account.used_version(version.number());
         let field_key = version.field_key(self.field.field()?);
@@ -87,8 +92,8 @@ impl Operation for Decrypt {
     const ACTION: Action = Action::Decrypt;
     type Output = Bytes;
 
-    fn tenant<'a>(&'a self, caller: &'a Principal) -> &'a str {
-        caller.tenant.as_str()
+    fn asks<'a>(&'a self, _caller: &'a Principal) -> Asks<'a> {
+        Asks::OfFields
     }
 
     fn about(&self, _caller: &Principal, account: &mut Account) {
@@ -103,7 +108,12 @@ impl Operation for Decrypt {
     ) -> Result<Bytes, Failure> {
         hash_context(core, account, &self.context);
         let ciphertext = parse_reported(&self.ciphertext, &self.field, account)?;
-        let source = open_source(core, permit, account, &ciphertext, &self.field).await?;
+        let opening = Opening {
+            field: self.field.as_str(),
+            context: Some(&self.context),
+            purpose: Purpose::Reveal,
+        };
+        let source = open_source(core, permit, account, &ciphertext, &self.field, &opening).await?;
         let mut out = Vec::with_capacity(opened_capacity(&ciphertext));
         open(&source.field_key, &ciphertext, &self.context, &mut out)?;
         Ok(Bytes::from(out))
@@ -123,14 +133,15 @@ pub(super) async fn open_source(
     account: &mut Account,
     ciphertext: &Ciphertext<'_>,
     field: &FieldName,
+    opening: &Opening<'_>,
 ) -> Result<Source, Failure> {
     let handle = ciphertext.handle();
-    let key = match core
-        .vault
-        .opening_key(permit, handle, ciphertext.suite())
-        .await
-    {
-        Ok(key) => key,
+    let named = Named {
+        handle,
+        suite: ciphertext.suite(),
+    };
+    let (key, right) = match core.vault.opening_key(permit, named, opening).await {
+        Ok(found) => found,
         Err(failure) => {
             account.used(
                 format!("handle:{handle}"),
@@ -142,6 +153,9 @@ pub(super) async fn open_source(
         }
     };
     account.used(resource_of(&key), ciphertext.version(), field.as_str(), 0);
+    if let Right::Whole(allowed) = right {
+        may_be_used(allowed, opening, &opening.ask(permit.principal(), &key))?;
+    }
     let version = core
         .vault
         .opening_version(permit, &key, ciphertext.version())

@@ -9,7 +9,7 @@ use crate::service::Core;
 use crate::service::batch::Results;
 use crate::service::failure::Failure;
 use crate::service::offload::Turns;
-use crate::service::perform::Permit;
+use crate::service::perform::permit::Permit;
 
 /// The keys and versions of a batch, and which of them each item needs.
 ///

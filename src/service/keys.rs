@@ -6,12 +6,14 @@ use fieldkeep_keystore::info::{Change, Changed, KeyInfo, TenantInfo};
 use fieldkeep_keystore::keystore::Keystore;
 use fieldkeep_keystore::rotation::policy::RotationPolicy;
 
-use crate::access::Action;
+use crate::access::action::Action;
+use crate::access::grant::Scope;
 use crate::access::principal::Principal;
 use crate::service::Core;
 use crate::service::failure::Failure;
 use crate::service::operation::Repeatable;
-use crate::service::perform::{Operation, Permit};
+use crate::service::perform::Operation;
+use crate::service::perform::permit::{Asks, Permit};
 use crate::service::record::Account;
 use crate::service::resource::{KeyName, tenant_resource};
 use crate::service::rotation::policy_detail;
@@ -89,12 +91,12 @@ pub struct CreateTenant {
 }
 
 impl Operation for CreateTenant {
-    const ACTION: Action = Action::TenantCreate;
+    const ACTION: Action = Action::Tenant;
     const CHANGES: bool = true;
     type Output = TenantInfo;
 
-    fn tenant<'a>(&'a self, _caller: &'a Principal) -> &'a str {
-        self.tenant.as_str()
+    fn asks<'a>(&'a self, _caller: &'a Principal) -> Asks<'a> {
+        Asks::ALL
     }
 
     fn about(&self, _caller: &Principal, account: &mut Account) {
@@ -108,7 +110,7 @@ impl Operation for CreateTenant {
         account: &mut Account,
     ) -> Result<TenantInfo, Failure> {
         self.about(permit.principal(), account);
-        let keystore = core.vault.manage(permit, self.tenant.as_str())?;
+        let keystore = core.vault.manage(permit, Scope::ALL, None)?;
         let operation = self.request.operation(permit)?;
         let changed = keystore
             .create_tenant(&self.tenant, operation, permit.now_s())
@@ -128,11 +130,11 @@ pub struct ListTenants {
 }
 
 impl Operation for ListTenants {
-    const ACTION: Action = Action::TenantRead;
+    const ACTION: Action = Action::Describe;
     type Output = Listed<TenantInfo>;
 
-    fn tenant<'a>(&'a self, caller: &'a Principal) -> &'a str {
-        caller.tenant.as_str()
+    fn asks<'a>(&'a self, _caller: &'a Principal) -> Asks<'a> {
+        Asks::ALL
     }
 
     fn about(&self, _caller: &Principal, account: &mut Account) {
@@ -146,9 +148,7 @@ impl Operation for ListTenants {
         account: &mut Account,
     ) -> Result<Listed<TenantInfo>, Failure> {
         self.about(permit.principal(), account);
-        let keystore = core
-            .vault
-            .manage(permit, permit.principal().tenant.as_str())?;
+        let keystore = core.vault.manage(permit, Scope::ALL, None)?;
         let tenants = keystore
             .list_tenants(self.page.after.as_deref(), self.page.limit)
             .await?;
@@ -171,12 +171,12 @@ pub struct CreateKey {
 }
 
 impl Operation for CreateKey {
-    const ACTION: Action = Action::KeyCreate;
+    const ACTION: Action = Action::Manage;
     const CHANGES: bool = true;
     type Output = KeyInfo;
 
-    fn tenant<'a>(&'a self, caller: &'a Principal) -> &'a str {
-        self.key.tenant(caller)
+    fn asks<'a>(&'a self, caller: &'a Principal) -> Asks<'a> {
+        self.key.asks(caller)
     }
 
     fn about(&self, caller: &Principal, account: &mut Account) {
@@ -196,7 +196,9 @@ impl Operation for CreateKey {
     ) -> Result<KeyInfo, Failure> {
         self.about(permit.principal(), account);
         let id = names(&self.key, permit.principal())?;
-        let keystore = core.vault.manage(permit, id.tenant.as_str())?;
+        let keystore = core
+            .vault
+            .manage(permit, id.tenant.as_str(), Some(id.key.as_str()))?;
         let operation = self.request.operation(permit)?;
         let changed = keystore
             .create_key(
@@ -220,11 +222,11 @@ pub struct DescribeKey {
 }
 
 impl Operation for DescribeKey {
-    const ACTION: Action = Action::KeyRead;
+    const ACTION: Action = Action::Describe;
     type Output = KeyInfo;
 
-    fn tenant<'a>(&'a self, caller: &'a Principal) -> &'a str {
-        self.key.tenant(caller)
+    fn asks<'a>(&'a self, caller: &'a Principal) -> Asks<'a> {
+        self.key.asks(caller)
     }
 
     fn about(&self, caller: &Principal, account: &mut Account) {
@@ -239,7 +241,9 @@ impl Operation for DescribeKey {
     ) -> Result<KeyInfo, Failure> {
         self.about(permit.principal(), account);
         let id = names(&self.key, permit.principal())?;
-        let keystore = core.vault.manage(permit, id.tenant.as_str())?;
+        let keystore = core
+            .vault
+            .manage(permit, id.tenant.as_str(), Some(id.key.as_str()))?;
         Ok(keystore
             .describe_key(&id.tenant, &id.key, permit.now_s())
             .await?)
@@ -255,15 +259,19 @@ pub struct ListKeys {
 }
 
 impl Operation for ListKeys {
-    const ACTION: Action = Action::KeyRead;
+    const ACTION: Action = Action::Describe;
     type Output = Listed<KeyInfo>;
 
-    fn tenant<'a>(&'a self, caller: &'a Principal) -> &'a str {
-        self.tenant.as_ref().unwrap_or(&caller.tenant).as_str()
+    fn asks<'a>(&'a self, caller: &'a Principal) -> Asks<'a> {
+        Asks::Of {
+            tenant: self.tenant.as_ref().unwrap_or(&caller.tenant).as_str(),
+            key: None,
+        }
     }
 
     fn about(&self, caller: &Principal, account: &mut Account) {
-        account.used(tenant_resource(self.tenant(caller)), 0, "", 0);
+        let tenant = self.tenant.as_ref().unwrap_or(&caller.tenant);
+        account.used(tenant_resource(tenant.as_str()), 0, "", 0);
     }
 
     async fn run(
@@ -274,7 +282,7 @@ impl Operation for ListKeys {
     ) -> Result<Listed<KeyInfo>, Failure> {
         let tenant = self.tenant.as_ref().unwrap_or(&permit.principal().tenant);
         self.about(permit.principal(), account);
-        let keystore = core.vault.manage(permit, tenant.as_str())?;
+        let keystore = core.vault.manage(permit, tenant.as_str(), None)?;
         let keys = keystore
             .list_keys(tenant, self.page.after.as_deref(), self.page.limit)
             .await?;
@@ -291,12 +299,12 @@ pub struct RotateKey {
 }
 
 impl Operation for RotateKey {
-    const ACTION: Action = Action::KeyRotate;
+    const ACTION: Action = Action::Rotate;
     const CHANGES: bool = true;
     type Output = KeyInfo;
 
-    fn tenant<'a>(&'a self, caller: &'a Principal) -> &'a str {
-        self.key.tenant(caller)
+    fn asks<'a>(&'a self, caller: &'a Principal) -> Asks<'a> {
+        self.key.asks(caller)
     }
 
     fn about(&self, caller: &Principal, account: &mut Account) {
@@ -311,7 +319,9 @@ impl Operation for RotateKey {
     ) -> Result<KeyInfo, Failure> {
         self.about(permit.principal(), account);
         let id = names(&self.key, permit.principal())?;
-        let keystore = core.vault.manage(permit, id.tenant.as_str())?;
+        let keystore = core
+            .vault
+            .manage(permit, id.tenant.as_str(), Some(id.key.as_str()))?;
         let operation = self.request.operation(permit)?;
         let changed = keystore
             .rotate_key(&id.tenant, &id.key, operation, permit.now_s())
@@ -334,12 +344,12 @@ pub struct ChangeState {
 }
 
 impl Operation for ChangeState {
-    const ACTION: Action = Action::KeyChangeState;
+    const ACTION: Action = Action::Manage;
     const CHANGES: bool = true;
     type Output = KeyInfo;
 
-    fn tenant<'a>(&'a self, caller: &'a Principal) -> &'a str {
-        self.key.tenant(caller)
+    fn asks<'a>(&'a self, caller: &'a Principal) -> Asks<'a> {
+        self.key.asks(caller)
     }
 
     fn about(&self, caller: &Principal, account: &mut Account) {
@@ -355,7 +365,9 @@ impl Operation for ChangeState {
     ) -> Result<KeyInfo, Failure> {
         self.about(permit.principal(), account);
         let id = names(&self.key, permit.principal())?;
-        let keystore = core.vault.manage(permit, id.tenant.as_str())?;
+        let keystore = core
+            .vault
+            .manage(permit, id.tenant.as_str(), Some(id.key.as_str()))?;
         let (operation, now) = (self.request.operation(permit)?, permit.now_s());
         let changed = match self.version {
             None => {

@@ -1,7 +1,7 @@
 //! What the service does, whatever transport asks for it.
 //!
 //! Every call goes through [`Service::perform`]: authorize, run, audit, check the rights again, reply. It is the only
-//! way to a key: the keystore is inside a [`vault::Vault`] that opens only with a [`perform::Permit`], and only
+//! way to a key: the keystore is inside a [`vault::Vault`] that opens only with a [`perform::permit::Permit`], and only
 //! `perform` can make a permit or a [`perform::Reply`].
 
 use std::sync::Arc;
@@ -30,10 +30,13 @@ pub mod batch;
 pub mod call;
 mod distinct;
 mod errors;
+pub mod explain;
 pub mod failure;
 pub mod field;
+pub mod groups;
 mod in_use;
 pub mod keys;
+mod masking;
 pub mod offload;
 pub mod operation;
 pub mod perform;
@@ -83,6 +86,8 @@ pub struct Limits {
     pub batch_items: usize,
     /// How long a call waits for a busy audit trail, if its own deadline is not earlier.
     pub busy_patience: Duration,
+    /// How long a change of rights waits for the calls that began before it.
+    pub settling: Duration,
     /// How long a stream may be open without a message, or with replies that its caller does not take.
     pub stream_idle: Duration,
 }
@@ -94,6 +99,7 @@ impl Default for Limits {
             reply_bytes: 16 * 1024 * 1024 - 64 * 1024,
             batch_items: 10_000,
             busy_patience: Duration::from_secs(10),
+            settling: Duration::from_secs(5),
             stream_idle: Duration::from_secs(300),
         }
     }
@@ -103,7 +109,7 @@ impl Default for Limits {
 pub struct Parts {
     /// The keys, behind their permit.
     pub vault: Vault,
-    /// The roles.
+    /// The rights.
     pub access: Access,
     /// The audit trail.
     pub audit: AuditLog,

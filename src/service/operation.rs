@@ -5,7 +5,7 @@ use fieldkeep_keystore::store::Operation as StoreOperation;
 use ring::digest::{Context, Digest, SHA256};
 
 use crate::service::failure::Failure;
-use crate::service::perform::Permit;
+use crate::service::perform::permit::Permit;
 
 /// What a management request says about its identity: its id, if the caller chose one, and a hash of the whole request.
 #[derive(Debug, Clone, PartialEq, Eq)]

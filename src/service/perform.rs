@@ -1,6 +1,7 @@
 //! The one way of every call: authorize, run, audit, check the rights again, reply.
 
 pub mod own;
+pub mod permit;
 
 use std::fmt;
 use std::sync::Arc;
@@ -11,8 +12,10 @@ use fieldkeep_proto::v1::Decision;
 use tokio::time::{Instant, timeout_at};
 use tonic::Code;
 
+use self::permit::{Asks, Grounds, Permit, Rule};
+use crate::access::action::Action;
 use crate::access::principal::Principal;
-use crate::access::{AccessSnapshot, Action};
+use crate::access::snapshot::AccessSnapshot;
 use crate::audit::AuditError;
 use crate::audit::encoded::Encoded;
 use crate::service::call::{Call, RequestId};
@@ -30,7 +33,10 @@ pub const RULE_UNAUTHENTICATED: &str = "unauthenticated";
 pub const RULE_NOT_SERVING: &str = "not-serving";
 
 /// What a caller without a name is told.
-pub(super) const NO_IDENTITY: &str = "the certificate names no identity";
+pub(super) const NO_IDENTITY: Failure = Failure::Unauthenticated {
+    rule: RULE_UNAUTHENTICATED,
+    told: "the certificate names no identity",
+};
 
 /// What a call asks for, parsed into a form that cannot be wrong.
 pub trait Operation: Send + Sized + 'static {
@@ -38,11 +44,13 @@ pub trait Operation: Send + Sized + 'static {
     const ACTION: Action;
     /// Whether it changes the store. A change runs to its end and its record, also if the caller goes away.
     const CHANGES: bool = false;
+    /// Whether it changes rights. Such a change is acknowledged only when no call runs with older ones.
+    const CHANGES_RIGHTS: bool = false;
     /// What the reply is made of.
     type Output: Send + 'static;
 
-    /// The tenant that the operation is about. The right to it is checked first.
-    fn tenant<'a>(&'a self, caller: &'a Principal) -> &'a str;
+    /// What the operation is about. The right to it is checked first.
+    fn asks<'a>(&'a self, caller: &'a Principal) -> Asks<'a>;
 
     /// Names what a refused call was about, for its record.
     fn about(&self, caller: &Principal, account: &mut Account);
@@ -56,54 +64,28 @@ pub trait Operation: Send + Sized + 'static {
     ) -> impl Future<Output = Result<Self::Output, Failure>> + Send;
 }
 
-/// The proof that a call was authorized. Only [`Service::perform`] makes one, and without one no key can be reached.
-pub struct Permit<'a> {
-    snapshot: &'a AccessSnapshot,
-    call: &'a Call,
-    action: Action,
-    principal: &'a Principal,
-    now_us: u64,
-}
-
-impl Permit<'_> {
-    /// Who calls.
-    #[must_use]
-    pub fn principal(&self) -> &Principal {
-        self.principal
-    }
-
-    /// The RPC's name.
-    #[must_use]
-    pub fn rpc(&self) -> &'static str {
-        self.call.rpc
-    }
-
-    /// When the call was authorized, Unix seconds.
-    #[must_use]
-    pub fn now_s(&self) -> u64 {
-        self.now_us / 1_000_000
-    }
-
-    /// Whether the caller may do the permitted action to what `tenant` has.
-    ///
-    /// # Errors
-    /// The refusal.
-    pub fn check(&self, tenant: &str) -> Result<(), Failure> {
-        authorize(
-            self.snapshot,
-            self.principal,
-            self.action,
-            tenant,
-            self.now_us,
-        )
-        .map(|_| ())
-    }
-}
-
 /// A result that may leave: its record is durable and the caller still has the right. Only [`Service::perform`] makes one.
 pub struct Reply<T> {
     value: T,
     request_id: RequestId,
+    leave: Leave,
+}
+
+/// What a result leaves with.
+#[derive(Clone, Debug, Default)]
+pub struct Leave {
+    /// The rights that allowed it. While somebody holds them, no change of rights is acknowledged; so the transport holds them
+    /// until it has the reply.
+    held: Option<Arc<AccessSnapshot>>,
+    grounds: Option<Grounds>,
+}
+
+impl Leave {
+    /// The grants that the result relies on, for a later look. The rights themselves are held no longer.
+    #[must_use]
+    pub fn into_grounds(self) -> Option<Grounds> {
+        self.grounds
+    }
 }
 
 impl<T> fmt::Debug for Reply<T> {
@@ -115,9 +97,9 @@ impl<T> fmt::Debug for Reply<T> {
 }
 
 impl<T> Reply<T> {
-    /// The result and the call's id.
-    pub fn into_parts(self) -> (T, RequestId) {
-        (self.value, self.request_id)
+    /// The result, the call's id, and what the transport keeps until it has the reply.
+    pub fn into_parts(self) -> (T, RequestId, Leave) {
+        (self.value, self.request_id, self.leave)
     }
 }
 
@@ -161,7 +143,11 @@ impl Service {
             self.attempt(call, parsed).await
         };
         match outcome {
-            Ok(value) => Ok(Reply { value, request_id }),
+            Ok((value, leave)) => Ok(Reply {
+                value,
+                request_id,
+                leave,
+            }),
             Err(failure) => Err(Refusal {
                 failure,
                 request_id,
@@ -187,17 +173,26 @@ impl Service {
         &self,
         call: Call,
         parsed: Result<O, Failure>,
-    ) -> Result<O::Output, Failure> {
+    ) -> Result<(O::Output, Leave), Failure> {
         let mut attempt = Attempt::new(&self.core, call);
         let outcome = attempt.authorize_and_run(parsed).await;
         self.record(&mut attempt, outcome.as_ref().map(|_| ()))
             .await?;
-        let (value, granted) = outcome?;
-        if !O::CHANGES {
-            // A change has happened and is on record; to refuse its reply would only hide that.
-            self.check_again(&mut attempt, &granted).await?;
+        let (value, grounds) = outcome?;
+        if O::CHANGES_RIGHTS {
+            let settled = self.core.access.settled(self.core.limits.settling).await;
+            settled.map_err(|_| Failure::ChangePending)?;
         }
-        Ok(value)
+        if O::CHANGES {
+            // A change has happened and is on record; to refuse its reply would only hide that.
+            return Ok((value, Leave::default()));
+        }
+        let held = self.check_again(&mut attempt, &grounds).await?;
+        let leave = Leave {
+            held: Some(held),
+            grounds: Some(grounds),
+        };
+        Ok((value, leave))
     }
 
     /// Writes the record of a call and waits until it is durable.
@@ -257,34 +252,30 @@ impl Service {
         }
     }
 
-    /// Refuses the reply if the caller lost the right while the call ran.
-    async fn check_again(&self, attempt: &mut Attempt, granted: &Granted) -> Result<(), Failure> {
-        if self.core.access.is_current(&granted.snapshot) {
-            return Ok(());
-        }
+    /// Refuses the reply if the caller lost a right while the call ran; otherwise gives the rights to hold until it leaves.
+    async fn check_again(
+        &self,
+        attempt: &mut Attempt,
+        grounds: &Grounds,
+    ) -> Result<Arc<AccessSnapshot>, Failure> {
         let Some(principal) = attempt.call.peer.principal.as_ref() else {
-            return Err(Failure::Unauthenticated(RULE_UNAUTHENTICATED));
+            return Err(NO_IDENTITY);
         };
-        let snapshot = self.core.access.snapshot();
-        let now_us = self.core.clock.now_us();
-        match authorize(
-            &snapshot,
-            principal,
-            attempt.call.action,
-            granted
-                .tenant
-                .as_deref()
-                .unwrap_or(principal.tenant.as_str()),
-            now_us,
-        ) {
-            Ok(_) => Ok(()),
-            Err(refused) => {
-                attempt.decision = Decision::Refused;
-                attempt.rule = rule_of(&refused);
-                self.record(attempt, Err(&refused)).await?;
-                Err(refused)
+        let refused = {
+            let snapshot = self.core.access.snapshot();
+            if grounds.are_of(&snapshot) {
+                return Ok(snapshot);
             }
-        }
+            let now_us = self.core.clock.now_us();
+            match permit::recheck(&snapshot, &attempt.call, principal, grounds, now_us) {
+                Ok(()) => return Ok(snapshot),
+                Err(refused) => refused,
+            }
+        };
+        attempt.decision = Decision::Refused;
+        attempt.rule = Rule::Named(rule_for(&refused));
+        self.record(attempt, Err(&refused)).await?;
+        Err(refused)
     }
 
     /// Writes a record of the service's own, to learn whether the trail can be written again. While it can, writes only what
@@ -297,18 +288,11 @@ impl Service {
             return;
         }
         let mut attempt = Attempt::new(&self.core, call);
-        attempt.rule = RULE_NOT_SERVING;
+        attempt.rule = Rule::Named(RULE_NOT_SERVING);
         let _still_down = self
             .record(&mut attempt, Err(&Failure::AuditUnavailable))
             .await;
     }
-}
-
-/// What a call was granted with, to check it again before the reply.
-struct Granted {
-    snapshot: Arc<AccessSnapshot>,
-    /// `None`: the caller's own.
-    tenant: Option<Box<str>>,
 }
 
 /// One call on its way. If it is dropped before its record was written, because the caller went away or ran out of time,
@@ -318,7 +302,7 @@ pub(super) struct Attempt {
     call: Call,
     account: Account,
     decision: Decision,
-    rule: &'static str,
+    rule: Rule,
     ending: Record,
 }
 
@@ -337,7 +321,7 @@ impl Attempt {
             call,
             account: Account::default(),
             decision: Decision::Refused,
-            rule: RULE_NOT_SERVING,
+            rule: Rule::Named(RULE_NOT_SERVING),
             ending: Record::None,
         }
     }
@@ -345,7 +329,7 @@ impl Attempt {
     /// An attempt that ended by `rule` before it began.
     pub(super) fn with_rule(core: &Arc<Core>, call: Call, rule: &'static str) -> Self {
         let mut attempt = Self::new(core, call);
-        attempt.rule = rule;
+        attempt.rule = Rule::Named(rule);
         attempt
     }
 
@@ -358,7 +342,7 @@ impl Attempt {
     async fn authorize_and_run<O: Operation>(
         &mut self,
         parsed: Result<O, Failure>,
-    ) -> Result<(O::Output, Granted), Failure> {
+    ) -> Result<(O::Output, Grounds), Failure> {
         if self.core.is_draining() {
             return Err(Failure::ShuttingDown);
         }
@@ -366,10 +350,10 @@ impl Attempt {
             return Err(Failure::AuditUnavailable);
         }
         let Some(principal) = self.call.peer.principal.as_ref() else {
-            self.rule = RULE_UNAUTHENTICATED;
-            return Err(Failure::Unauthenticated(NO_IDENTITY));
+            self.rule = Rule::Named(RULE_UNAUTHENTICATED);
+            return Err(NO_IDENTITY);
         };
-        self.rule = parsed.as_ref().err().map_or(RULE_INVALID, rule_for);
+        self.rule = Rule::Named(parsed.as_ref().err().map_or(RULE_INVALID, rule_for));
         let operation = parsed?;
         if self.call.action != O::ACTION {
             return Err(Failure::internal(
@@ -377,36 +361,35 @@ impl Attempt {
             ));
         }
         let now_us = self.core.clock.now_us();
-        let snapshot = self.core.access.snapshot();
-        let tenant = operation.tenant(principal);
-        self.rule =
-            authorize(&snapshot, principal, O::ACTION, tenant, now_us).inspect_err(|refused| {
-                self.rule = rule_of(refused);
-                operation.about(principal, &mut self.account);
-            })?;
-        self.decision = Decision::Allowed;
-        let tenant = (tenant != principal.tenant.as_str()).then(|| tenant.into());
-        let permit = Permit {
-            snapshot: &snapshot,
-            call: &self.call,
-            action: O::ACTION,
-            principal,
-            now_us,
+        let permit = Permit::new(&self.core.access, &self.call, principal, O::ACTION, now_us);
+        let asked = match operation.asks(principal) {
+            Asks::OfFields | Asks::Found => permit.admit(None),
+            Asks::Field(ask) => permit.admit(Some(&ask)),
+            Asks::Of { tenant, key } => permit.check(tenant, key),
         };
+        asked.inspect_err(|refused| {
+            self.rule = Rule::Named(rule_for(refused));
+            operation.about(principal, &mut self.account);
+        })?;
+        self.decision = Decision::Allowed;
         let name = if O::CHANGES { "change" } else { "run" };
         let running = CallTrace::part(self.call.trace.as_ref(), name);
         let outcome = operation.run(&self.core, &permit, &mut self.account).await;
         drop(running);
-        // The right to the call is not yet the right to the key that its ciphertext or destination names.
+        let grounds = permit.into_grounds();
+        // The right to the call is not yet the right to each key and field that it names.
         let refused = match &outcome {
             Ok(_) => self.account.refused_by(),
             Err(failure) => failure.refused_by(),
         };
-        if let Some(rule) = refused {
-            self.decision = Decision::Refused;
-            self.rule = rule;
+        match refused {
+            Some(rule) => {
+                self.decision = Decision::Refused;
+                self.rule = Rule::Named(rule);
+            }
+            None => self.rule = grounds.rule(),
         }
-        Ok((outcome?, Granted { snapshot, tenant }))
+        Ok((outcome?, grounds))
     }
 
     fn compose_outcome(&mut self, outcome: Result<(), &Failure>) {
@@ -430,7 +413,7 @@ impl Attempt {
     fn compose(&mut self, code: Code, failure: Option<&Failure>) {
         let ending = Ending {
             decision: self.decision,
-            rule: self.rule,
+            rule: self.rule.as_str(),
             code,
             failure,
             now_us: self.core.clock.now_us(),
@@ -453,7 +436,7 @@ impl Attempt {
     /// cannot be written did nothing, and is not kept.
     fn keep(&mut self, error: &AuditError) {
         self.core.audit_failed(error);
-        let kept = self.rule != RULE_NOT_SERVING && !unwritten::is_too_large(error);
+        let kept = self.rule != Rule::Named(RULE_NOT_SERVING) && !unwritten::is_too_large(error);
         if let Record::Composed(record) = std::mem::replace(&mut self.ending, Record::Appended)
             && kept
         {
@@ -492,38 +475,11 @@ impl Core {
     }
 }
 
-/// The rule that allows `action`, or the refusal.
-pub(super) fn authorize(
-    snapshot: &AccessSnapshot,
-    principal: &Principal,
-    action: Action,
-    tenant: &str,
-    now_us: u64,
-) -> Result<&'static str, Failure> {
-    let now_s = i64::try_from(now_us / 1_000_000).unwrap_or(i64::MAX);
-    snapshot
-        .authorize(principal, action, tenant, now_s)
-        .map_err(|denied| match denied.rule {
-            CERTIFICATE_EXPIRED => {
-                Failure::Unauthenticated("the certificate has expired; issue a new one")
-            }
-            _ => Failure::PermissionDenied(denied),
-        })
-}
-
-/// The rule of [`AccessSnapshot::authorize`] for a certificate that has ended.
-const CERTIFICATE_EXPIRED: &str = "certificate-expired";
-
-fn rule_of(refused: &Failure) -> &'static str {
-    refused.refused_by().unwrap_or(CERTIFICATE_EXPIRED)
-}
-
-/// The rule that refused a call before there was an operation to authorize.
+/// The rule that refused a call.
 fn rule_for(refused: &Failure) -> &'static str {
     match refused {
-        Failure::Unauthenticated(NO_IDENTITY) => RULE_UNAUTHENTICATED,
-        Failure::Unauthenticated(_) | Failure::PermissionDenied { .. } => rule_of(refused),
+        Failure::Unauthenticated { rule, .. } => rule,
         Failure::ShuttingDown | Failure::AuditUnavailable => RULE_NOT_SERVING,
-        _ => RULE_INVALID,
+        other => other.refused_by().unwrap_or(RULE_INVALID),
     }
 }

@@ -132,7 +132,7 @@ pub struct Ending<'a> {
     /// What was decided.
     pub decision: Decision,
     /// The rule that decided.
-    pub rule: &'static str,
+    pub rule: &'a str,
     /// The code of the reply.
     pub code: tonic::Code,
     /// The failure, if it is one.
@@ -173,7 +173,7 @@ pub fn compose(call: &Call, ending: Ending<'_>, account: &mut Account) -> Encode
         changes: &account.changes,
         store_revision: account.store_revision,
         detail: &account.detail,
-        certificate_serial: principal.map_or("", |principal| &principal.certificate_serial),
+        credential: principal.map_or("", |principal| &principal.credential),
     })
 }
 

@@ -12,19 +12,21 @@ use fieldkeep_crypto::keys::{FieldKey, Nonce, Nonces};
 use fieldkeep_keystore::key::Key;
 use zeroize::Zeroize;
 
-use crate::access::Action;
+use crate::access::action::Action;
 use crate::access::principal::Principal;
 use crate::service::Core;
 use crate::service::batch::{DecryptItem, Results};
-use crate::service::distinct::{self, Destinations, Opener, Openers, at, opened_by};
+use crate::service::distinct::{self, Destinations, Opener, Openers, Wanted, at, opened_by};
 use crate::service::failure::Failure;
 use crate::service::field;
 use crate::service::in_use::InUse;
 use crate::service::offload::{Turns, Weight, offload};
-use crate::service::perform::{Operation, Permit};
+use crate::service::perform::Operation;
+use crate::service::perform::permit::{Asks, Permit, Right};
 use crate::service::record::Account;
 use crate::service::resource::{FieldName, KeyName};
 use crate::service::usage::Tally;
+use crate::service::vault::{Opening, Purpose};
 
 /// Re-encrypt one field.
 pub struct ReEncrypt {
@@ -54,14 +56,16 @@ struct Resealer {
     key: Arc<Key>,
     field_key: Option<Arc<FieldKey>>,
     version: u32,
+    /// Whether the right to seal depends on the context of each item.
+    by_item: bool,
 }
 
 impl Operation for ReEncrypt {
     const ACTION: Action = Action::ReEncrypt;
     type Output = ReEncrypted;
 
-    fn tenant<'a>(&'a self, caller: &'a Principal) -> &'a str {
-        caller.tenant.as_str()
+    fn asks<'a>(&'a self, _caller: &'a Principal) -> Asks<'a> {
+        Asks::OfFields
     }
 
     fn about(&self, caller: &Principal, account: &mut Account) {
@@ -79,7 +83,13 @@ impl Operation for ReEncrypt {
     ) -> Result<ReEncrypted, Failure> {
         field::hash_context(core, account, &self.context);
         let ciphertext = field::parse_reported(&self.ciphertext, &self.field, account)?;
-        let source = field::open_source(core, permit, account, &ciphertext, &self.field).await?;
+        let opening = Opening {
+            field: self.field.as_str(),
+            context: Some(&self.context),
+            purpose: purpose(self.destination.as_ref()),
+        };
+        let source =
+            field::open_source(core, permit, account, &ciphertext, &self.field, &opening).await?;
         // Opened before anything is said about the destination: a ciphertext that does not open tells nothing, whatever
         // key it names.
         let mut plaintext = field::scratch(field::opened_capacity(&ciphertext));
@@ -89,15 +99,18 @@ impl Operation for ReEncrypt {
             &self.context,
             &mut plaintext,
         )?;
-        let destination = match &self.destination {
-            None => Arc::clone(&source.key),
+        let moves_to = opening.purpose.moves_to(permit.principal(), &source.key);
+        let destination = match moves_to {
             Some(name) => {
                 account.used(name.resource(permit.principal()), 0, self.field.as_str(), 0);
-                core.vault.sealing_key(permit, name).await?
+                let ask = name.seal(permit.principal(), &self.field);
+                let entitled = permit.entitle(ask, &self.context)?;
+                core.vault.sealing_key(&entitled).await?
             }
+            None => Arc::clone(&source.key),
         };
         let resealer = resealer(&source.key, ciphertext.version(), &destination, &self.field)?;
-        if self.destination.is_some() {
+        if moves_to.is_some() {
             account.used_version(resealer.version);
         } else if resealer.field_key.is_some() {
             account.used(
@@ -131,6 +144,10 @@ impl Operation for ReEncrypt {
     }
 }
 
+fn purpose(destination: Option<&KeyName>) -> Purpose<'_> {
+    destination.map_or(Purpose::Renew, Purpose::Move)
+}
+
 /// Re-encrypt many fields.
 pub struct BatchReEncrypt {
     /// The distinct fields.
@@ -148,14 +165,16 @@ struct Planned {
     item: DecryptItem,
     opener: usize,
     resealer: usize,
+    /// Why it may not be sealed again, which is not told before it has opened.
+    refused: Option<Failure>,
 }
 
 impl Operation for BatchReEncrypt {
     const ACTION: Action = Action::ReEncrypt;
     type Output = Results<ReEncrypted>;
 
-    fn tenant<'a>(&'a self, caller: &'a Principal) -> &'a str {
-        caller.tenant.as_str()
+    fn asks<'a>(&'a self, _caller: &'a Principal) -> Asks<'a> {
+        Asks::OfFields
     }
 
     fn about(&self, caller: &Principal, account: &mut Account) {
@@ -178,13 +197,8 @@ impl Operation for BatchReEncrypt {
             shared,
             items,
         } = self;
-        let mut keys = Vec::with_capacity(destinations.len());
-        let mut known = Destinations::default();
+        let mut keys = Destinations::default();
         let mut turns = Turns::default();
-        for name in &destinations {
-            turns.next().await;
-            keys.push(known.resolve(core, permit, name).await);
-        }
         let mut openers = Openers::default();
         let mut resealers = Resealers::default();
         let mut planned = Vec::with_capacity(items.len());
@@ -193,21 +207,30 @@ impl Operation for BatchReEncrypt {
             planned.push(match item {
                 Err(failure) => Err(failure),
                 Ok((item, destination)) => {
-                    match openers.resolve(core, permit, &fields, &item).await {
+                    let name = destination.and_then(|index| destinations.get(index));
+                    let context = item.context.as_ref().unwrap_or(&shared);
+                    let wanted = Wanted {
+                        item: &item,
+                        context,
+                        purpose: purpose(name),
+                        destination,
+                    };
+                    match openers.resolve(core, permit, &fields, &wanted).await {
                         Err(failure) => Err(failure),
                         Ok(opener) => {
-                            let resealer = resealers.plan(
-                                &openers,
-                                opener,
-                                &keys,
-                                destination,
-                                &fields,
-                                &item,
-                            );
+                            let planning = Planning {
+                                core,
+                                permit,
+                                fields: &fields,
+                                openers: &openers,
+                            };
+                            let (resealer, refused) =
+                                resealers.plan(&planning, &mut keys, opener, &wanted).await;
                             Ok(Planned {
                                 item,
                                 opener,
                                 resealer,
+                                refused,
                             })
                         }
                     }
@@ -235,6 +258,7 @@ impl Operation for BatchReEncrypt {
                 .iter()
                 .map(|item| Some(item.as_ref().ok()?.resealer)),
         );
+        permit.release();
         let work = move || reseal_all(planned, &shared, &openers, &resealers.list);
         let mut results = offload(core, weight, work).await??;
         opened.check_again(core, permit, &mut results).await;
@@ -253,29 +277,72 @@ struct Use {
     items: u32,
 }
 
+/// What a way of sealing again is found with.
+struct Planning<'a> {
+    core: &'a Core,
+    permit: &'a Permit<'a>,
+    fields: &'a [FieldName],
+    openers: &'a Openers,
+}
+
+impl Planning<'_> {
+    async fn find(
+        &self,
+        keys: &mut Destinations,
+        opener: usize,
+        wanted: &Wanted<'_>,
+    ) -> Result<(Resealer, Use), Failure> {
+        let (source, _) = opened_by(&self.openers.list, opener)?;
+        let field = self
+            .fields
+            .get(wanted.item.field)
+            .ok_or_else(|| Failure::internal("a field without a name"))?;
+        let caller = self.permit.principal();
+        let (key, right) = match wanted.purpose.moves_to(caller, source) {
+            Some(name) => {
+                let entitled = self.permit.entitle_any(name.seal(caller, field))?;
+                let key = keys.resolve(self.core, &entitled).await?;
+                (key, Some(entitled.right()))
+            }
+            None => (Arc::clone(source), None),
+        };
+        let version = field::parse(&wanted.item.ciphertext)?.version();
+        let resealer = Resealer {
+            by_item: right == Some(Right::ByItem),
+            ..resealer(source, version, &key, field)?
+        };
+        let used = Use {
+            name: field::resource_of(&key),
+            version: resealer.version,
+            field: field.as_str().to_owned(),
+            items: 0,
+        };
+        Ok((resealer, used))
+    }
+}
+
 /// The distinct ways of sealing again in a batch.
 #[derive(Default)]
 struct Resealers {
-    index: HashMap<(usize, Option<usize>), usize>,
+    index: HashMap<usize, usize>,
     list: Vec<Result<Resealer, Failure>>,
     used: Vec<Use>,
 }
 
 impl Resealers {
-    fn plan(
+    /// The index of what seals again what `opener` opens; an opener has its destination in its name. It may hold a failure.
+    async fn plan(
         &mut self,
-        openers: &Openers,
+        planning: &Planning<'_>,
+        keys: &mut Destinations,
         opener: usize,
-        keys: &[Result<Arc<Key>, Failure>],
-        destination: Option<usize>,
-        fields: &[FieldName],
-        item: &DecryptItem,
-    ) -> usize {
-        if let Some(&known) = self.index.get(&(opener, destination)) {
+        wanted: &Wanted<'_>,
+    ) -> (usize, Option<Failure>) {
+        if let Some(&known) = self.index.get(&opener) {
             self.count(known);
-            return known;
+            return (known, self.refused(known, planning, wanted));
         }
-        let found = self.find(openers, opener, keys, destination, fields, item);
+        let found = planning.find(keys, opener, wanted).await;
         let (resealer, used) = match found {
             Ok((resealer, used)) => (Ok(resealer), used),
             Err(failure) => (Err(failure), Use::default()),
@@ -283,41 +350,27 @@ impl Resealers {
         self.list.push(resealer);
         self.used.push(used);
         let index = self.list.len() - 1;
-        self.index.insert((opener, destination), index);
+        self.index.insert(opener, index);
         self.count(index);
-        index
+        (index, self.refused(index, planning, wanted))
     }
 
-    fn find(
+    /// Why one item may not be sealed again, if that depends on its context.
+    fn refused(
         &self,
-        openers: &Openers,
-        opener: usize,
-        keys: &[Result<Arc<Key>, Failure>],
-        destination: Option<usize>,
-        fields: &[FieldName],
-        item: &DecryptItem,
-    ) -> Result<(Resealer, Use), Failure> {
-        let (source, _) = opened_by(&openers.list, opener)?;
-        let key = match destination {
-            None => source,
-            Some(index) => at(keys, index)?,
+        index: usize,
+        planning: &Planning<'_>,
+        wanted: &Wanted<'_>,
+    ) -> Option<Failure> {
+        let Some(Ok(Resealer { by_item: true, .. })) = self.list.get(index) else {
+            return None;
         };
-        let field = fields
-            .get(item.field)
-            .ok_or_else(|| Failure::internal("a field without a name"))?;
-        let resealer = resealer(
-            source,
-            field::parse(&item.ciphertext)?.version(),
-            key,
-            field,
-        )?;
-        let used = Use {
-            name: field::resource_of(key),
-            version: resealer.version,
-            field: field.as_str().to_owned(),
-            items: 0,
+        let Purpose::Move(name) = wanted.purpose else {
+            return None;
         };
-        Ok((resealer, used))
+        let field = planning.fields.get(wanted.item.field)?;
+        let ask = name.seal(planning.permit.principal(), field);
+        planning.permit.allowed(&ask, wanted.context).err()
     }
 
     fn count(&mut self, index: usize) {
@@ -338,6 +391,7 @@ impl Resealers {
         for planned in items.iter().flatten() {
             if let Some(Ok(resealer)) = self.list.get(planned.resealer)
                 && resealer.field_key.is_some()
+                && planned.refused.is_none()
             {
                 let bytes = Ciphertext::parse(&planned.item.ciphertext)
                     .map_or(0, |ciphertext| ciphertext.plaintext_len() as u64);
@@ -386,6 +440,7 @@ fn resealer(
         key: Arc::clone(destination),
         field_key,
         version: primary.number(),
+        by_item: false,
     })
 }
 
@@ -413,6 +468,7 @@ fn reseal_all(
                 item,
                 opener,
                 resealer,
+                refused,
             } = planned?;
             let ciphertext = field::parse(&item.ciphertext)?;
             let (_, field_key) = opened_by(&openers.list, opener)?;
@@ -420,6 +476,9 @@ fn reseal_all(
             plaintext.as_mut_slice().zeroize();
             plaintext.clear();
             field::open(field_key, &ciphertext, context, &mut plaintext)?;
+            if let Some(refused) = refused {
+                return Err(refused);
+            }
             let resealer = at(resealers, resealer)?;
             let start = out.len();
             match &resealer.field_key {

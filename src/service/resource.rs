@@ -2,8 +2,10 @@
 
 use fieldkeep_crypto::names::{Field, NameError, check_name};
 
+use crate::access::action::Action;
 use crate::access::principal::Principal;
 use crate::service::failure::Failure;
+use crate::service::perform::permit::{Ask, Asks};
 
 /// The name of a key, checked. The tenant of the short form is the caller's, known only once there is a caller.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -92,6 +94,24 @@ impl KeyName {
             .unwrap_or(&self.text)
     }
 
+    /// What a call to manage it is about.
+    pub(super) fn asks<'a>(&'a self, caller: &'a Principal) -> Asks<'a> {
+        Asks::Of {
+            tenant: self.tenant(caller),
+            key: Some(self.key()),
+        }
+    }
+
+    /// The right to seal `field` under it.
+    pub(super) fn seal<'a>(&'a self, caller: &'a Principal, field: &'a FieldName) -> Ask<'a> {
+        Ask {
+            action: Action::Encrypt,
+            tenant: self.tenant(caller),
+            key: self.key(),
+            field: field.as_str(),
+        }
+    }
+
     /// The full form, `tenants/{tenant}/keys/{key}`.
     #[must_use]
     pub fn resource(&self, caller: &Principal) -> String {
@@ -170,16 +190,12 @@ pub enum ResourceError {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::access::principal::Identity;
     use fieldkeep_crypto::names::Name;
 
     fn caller() -> Principal {
-        Principal {
-            tenant: Name::parse("acme").unwrap(),
-            name: Name::parse("app").unwrap(),
-            resource: "tenants/acme/identities/app".into(),
-            not_after: i64::MAX,
-            certificate_serial: "".into(),
-        }
+        let name = |text| Name::parse(text).unwrap();
+        Principal::new(&Identity::new(name("acme"), name("app")), i64::MAX)
     }
 
     #[test]

@@ -3,13 +3,14 @@
 use fieldkeep_keystore::info::{KeyInfo, VersionUsage};
 use fieldkeep_keystore::rotation::policy::RotationPolicy;
 
-use crate::access::Action;
+use crate::access::action::Action;
 use crate::access::principal::Principal;
 use crate::service::Core;
 use crate::service::failure::Failure;
 use crate::service::keys::{finish_key, names};
 use crate::service::operation::Repeatable;
-use crate::service::perform::{Operation, Permit};
+use crate::service::perform::Operation;
+use crate::service::perform::permit::{Asks, Permit};
 use crate::service::record::Account;
 use crate::service::resource::KeyName;
 
@@ -24,12 +25,12 @@ pub struct SetRotation {
 }
 
 impl Operation for SetRotation {
-    const ACTION: Action = Action::KeySetRotation;
+    const ACTION: Action = Action::Manage;
     const CHANGES: bool = true;
     type Output = KeyInfo;
 
-    fn tenant<'a>(&'a self, caller: &'a Principal) -> &'a str {
-        self.key.tenant(caller)
+    fn asks<'a>(&'a self, caller: &'a Principal) -> Asks<'a> {
+        self.key.asks(caller)
     }
 
     fn about(&self, caller: &Principal, account: &mut Account) {
@@ -45,7 +46,9 @@ impl Operation for SetRotation {
     ) -> Result<KeyInfo, Failure> {
         self.about(permit.principal(), account);
         let id = names(&self.key, permit.principal())?;
-        let keystore = core.vault.manage(permit, id.tenant.as_str())?;
+        let keystore = core
+            .vault
+            .manage(permit, id.tenant.as_str(), Some(id.key.as_str()))?;
         let operation = self.request.operation(permit)?;
         let now = permit.now_s();
         let changed = keystore
@@ -71,11 +74,11 @@ pub struct Usage {
 }
 
 impl Operation for ReadUsage {
-    const ACTION: Action = Action::KeyRead;
+    const ACTION: Action = Action::Describe;
     type Output = Usage;
 
-    fn tenant<'a>(&'a self, caller: &'a Principal) -> &'a str {
-        self.key.tenant(caller)
+    fn asks<'a>(&'a self, caller: &'a Principal) -> Asks<'a> {
+        self.key.asks(caller)
     }
 
     fn about(&self, caller: &Principal, account: &mut Account) {
@@ -90,7 +93,9 @@ impl Operation for ReadUsage {
     ) -> Result<Usage, Failure> {
         self.about(permit.principal(), account);
         let id = names(&self.key, permit.principal())?;
-        let keystore = core.vault.manage(permit, id.tenant.as_str())?;
+        let keystore = core
+            .vault
+            .manage(permit, id.tenant.as_str(), Some(id.key.as_str()))?;
         Ok(Usage {
             resource: self.key.resource(permit.principal()),
             versions: keystore.usage(&id.tenant, &id.key).await?,

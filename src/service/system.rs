@@ -4,12 +4,14 @@ use std::path::PathBuf;
 
 use fieldkeep_proto::v1::AuditRecord;
 
-use crate::access::Action;
+use crate::access::action::Action;
+use crate::access::grant::Scope;
 use crate::access::principal::Principal;
 use crate::service::Core;
 use crate::service::failure::Failure;
 use crate::service::keys::{Listed, Page};
-use crate::service::perform::{Operation, Permit};
+use crate::service::perform::Operation;
+use crate::service::perform::permit::{Asks, Permit};
 use crate::service::record::Account;
 
 /// What does not change while the process runs.
@@ -50,11 +52,11 @@ pub struct Status {
 pub struct ReadStatus;
 
 impl Operation for ReadStatus {
-    const ACTION: Action = Action::StatusRead;
+    const ACTION: Action = Action::Status;
     type Output = Status;
 
-    fn tenant<'a>(&'a self, caller: &'a Principal) -> &'a str {
-        caller.tenant.as_str()
+    fn asks<'a>(&'a self, _caller: &'a Principal) -> Asks<'a> {
+        Asks::ALL
     }
 
     fn about(&self, _caller: &Principal, account: &mut Account) {
@@ -68,9 +70,7 @@ impl Operation for ReadStatus {
         account: &mut Account,
     ) -> Result<Status, Failure> {
         self.about(permit.principal(), account);
-        let keystore = core
-            .vault
-            .manage(permit, permit.principal().tenant.as_str())?;
+        let keystore = core.vault.manage(permit, Scope::ALL, None)?;
         let store_revision = keystore.store().revision().await.map_err(Failure::store)?;
         Ok(Status {
             about: core.about.clone(),
@@ -103,11 +103,11 @@ pub struct ListRecords {
 }
 
 impl Operation for ListRecords {
-    const ACTION: Action = Action::AuditRead;
+    const ACTION: Action = Action::Audit;
     type Output = Listed<(u64, AuditRecord)>;
 
-    fn tenant<'a>(&'a self, caller: &'a Principal) -> &'a str {
-        caller.tenant.as_str()
+    fn asks<'a>(&'a self, _caller: &'a Principal) -> Asks<'a> {
+        Asks::ALL
     }
 
     fn about(&self, _caller: &Principal, account: &mut Account) {

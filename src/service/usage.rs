@@ -10,7 +10,7 @@ use futures_util::{StreamExt, stream};
 
 use crate::service::Core;
 use crate::service::failure::Failure;
-use crate::service::perform::Permit;
+use crate::service::perform::permit::Permit;
 
 /// Counts of one batch that wait for the store at once, if it has so many keys.
 const PARALLEL: usize = 64;

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::task::Poll;
 
 use fieldkeep_crypto::ciphertext::{Handle, Suite};
+use fieldkeep_crypto::context::EncodedContext;
 use fieldkeep_keystore::info::{Change, Changed, KeyInfo};
 use fieldkeep_keystore::key::{Key, Version};
 use fieldkeep_keystore::keystore::Keystore;
@@ -12,14 +13,79 @@ use fieldkeep_keystore::rotation::plan::Act;
 use fieldkeep_keystore::store::Operation;
 use futures_util::poll;
 
+use crate::access::action::Action;
+use crate::access::principal::Principal;
 use crate::service::errors;
 use crate::service::failure::{Failure, Opaque};
-use crate::service::perform::Permit;
 use crate::service::perform::own::{OwnAct, OwnPermit};
+use crate::service::perform::permit::{Ask, Entitled, Permit, Right};
 use crate::service::resource::KeyName;
 use crate::service::schedule::KeyId;
 
-/// The keystore. Each method checks the permit against the tenant it is about, before any key is looked up or used.
+/// Which key a ciphertext names, and how it was sealed.
+#[derive(Clone, Copy, Debug)]
+pub struct Named {
+    /// The key's handle.
+    pub handle: Handle,
+    /// The suite that the ciphertext names.
+    pub suite: Suite,
+}
+
+/// What a ciphertext is opened for.
+#[derive(Clone, Copy, Debug)]
+pub struct Opening<'a> {
+    /// The field.
+    pub field: &'a str,
+    /// The encryption context; `None`: each item has its own.
+    pub context: Option<&'a EncodedContext>,
+    /// What becomes of the value.
+    pub purpose: Purpose<'a>,
+}
+
+/// What becomes of a value that is opened.
+#[derive(Clone, Copy, Debug)]
+pub enum Purpose<'a> {
+    /// It leaves.
+    Reveal,
+    /// It is sealed again under the newest version of the same key.
+    Renew,
+    /// It is sealed again under a key that is named. If that is another one, whoever asks has to have the right to the value:
+    /// under a key of his own he could read it.
+    Move(&'a KeyName),
+}
+
+impl<'a> Purpose<'a> {
+    /// The key that the value moves to, if that is another one than `from`.
+    pub(super) fn moves_to(self, caller: &Principal, from: &Key) -> Option<&'a KeyName> {
+        let Purpose::Move(to) = self else {
+            return None;
+        };
+        let same = to.tenant(caller) == from.tenant().as_str() && to.key() == from.name().as_str();
+        (!same).then_some(to)
+    }
+}
+
+impl<'a> Opening<'a> {
+    /// The right that it needs, now that the key is known.
+    pub(super) fn ask<'k>(&self, caller: &Principal, key: &'k Key) -> Ask<'k>
+    where
+        'a: 'k,
+    {
+        let action = match self.purpose {
+            Purpose::Reveal => Action::Decrypt,
+            purpose if purpose.moves_to(caller, key).is_some() => Action::Decrypt,
+            Purpose::Renew | Purpose::Move(_) => Action::ReEncrypt,
+        };
+        Ask {
+            action,
+            tenant: key.tenant().as_str(),
+            key: key.name().as_str(),
+            field: self.field,
+        }
+    }
+}
+
+/// The keystore. Each method asks for the right to what it is about, before any key is looked up by its name or used.
 pub struct Vault {
     keystore: Keystore,
 }
@@ -37,55 +103,62 @@ impl Vault {
         Self { keystore }
     }
 
-    /// The key `name` to encrypt with.
+    /// The key to encrypt with that `entitled` is about.
     ///
     /// # Errors
-    /// Without a right to the tenant, if there is no such key, if it is disabled, or if the store fails.
-    pub async fn sealing_key(
-        &self,
-        permit: &Permit<'_>,
-        name: &KeyName,
-    ) -> Result<Arc<Key>, Failure> {
-        let tenant = name.tenant(permit.principal());
-        permit.check(tenant)?;
+    /// If there is no such key, if it is disabled, or if the store fails.
+    pub async fn sealing_key(&self, entitled: &Entitled<'_>) -> Result<Arc<Key>, Failure> {
+        let ask = entitled.ask();
+        if ask.action != Action::Encrypt {
+            return Err(Failure::internal("a key to seal with, without that right"));
+        }
         let key = self
             .keystore
-            .key(tenant, name.key())
+            .key(ask.tenant, ask.key)
             .await
-            .map_err(|error| errors::named_key(error, name.key()))?;
+            .map_err(|error| errors::named_key(error, ask.key))?;
         if !key.enabled() {
             return Err(Failure::KeyDisabled);
         }
         Ok(key)
     }
 
-    /// The key that a ciphertext names, to open it with: first by its handle, then its suite, then the right to it, and
-    /// then whether it is enabled. Everything that a foreign caller could learn from is one opaque failure.
+    /// The key that a ciphertext names, to open a field with it: first by its handle, then its suite, then the right to it,
+    /// and then whether it is enabled. Everything that a foreign caller could learn from is one opaque failure.
     ///
     /// # Errors
-    /// [`Failure::DecryptionFailed`] for an unknown handle, a key whose record is damaged, another suite and a foreign tenant's key;
-    /// [`Failure::KeyDisabled`] to the key's own tenant; or the store fails.
+    /// [`Failure::DecryptionFailed`] for an unknown handle, a key whose record is damaged, another suite and a foreign tenant's
+    /// key; [`Failure::PermissionDenied`] and [`Failure::KeyDisabled`] to the key's own tenant; or the store fails.
     pub async fn opening_key(
         &self,
         permit: &Permit<'_>,
-        handle: Handle,
-        suite: Suite,
-    ) -> Result<Arc<Key>, Failure> {
+        named: Named,
+        wanted: &Opening<'_>,
+    ) -> Result<(Arc<Key>, Right), Failure> {
         let key = self
             .keystore
-            .key_by_handle(handle)
+            .key_by_handle(named.handle)
             .await
             .map_err(errors::key_of_ciphertext)?;
-        if key.suite() != suite {
+        if key.suite() != named.suite {
             return Err(Failure::DecryptionFailed(Opaque::SuiteMismatch));
         }
-        if permit.check(key.tenant().as_str()).is_err() {
-            return Err(Failure::DecryptionFailed(Opaque::ForeignTenant));
-        }
+        let ask = wanted.ask(permit.principal(), &key);
+        let entitled = match wanted.context {
+            Some(context) => permit.entitle(ask, context),
+            None => permit.entitle_any(ask),
+        };
+        let right = match entitled {
+            Ok(entitled) => entitled.right(),
+            Err(_) if *key.tenant() != permit.principal().tenant => {
+                return Err(Failure::DecryptionFailed(Opaque::ForeignTenant));
+            }
+            Err(refused) => return Err(refused),
+        };
         if !key.enabled() {
             return Err(Failure::KeyDisabled);
         }
-        Ok(key)
+        Ok((key, right))
     }
 
     /// The version of `key` that a ciphertext names, if it may decrypt.
@@ -147,12 +220,17 @@ impl Vault {
         self.check_again(permit, key, key.primary().number()).await
     }
 
-    /// The keystore, to manage what `tenant` has.
+    /// The keystore, to manage what `tenant` has (`*`: what all have), or one of its keys.
     ///
     /// # Errors
-    /// Without a right to that tenant.
-    pub fn manage(&self, permit: &Permit<'_>, tenant: &str) -> Result<&Keystore, Failure> {
-        permit.check(tenant)?;
+    /// Without a right to that.
+    pub fn manage(
+        &self,
+        permit: &Permit<'_>,
+        tenant: &str,
+        key: Option<&str>,
+    ) -> Result<&Keystore, Failure> {
+        permit.check(tenant, key)?;
         Ok(&self.keystore)
     }
 
@@ -205,7 +283,7 @@ impl Vault {
 
     /// A keyed hash of an encryption context, for the audit record.
     #[must_use]
-    pub fn context_hash(&self, context: &fieldkeep_crypto::context::EncodedContext) -> [u8; 16] {
+    pub fn context_hash(&self, context: &EncodedContext) -> [u8; 16] {
         self.keystore.audit_key().context_hash(context)
     }
 }

@@ -6,7 +6,8 @@ use std::sync::{Mutex, PoisonError};
 
 use crate::service::call::Call;
 use crate::service::failure::Failure;
-use crate::service::perform::{NO_IDENTITY, authorize};
+use crate::service::perform::NO_IDENTITY;
+use crate::service::perform::permit::{Grounds, recheck};
 use crate::service::{Core, Service};
 
 /// How often a key or a version of each tenant was disabled since start.
@@ -34,37 +35,64 @@ impl Core {
     }
 }
 
+impl Core {
+    fn all_withdrawals(&self) -> u64 {
+        let counts = self
+            .withdrawn
+            .0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        counts.values().sum()
+    }
+}
+
 /// How things were before the work for a reply began.
 #[derive(Debug, Clone, Copy)]
 pub struct Before {
     withdrawals: u64,
+    /// Of all tenants, if the caller may have values of others.
+    everywhere: Option<u64>,
 }
 
 impl Service {
-    /// How things are before the work for `call` begins, for [`Service::may_leave`]. A data role has keys of its own tenant
-    /// alone.
+    /// How things are before the work for `call` begins, for [`Service::may_leave`].
     #[must_use]
     pub fn before(&self, call: &Call) -> Before {
-        let principal = call.peer.principal.as_ref();
+        let Some(own) = call.peer.principal.as_ref() else {
+            return Before {
+                withdrawals: 0,
+                everywhere: None,
+            };
+        };
+        let others = self.core.access.snapshot().opens_data_of_others(own);
         Before {
-            withdrawals: principal.map_or(0, |own| self.core.withdrawals(own.tenant.as_str())),
+            withdrawals: self.core.withdrawals(own.tenant.as_str()),
+            everywhere: others.then(|| self.core.all_withdrawals()),
         }
     }
 
-    /// Whether the reply to `call`, which was made some time ago, may still leave.
+    /// Whether the reply to `call`, which was made some time ago and relied on `grounds`, may still leave.
     ///
     /// # Errors
-    /// The refusal, which has to go on record: the caller lost the right, or a key or version of its tenant was disabled.
+    /// The refusal, which has to go on record: the caller lost a right, or a key or version of its tenant was disabled.
     /// Whether the reply needs that one is not known any more, so the caller has to ask again.
-    pub fn may_leave(&self, call: &Call, before: Before) -> Result<(), Failure> {
+    pub fn may_leave(
+        &self,
+        call: &Call,
+        before: Before,
+        grounds: Option<&Grounds>,
+    ) -> Result<(), Failure> {
         let core = &self.core;
-        let Some(principal) = call.peer.principal.as_ref() else {
-            return Err(Failure::Unauthenticated(NO_IDENTITY));
+        let (Some(principal), Some(grounds)) = (call.peer.principal.as_ref(), grounds) else {
+            return Err(NO_IDENTITY);
         };
-        let tenant = principal.tenant.as_str();
         let (snapshot, now_us) = (core.access.snapshot(), core.clock.now_us());
-        authorize(&snapshot, principal, call.action, tenant, now_us)?;
-        if core.withdrawals(tenant) == before.withdrawals {
+        // Also if no right changed: a grant may have ended, or its hours.
+        recheck(&snapshot, call, principal, grounds, now_us)?;
+        let everywhere = before.everywhere.map(|_| core.all_withdrawals());
+        if core.withdrawals(principal.tenant.as_str()) == before.withdrawals
+            && everywhere == before.everywhere
+        {
             Ok(())
         } else {
             Err(Failure::Conflict)

@@ -79,8 +79,8 @@ async fn every_call_has_one_record() {
     let encrypt = &new[0];
     assert_eq!(encrypt.principal, "tenants/default/identities/app");
     assert_eq!(
-        (encrypt.authentication.as_str(), encrypt.rule.as_str()),
-        ("mtls", "role:data")
+        (encrypt.authentication.as_str(), &encrypt.rule[..8]),
+        ("mtls", "grant:g-")
     );
     assert_eq!(encrypt.resources[0].name, "tenants/default/keys/pii");
     assert_eq!(

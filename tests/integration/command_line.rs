@@ -146,7 +146,7 @@ fn lists_are_json_when_asked() {
         &["key", "list"][..],
         &["key", "show", "pii"],
         &["tenant", "list"],
-        &["role", "list"],
+        &["grant", "list"],
         &["audit", "list"],
         &["status"],
     ] {
@@ -292,9 +292,16 @@ fn what_cuts_something_off_wants_a_yes_and_a_dry_run_changes_nothing() {
         let arguments = ["encrypt", "--key", "pii", "--field", "f"];
         run(&f, &f.app_identity, &arguments, b"x").0
     };
+    let listed = f
+        .server
+        .run(&f.admin_identity, &["--format", "json", "grant", "list"]);
+    let listed: serde_json::Value = serde_json::from_str(&listed).unwrap();
+    let of_app = |grant: &&serde_json::Value| grant["principal"] == crate::fixture::APP;
+    let grant = listed.as_array().unwrap().iter().find(of_app).unwrap()["name"].clone();
+    let grant = grant.as_str().unwrap();
     for (arguments, refused) in [
         (&["key", "disable", "pii"][..], 7),
-        (&["role", "revoke", "app"], 3),
+        (&["grant", "revoke", grant], 3),
     ] {
         let (code, _, said) = admin(arguments);
         assert!(code == 2 && said.contains("give --yes"), "{said}");

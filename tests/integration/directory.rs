@@ -5,7 +5,7 @@ use std::{fs, os::unix::fs::PermissionsExt as _, path::Path, process::Command};
 use fieldkeep_harness::{Home, Server, binary};
 use rustix::process::Signal;
 
-use crate::fixture::Fixture;
+use crate::fixture::{APP, Fixture, revoke_all};
 
 /// Starts the service and expects that it refuses, and says why in these words.
 fn refuses(home: &Home, words: &[&str]) {
@@ -194,14 +194,9 @@ async fn a_store_rolled_back_behind_the_trail_is_found() {
     let copy = home.path().join("copy");
     copy_all(&data, &copy);
     let server = home.serve();
-    server
-        .admin_client(&admin_identity)
-        .roles()
-        .revoke("app")
-        .await
-        .unwrap();
+    revoke_all(&server.admin_client(&admin_identity), APP).await;
     server.stop();
-    // Everything but the audit trail goes back to when `app` still had its role.
+    // Everything but the audit trail goes back to when `app` still had its rights.
     for entry in fs::read_dir(&data).unwrap() {
         let path = entry.unwrap().path();
         if path.file_name().unwrap() == "audit" {
@@ -215,7 +210,7 @@ async fn a_store_rolled_back_behind_the_trail_is_found() {
             fs::copy(&old, &path).unwrap();
         }
     }
-    refuses(&home, &["role", "audit"]);
+    refuses(&home, &["grant", "audit"]);
 }
 
 fn copy_all(from: &Path, to: &Path) {

@@ -2,6 +2,7 @@
 
 use fieldkeep_client::{Client, Error};
 use fieldkeep_harness::{Home, Identity, Server};
+use fieldkeep_proto::v1::CreateGrantRequest;
 
 pub(crate) struct Fixture {
     pub(crate) home: Home,
@@ -64,3 +65,24 @@ pub(crate) fn reason<T: std::fmt::Debug>(result: Result<T, Error>) -> String {
         .reason()
         .map_or_else(|| format!("{error:?}"), str::to_owned)
 }
+
+/// Takes everything back that is granted to `principal`, a resource name.
+pub(crate) async fn revoke_all(admin: &Client, principal: &str) {
+    let grants = admin.grants().list("", principal).collect().await.unwrap();
+    assert!(!grants.is_empty(), "nothing is granted to `{principal}`");
+    for grant in grants {
+        admin.grants().revoke(&grant.name).await.unwrap();
+    }
+}
+
+/// A grant of `role` for everything in the principal's tenant.
+pub(crate) fn role(role: &str, principal: &str) -> CreateGrantRequest {
+    CreateGrantRequest {
+        principal: principal.to_owned(),
+        role: role.to_owned(),
+        ..CreateGrantRequest::default()
+    }
+}
+
+/// The identity `app` of the tenant `default`.
+pub(crate) const APP: &str = "tenants/default/identities/app";

@@ -329,9 +329,9 @@ async fn only_an_admin_says_when_keys_rotate() {
         .unwrap()
         .into_iter()
         .filter_map(|entry| entry.record)
-        .find(|record| record.action == "key-set-rotation")
+        .find(|record| record.action == "manage")
         .unwrap();
-    assert_eq!(record.rule, "wrong-role");
+    assert_eq!(record.rule, "no-grant");
     assert_eq!(record.detail, "period=1s jitter=0s");
     assert_eq!(
         reason(admin.keys().set_rotation("none", every(1)).await),

@@ -6,7 +6,7 @@ use fieldkeep_client::{
 };
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 
-use crate::fixture::Fixture;
+use crate::fixture::{APP, Fixture, revoke_all};
 
 fn defaults() -> BatchEncrypt {
     BatchEncrypt {
@@ -62,7 +62,7 @@ async fn a_right_that_ends_is_told_in_its_place_and_a_stopped_service_ends_the_s
     let mut results = app.encrypt_stream(defaults(), items);
     sender.send(EncryptItem::new("x")).unwrap();
     results.next().await.unwrap().unwrap().unwrap();
-    f.admin().roles().revoke("app").await.unwrap();
+    revoke_all(&f.admin(), APP).await;
     sender.send(EncryptItem::new("x")).unwrap();
     let error = results.next().await.unwrap().unwrap().unwrap_err();
     assert_eq!(error.reason, reason::PERMISSION_DENIED);

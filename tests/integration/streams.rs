@@ -16,7 +16,10 @@ use tonic::transport::Channel;
 use tonic::{Code, Streaming};
 use tonic_types::StatusExt as _;
 
-use crate::{fixture::Fixture, transport::channel};
+use crate::{
+    fixture::{APP, Fixture, revoke_all},
+    transport::channel,
+};
 
 async fn field_service(f: &Fixture) -> FieldServiceClient<Channel> {
     let channel = channel(f.server.data, &f.home, Some(&f.app_identity))
@@ -174,7 +177,7 @@ async fn failures_are_answered_in_their_place_and_rights_are_looked_at_each_time
         reply.results[0].error.as_ref().unwrap().reason,
         "KEY_DISABLED"
     );
-    f.admin().roles().revoke("app").await.unwrap();
+    revoke_all(&f.admin(), APP).await;
     messages.send(batch(1, 1)).unwrap();
     let reply = replies.message().await.unwrap().unwrap();
     assert_eq!(reason(&reply), "PERMISSION_DENIED");

@@ -117,7 +117,7 @@ async fn an_expired_certificate_is_refused_on_an_open_connection_too() {
         "brief",
         "--tenant",
         "default",
-        "--role",
+        "--grant",
         "data",
         "--ttl",
         "3s",
@@ -239,7 +239,7 @@ async fn the_data_listener_has_no_control_plane() {
         on_data.keys().create("x").await.map(drop),
         on_data.status().await.map(drop),
         on_data.audit().list().next_page().await.map(drop),
-        on_data.roles().revoke("app").await,
+        on_data.grants().revoke("g-0123456789abcdef").await,
     ] {
         assert_eq!(result.unwrap_err().code(), Some(tonic::Code::Unimplemented));
     }

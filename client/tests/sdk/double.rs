@@ -179,7 +179,7 @@ async fn what_is_not_valid_is_told_as_the_service_tells_it() {
         let error = call.encrypt(b"x").await.unwrap_err();
         assert_eq!(error.reason(), Some(reason::INVALID_REQUEST), "{error}");
     }
-    let error = client.roles().list("").collect().await.unwrap_err();
+    let error = client.grants().list("", "").collect().await.unwrap_err();
     assert_eq!(error.code(), Some(Code::Unimplemented));
     assert!(
         error.to_string().contains("test it against a service"),

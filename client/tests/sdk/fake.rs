@@ -700,44 +700,142 @@ impl v1::tenant_service_server::TenantService for Handlers {
 
 #[tonic::async_trait]
 impl v1::access_service_server::AccessService for Handlers {
-    async fn grant_role(
+    async fn create_grant(
         &self,
-        request: Request<v1::GrantRoleRequest>,
-    ) -> Result<Response<v1::RoleBinding>, Status> {
-        self.arrive("GrantRole", &request, &request.get_ref().request_id)
+        request: Request<v1::CreateGrantRequest>,
+    ) -> Result<Response<v1::Grant>, Status> {
+        self.arrive("CreateGrant", &request, &request.get_ref().request_id)
             .await?;
         let request = request.into_inner();
-        Ok(Response::new(v1::RoleBinding {
-            identity: request.identity,
+        Ok(Response::new(v1::Grant {
+            name: "g-0123456789abcdef".into(),
+            principal: request.principal,
             role: request.role,
             ..Default::default()
         }))
     }
 
-    async fn list_roles(
+    async fn get_grant(
         &self,
-        request: Request<v1::ListRolesRequest>,
-    ) -> Result<Response<v1::ListRolesResponse>, Status> {
-        self.arrive("ListRoles", &request, "").await?;
+        request: Request<v1::GetGrantRequest>,
+    ) -> Result<Response<v1::Grant>, Status> {
+        self.arrive("GetGrant", &request, "").await?;
+        Ok(Response::new(v1::Grant {
+            name: request.into_inner().name,
+            ..Default::default()
+        }))
+    }
+
+    async fn list_grants(
+        &self,
+        request: Request<v1::ListGrantsRequest>,
+    ) -> Result<Response<v1::ListGrantsResponse>, Status> {
+        self.arrive("ListGrants", &request, "").await?;
         let request = request.into_inner();
         let (numbers, next_page_token) = page(request.page_size, &request.page_token);
-        let roles = numbers.into_iter().map(|n| v1::RoleBinding {
-            identity: format!("{}/identities/i{n}", request.parent),
+        let grants = numbers.into_iter().map(|n| v1::Grant {
+            principal: format!("{}/identities/i{n}", request.parent),
             ..Default::default()
         });
-        Ok(Response::new(v1::ListRolesResponse {
-            roles: roles.collect(),
+        Ok(Response::new(v1::ListGrantsResponse {
+            grants: grants.collect(),
             next_page_token,
         }))
     }
 
-    async fn revoke_role(
+    async fn revoke_grant(
         &self,
-        request: Request<v1::RevokeRoleRequest>,
-    ) -> Result<Response<v1::RevokeRoleResponse>, Status> {
-        self.arrive("RevokeRole", &request, &request.get_ref().request_id)
+        request: Request<v1::RevokeGrantRequest>,
+    ) -> Result<Response<v1::RevokeGrantResponse>, Status> {
+        self.arrive("RevokeGrant", &request, &request.get_ref().request_id)
             .await?;
-        Ok(Response::new(v1::RevokeRoleResponse {}))
+        Ok(Response::new(v1::RevokeGrantResponse {}))
+    }
+
+    async fn add_group_member(
+        &self,
+        request: Request<v1::AddGroupMemberRequest>,
+    ) -> Result<Response<v1::GroupMember>, Status> {
+        self.arrive("AddGroupMember", &request, &request.get_ref().request_id)
+            .await?;
+        let request = request.into_inner();
+        Ok(Response::new(v1::GroupMember {
+            group: request.group,
+            member: request.member,
+            ..Default::default()
+        }))
+    }
+
+    async fn remove_group_member(
+        &self,
+        request: Request<v1::RemoveGroupMemberRequest>,
+    ) -> Result<Response<v1::RemoveGroupMemberResponse>, Status> {
+        self.arrive("RemoveGroupMember", &request, &request.get_ref().request_id)
+            .await?;
+        Ok(Response::new(v1::RemoveGroupMemberResponse {}))
+    }
+
+    async fn list_groups(
+        &self,
+        request: Request<v1::ListGroupsRequest>,
+    ) -> Result<Response<v1::ListGroupsResponse>, Status> {
+        self.arrive("ListGroups", &request, "").await?;
+        let request = request.into_inner();
+        let (numbers, next_page_token) = page(request.page_size, &request.page_token);
+        let groups = numbers.into_iter().map(|n| v1::Group {
+            name: format!("{}/groups/g{n}", request.parent),
+            members: 1,
+        });
+        Ok(Response::new(v1::ListGroupsResponse {
+            groups: groups.collect(),
+            next_page_token,
+        }))
+    }
+
+    async fn list_group_members(
+        &self,
+        request: Request<v1::ListGroupMembersRequest>,
+    ) -> Result<Response<v1::ListGroupMembersResponse>, Status> {
+        self.arrive("ListGroupMembers", &request, "").await?;
+        let request = request.into_inner();
+        let (numbers, next_page_token) = page(request.page_size, &request.page_token);
+        let members = numbers.into_iter().map(|n| v1::GroupMember {
+            group: request.group.clone(),
+            member: format!("i{n}"),
+            ..Default::default()
+        });
+        Ok(Response::new(v1::ListGroupMembersResponse {
+            members: members.collect(),
+            next_page_token,
+        }))
+    }
+
+    async fn explain_access(
+        &self,
+        request: Request<v1::ExplainAccessRequest>,
+    ) -> Result<Response<v1::ExplainAccessResponse>, Status> {
+        self.arrive("ExplainAccess", &request, "").await?;
+        Ok(Response::new(v1::ExplainAccessResponse {
+            message: request.into_inner().principal,
+            ..Default::default()
+        }))
+    }
+
+    async fn who_can(
+        &self,
+        request: Request<v1::WhoCanRequest>,
+    ) -> Result<Response<v1::WhoCanResponse>, Status> {
+        self.arrive("WhoCan", &request, "").await?;
+        let request = request.into_inner();
+        let (numbers, next_page_token) = page(request.page_size, &request.page_token);
+        let holders = numbers.into_iter().map(|n| v1::Holder {
+            identities: vec![format!("{}{n}", request.action)],
+            ..Default::default()
+        });
+        Ok(Response::new(v1::WhoCanResponse {
+            holders: holders.collect(),
+            next_page_token,
+        }))
     }
 
     async fn issue_certificate(

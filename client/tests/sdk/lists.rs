@@ -17,10 +17,23 @@ async fn every_list_runs_through_all_pages() {
     assert_eq!(names.len(), 5);
     assert_eq!(fake.calls().len(), 3);
     assert_eq!(client.tenants().list().collect().await.unwrap().len(), 5);
-    let roles = client.roles().list("tenants/t").collect().await.unwrap();
-    assert_eq!(roles[4].identity, "tenants/t/identities/i4");
-    let roles = client.roles().list("").collect().await.unwrap();
-    assert_eq!(roles[0].identity, "/identities/i0");
+    let grants = client.grants().list("t", "").collect().await.unwrap();
+    assert_eq!(grants[4].principal, "tenants/t/identities/i4");
+    let grants = client.grants().list("", "").collect().await.unwrap();
+    assert_eq!(grants[0].principal, "/identities/i0");
+    let groups = client.groups().list("t").collect().await.unwrap();
+    assert_eq!(groups[4].name, "tenants/t/groups/g4");
+    let members = client.groups().members("g").collect().await.unwrap();
+    assert_eq!(
+        (members[1].group.as_str(), members[1].member.as_str()),
+        ("g", "i1")
+    );
+    let asked = fieldkeep_proto::v1::WhoCanRequest {
+        action: "decrypt".into(),
+        ..Default::default()
+    };
+    let holders = client.who_can(asked).collect().await.unwrap();
+    assert_eq!(holders[3].identities, ["decrypt3"]);
     assert_eq!(client.audit().list().collect().await.unwrap()[4].index, 4);
 }
 

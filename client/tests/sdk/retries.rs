@@ -110,10 +110,14 @@ async fn every_change_has_a_request_id() {
     assert_eq!(named.name, "k/versions/2");
     keys.disable_version("tenants/t/keys/k", 3).await.unwrap();
     client.tenants().create("t").await.unwrap();
-    let role = fieldkeep_proto::v1::Role::Data;
-    let binding = client.roles().grant("app", role).await.unwrap();
-    assert_eq!(binding.role(), role);
-    client.roles().revoke("app").await.unwrap();
+    let wanted = fieldkeep_proto::v1::CreateGrantRequest {
+        principal: "app".into(),
+        role: "data".into(),
+        ..Default::default()
+    };
+    let grant = client.grants().create(wanted).await.unwrap();
+    assert_eq!(grant.role, "data");
+    client.grants().revoke(&grant.name).await.unwrap();
     let calls = fake.calls();
     assert_eq!(calls.len(), 9);
     for call in &calls {

@@ -384,17 +384,15 @@ pub(super) fn parse_ciphertext(value: &[u8]) -> Option<Bytes> {
 /// The exit code that goes with a reason of the service.
 pub(crate) fn exit_of_reason(reason: &str) -> Exit {
     match reason {
-        "PERMISSION_DENIED" | "UNAUTHENTICATED" => Exit::Refused,
-        "KEY_NOT_FOUND" | "TENANT_NOT_FOUND" | "VERSION_NOT_FOUND" | "IDENTITY_NOT_FOUND" => {
-            Exit::NotFound
-        }
+        "PERMISSION_DENIED" | "UNAUTHENTICATED" | "SELF_GRANT" => Exit::Refused,
+        "KEY_NOT_FOUND" | "TENANT_NOT_FOUND" | "VERSION_NOT_FOUND" | "GRANT_NOT_FOUND"
+        | "MEMBER_NOT_FOUND" => Exit::NotFound,
         "DECRYPTION_FAILED" | "INVALID_REQUEST" | "FIELD_TOO_LARGE" | "REQUEST_TOO_LARGE"
         | "BATCH_TOO_LARGE" | "REPLY_TOO_LARGE" | "REQUEST_ID_REUSED" => Exit::Invalid,
-        "STORE_UNAVAILABLE" | "AUDIT_UNAVAILABLE" | "SHUTTING_DOWN" | "NO_SPACE" => {
-            Exit::Unavailable
-        }
+        "STORE_UNAVAILABLE" | "AUDIT_UNAVAILABLE" | "SHUTTING_DOWN" | "NO_SPACE"
+        | "CHANGE_PENDING" | "ACCESS_FULL" => Exit::Unavailable,
         "ALREADY_EXISTS" | "KEY_DISABLED" | "VERSION_DISABLED" | "PRIMARY_VERSION"
-        | "ROLE_CONFLICT" | "CONFLICT" => Exit::Conflict,
+        | "LAST_GRANTOR" | "CONFLICT" => Exit::Conflict,
         _ => Exit::Failed,
     }
 }

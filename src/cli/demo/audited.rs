@@ -105,7 +105,7 @@ mod tests {
                 principal: "tenants/acme/identities/app".into(),
                 action: action.into(),
                 decision: v1::Decision::Allowed.into(),
-                rule: "role:data".into(),
+                rule: "grant:g-0123456789abcdef".into(),
                 items_ok,
                 ..v1::AuditRecord::default()
             }),
@@ -124,10 +124,17 @@ mod tests {
                     "acme/app",
                     "encrypt",
                     "1,500",
-                    "allowed role:data",
+                    "allowed grant:g-0123456789abcdef",
                     "ok"
                 ],
-                ["7", "acme/app", "decrypt", "", "allowed role:data", "ok"],
+                [
+                    "7",
+                    "acme/app",
+                    "decrypt",
+                    "",
+                    "allowed grant:g-0123456789abcdef",
+                    "ok"
+                ],
             ]
         );
     }

@@ -50,15 +50,9 @@ pub(super) async fn audit(world: &World, scene: &Scene) -> Result<(), Failure> {
             .any(|record| record.action == action)
     };
     expect(
-        [
-            "encrypt",
-            "decrypt",
-            "re-encrypt",
-            "key-rotate",
-            "role-grant",
-        ]
-        .into_iter()
-        .all(seen),
+        ["encrypt", "decrypt", "re-encrypt", "rotate", "grant"]
+            .into_iter()
+            .all(seen),
         "every call is recorded",
     )?;
     scene.done(&format!(

@@ -1,10 +1,10 @@
 //! What happens in the demo, and what must come of it.
 
 use fieldkeep_client::{Client, Error, ErrorKind};
-use fieldkeep_proto::v1::Role;
 
 use super::super::data::Direction;
 use super::super::failure::{Exit, Failure};
+use super::super::grant::{NewGrant, grant_once};
 use super::super::output::thousands;
 use super::closing::{Rate, audit, look_at_disk, show_rates, single_calls};
 use super::files::{COLUMNS, CUSTOMERS, SHOWN, convert, rows, versions, write_customers};
@@ -48,10 +48,10 @@ async fn set_up(world: &World, scene: &Scene) -> Result<People, Failure> {
         "tenants/acme/identities/app",
         "tenants/globex/identities/other",
     ] {
-        admin.roles().grant(identity, Role::Data).await?;
+        grant_once(admin, identity, &NewGrant::role("data")).await?;
     }
     scene.done(
-        "identities acme/app and globex/other, each with the role `data` in its own tenant",
+        "identities acme/app and globex/other, each granted the role `data` in its own tenant",
     )?;
     Ok(People { app, other })
 }

@@ -2,22 +2,17 @@
 
 use bytes::Bytes;
 use fieldkeep_crypto::ciphertext::Suite as DomainSuite;
-use fieldkeep_crypto::names::Name;
 use fieldkeep_keystore::info::{KeyInfo, TenantInfo, VersionInfo};
 use fieldkeep_proto::v1::{
     AuditEntry, AuditRecord, CreateKeyRequest, CreateTenantRequest, GetKeyRequest,
-    GetStatusResponse, GrantRoleRequest, IssueCertificateRequest, IssueCertificateResponse, Key,
-    KeyState, KeyVersion, KeyVersionState, ListKeysRequest, ListKeysResponse, ListRecordsRequest,
-    ListRecordsResponse, ListRolesRequest, ListRolesResponse, ListTenantsRequest,
-    ListTenantsResponse, RevokeRoleRequest, Role, RoleBinding, RotateKeyRequest, Suite, Tenant,
+    GetStatusResponse, Key, KeyState, KeyVersion, KeyVersionState, ListKeysRequest,
+    ListKeysResponse, ListRecordsRequest, ListRecordsResponse, ListTenantsRequest,
+    ListTenantsResponse, RotateKeyRequest, Suite, Tenant,
 };
 use prost::Message;
 use prost_types::Timestamp;
 
 use super::{key_name, page, parent, rotation, tenant_name, token};
-use crate::access;
-use crate::access::ca::Issued;
-use crate::service::access::{GrantRole, IdentityName, IssueCertificate, ListRoles, RevokeRole};
 use crate::service::failure::Failure;
 use crate::service::keys::{
     ChangeState, CreateKey, CreateTenant, DescribeKey, ListKeys, ListTenants, Listed, RotateKey,
@@ -213,99 +208,6 @@ pub fn keys(listed: Listed<KeyInfo>) -> ListKeysResponse {
     }
 }
 
-/// What a GrantRole asks for.
-///
-/// # Errors
-/// As [`create_tenant`].
-pub fn grant_role(request: GrantRoleRequest) -> Result<GrantRole, Failure> {
-    let role = match Role::try_from(request.role) {
-        Ok(Role::Admin) => access::Role::Admin,
-        Ok(Role::Data) => access::Role::Data,
-        Ok(Role::Unspecified) | Err(_) => {
-            return Err(Failure::invalid(
-                "role",
-                "a role is `ROLE_ADMIN` or `ROLE_DATA`",
-            ));
-        }
-    };
-    Ok(GrantRole {
-        identity: identity(&request.identity)?,
-        role,
-        request: repeatable(&request.request_id, &request)?,
-    })
-}
-
-/// What a RevokeRole asks for.
-///
-/// # Errors
-/// As [`create_tenant`].
-pub fn revoke_role(request: RevokeRoleRequest) -> Result<RevokeRole, Failure> {
-    Ok(RevokeRole {
-        identity: identity(&request.identity)?,
-        request: repeatable(&request.request_id, &request)?,
-    })
-}
-
-/// What a ListRoles asks for.
-///
-/// # Errors
-/// As [`create_tenant`].
-pub fn list_roles(request: ListRolesRequest) -> Result<ListRoles, Failure> {
-    Ok(ListRoles {
-        tenant: parent(&request.parent)?,
-        page: page(request.page_size, &request.page_token)?,
-    })
-}
-
-/// An identity's role.
-#[must_use]
-pub fn role_binding(binding: access::RoleBinding) -> RoleBinding {
-    let role = match binding.role {
-        access::Role::Admin => Role::Admin,
-        access::Role::Data => Role::Data,
-    };
-    RoleBinding {
-        identity: binding.identity.to_string(),
-        role: role.into(),
-        create_time: timestamp(binding.created),
-        granted_by: binding.granted_by.to_string(),
-    }
-}
-
-/// A page of roles.
-#[must_use]
-pub fn role_bindings(listed: Listed<access::RoleBinding>) -> ListRolesResponse {
-    ListRolesResponse {
-        roles: listed.entries.into_iter().map(role_binding).collect(),
-        next_page_token: token(listed.next),
-    }
-}
-
-/// What an IssueCertificate asks for.
-///
-/// # Errors
-/// As [`create_tenant`].
-pub fn issue_certificate(request: IssueCertificateRequest) -> Result<IssueCertificate, Failure> {
-    Ok(IssueCertificate {
-        identity: identity(&request.identity)?,
-        csr_der: request.csr_der,
-        ttl_s: request.ttl_seconds,
-    })
-}
-
-/// A signed certificate.
-#[must_use]
-pub fn issued(issued: Issued) -> IssueCertificateResponse {
-    IssueCertificateResponse {
-        certificate_pem: issued.certificate_pem,
-        ca_pem: issued.ca_pem,
-        expire_time: Some(Timestamp {
-            seconds: issued.not_after,
-            nanos: 0,
-        }),
-    }
-}
-
 /// What a ListRecords asks for.
 ///
 /// # Errors
@@ -354,32 +256,6 @@ pub fn status(status: Status) -> GetStatusResponse {
 
 pub(super) fn repeatable(request_id: &str, message: &impl Message) -> Result<Repeatable, Failure> {
     Repeatable::parse(request_id, &message.encode_to_vec())
-}
-
-fn identity(text: &str) -> Result<IdentityName, Failure> {
-    let refused = |problem: &dyn std::fmt::Display| {
-        Failure::invalid(
-            "identity",
-            format!(
-                "an identity is `{{name}}` or `tenants/{{tenant}}/identities/{{name}}`: {problem}"
-            ),
-        )
-    };
-    let name = |text: &str| Name::parse(text).map_err(|error| refused(&error));
-    match text
-        .strip_prefix("tenants/")
-        .map(|rest| rest.split_once("/identities/"))
-    {
-        None => Ok(IdentityName {
-            tenant: None,
-            name: name(text)?,
-        }),
-        Some(Some((tenant, identity))) => Ok(IdentityName {
-            tenant: Some(name(tenant)?),
-            name: name(identity)?,
-        }),
-        Some(None) => Err(refused(&"there is no `/identities/`")),
-    }
 }
 
 pub(super) fn timestamp(unix_s: u64) -> Option<Timestamp> {

@@ -1,5 +1,6 @@
 //! Between messages and domain types, and nowhere else: what leaves here is valid.
 
+pub mod access;
 pub mod admin;
 pub mod batch;
 pub mod field;

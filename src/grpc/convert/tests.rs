@@ -1,8 +1,9 @@
 use bytes::Bytes;
 use fieldkeep_proto::v1::{
-    BatchDecryptRequest, BatchEncryptRequest, BatchReEncryptRequest, ContextPair, CreateKeyRequest,
-    DecryptItem, DecryptRequest, EncryptItem, EncryptRequest, GrantRoleRequest, ListKeysRequest,
-    ListRecordsRequest, ReEncryptItem,
+    BatchDecryptRequest, BatchEncryptRequest, BatchReEncryptRequest, ContextPair,
+    CreateGrantRequest, CreateKeyRequest, DecryptItem, DecryptRequest, EncryptItem, EncryptRequest,
+    ExplainAccessRequest, GetGrantRequest, GrantConditions, IssueCertificateRequest,
+    ListKeysRequest, ListRecordsRequest, ReEncryptItem,
 };
 
 use super::*;
@@ -315,18 +316,16 @@ fn parents_roles_suites_and_identities() {
         (parent("acme"), parent("tenants/"), parent("tenants/a/b")),
         ("parent", "parent", "parent")
     );
-    let grant = |identity: &str, role| {
-        part(admin::grant_role(GrantRoleRequest {
+    let issue = |identity: &str| {
+        part(access::issue_certificate(IssueCertificateRequest {
             identity: identity.into(),
-            role,
             ..Default::default()
         }))
     };
     assert_eq!(
-        (grant("app", 1), grant("tenants/a/identities/b", 2)),
+        (issue("app"), issue("tenants/a/identities/b")),
         ("valid", "valid")
     );
-    assert_eq!((grant("app", 0), grant("app", 3)), ("role", "role"));
     for bad in [
         "",
         "App",
@@ -334,8 +333,9 @@ fn parents_roles_suites_and_identities() {
         "tenants/a/identities/",
         "identities/a",
         "tenants//identities/b",
+        "tenants/a/groups/b",
     ] {
-        assert_eq!(grant(bad, 1), "identity", "{bad}");
+        assert_eq!(issue(bad), "identity", "{bad}");
     }
     let create = |suite, id: &str| {
         part(admin::create_key(CreateKeyRequest {
@@ -349,4 +349,75 @@ fn parents_roles_suites_and_identities() {
     assert_eq!(create(2, ""), "suite");
     assert_eq!(create(0, "f81d4fae-7dec-11d0-a765-00a0c91e6bf6"), "valid");
     assert_eq!(create(0, "1"), "request_id");
+}
+
+#[test]
+fn grants_say_all_that_they_mean() {
+    let good = || CreateGrantRequest {
+        principal: "tenants/acme/identities/app".into(),
+        role: "data".into(),
+        keys: vec!["pii".into()],
+        fields: vec!["customer.*".into(), "customer.*".into()],
+        ..Default::default()
+    };
+    let parsed = access::create_grant(good()).unwrap().wanted;
+    assert_eq!(parsed.scope.as_str(), "acme");
+    assert_eq!(parsed.fields.len(), 1);
+    let with = |change: fn(&mut CreateGrantRequest)| {
+        let mut request = good();
+        change(&mut request);
+        part(access::create_grant(request))
+    };
+    assert_eq!(
+        with(|request| request.principal = "app".into()),
+        "principal"
+    );
+    assert_eq!(
+        with(|request| request.principal = "tenants/a/groups/g".into()),
+        "valid"
+    );
+    assert_eq!(
+        with(|request| request.principal = "tenants/a/groups/".into()),
+        "group"
+    );
+    assert_eq!(with(|request| request.role = "root".into()), "role");
+    assert_eq!(with(|request| request.tenant = "*".into()), "valid");
+    assert_eq!(with(|request| request.tenant = "a/b".into()), "tenant");
+    assert_eq!(with(|request| request.keys = vec!["a*b".into()]), "keys");
+    assert_eq!(with(|request| request.fields = vec!["F".into()]), "fields");
+    assert_eq!(with(|request| request.keys = vec!["k".into(); 33]), "keys");
+    let conditions: [GrantConditions; 3] = [
+        GrantConditions {
+            daily: "8-18".into(),
+            ..Default::default()
+        },
+        GrantConditions {
+            networks: vec!["10.0.0.1/8".into()],
+            ..Default::default()
+        },
+        GrantConditions {
+            methods: vec!["password".into()],
+            ..Default::default()
+        },
+    ];
+    for wrong in conditions {
+        let request = CreateGrantRequest {
+            conditions: Some(wrong),
+            ..good()
+        };
+        assert_eq!(part(access::create_grant(request)), "conditions");
+    }
+    let show = |text: &str| part(access::show_grant(GetGrantRequest { name: text.into() }));
+    assert_eq!((show("g-0123456789abcdef"), show("g-1")), ("valid", "name"));
+    let explain = |action: &str, address: &str| {
+        part(access::explain(ExplainAccessRequest {
+            principal: "alice".into(),
+            action: action.into(),
+            address: address.into(),
+            ..Default::default()
+        }))
+    };
+    assert_eq!(explain("decrypt", "10.0.0.1"), "valid");
+    assert_eq!(explain("read", ""), "action");
+    assert_eq!(explain("decrypt", "here"), "address");
 }

@@ -1,6 +1,5 @@
-//! The services of administration: tenants, keys, access, audit, system.
+//! The services of administration: tenants, keys, audit, system.
 
-use fieldkeep_proto::v1::access_service_server::AccessService;
 use fieldkeep_proto::v1::audit_service_server::AuditService;
 use fieldkeep_proto::v1::key_service_server::KeyService;
 use fieldkeep_proto::v1::system_service_server::SystemService;
@@ -8,11 +7,9 @@ use fieldkeep_proto::v1::tenant_service_server::TenantService;
 use fieldkeep_proto::v1::{
     CreateKeyRequest, CreateTenantRequest, DisableKeyRequest, DisableKeyVersionRequest,
     EnableKeyRequest, EnableKeyVersionRequest, GetKeyRequest, GetKeyUsageRequest, GetStatusRequest,
-    GetStatusResponse, GrantRoleRequest, IssueCertificateRequest, IssueCertificateResponse, Key,
-    KeyUsage, ListKeysRequest, ListKeysResponse, ListRecordsRequest, ListRecordsResponse,
-    ListRolesRequest, ListRolesResponse, ListTenantsRequest, ListTenantsResponse,
-    RevokeRoleRequest, RevokeRoleResponse, RoleBinding, RotateKeyRequest, SetKeyRotationRequest,
-    Tenant,
+    GetStatusResponse, Key, KeyUsage, ListKeysRequest, ListKeysResponse, ListRecordsRequest,
+    ListRecordsResponse, ListTenantsRequest, ListTenantsResponse, RotateKeyRequest,
+    SetKeyRotationRequest, Tenant,
 };
 use tonic::{Request, Response, Status};
 
@@ -125,49 +122,6 @@ impl KeyService for Handlers {
     ) -> Result<Response<KeyUsage>, Status> {
         let (call, parsed) = take(request, rotation::read_usage)?;
         respond(self.service.perform(call, parsed).await, rotation::usage)
-    }
-}
-
-#[tonic::async_trait]
-impl AccessService for Handlers {
-    async fn grant_role(
-        &self,
-        request: Request<GrantRoleRequest>,
-    ) -> Result<Response<RoleBinding>, Status> {
-        let (call, parsed) = take(request, admin::grant_role)?;
-        respond(
-            self.service.perform(call, parsed).await,
-            admin::role_binding,
-        )
-    }
-
-    async fn list_roles(
-        &self,
-        request: Request<ListRolesRequest>,
-    ) -> Result<Response<ListRolesResponse>, Status> {
-        let (call, parsed) = take(request, admin::list_roles)?;
-        respond(
-            self.service.perform(call, parsed).await,
-            admin::role_bindings,
-        )
-    }
-
-    async fn revoke_role(
-        &self,
-        request: Request<RevokeRoleRequest>,
-    ) -> Result<Response<RevokeRoleResponse>, Status> {
-        let (call, parsed) = take(request, admin::revoke_role)?;
-        respond(self.service.perform(call, parsed).await, |()| {
-            RevokeRoleResponse {}
-        })
-    }
-
-    async fn issue_certificate(
-        &self,
-        request: Request<IssueCertificateRequest>,
-    ) -> Result<Response<IssueCertificateResponse>, Status> {
-        let (call, parsed) = take(request, admin::issue_certificate)?;
-        respond(self.service.perform(call, parsed).await, admin::issued)
     }
 }
 

@@ -1,5 +1,6 @@
 //! The handlers: thin, one a service of the contract.
 
+mod access;
 mod admin;
 mod field;
 

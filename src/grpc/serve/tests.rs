@@ -11,6 +11,8 @@ use tonic::Code;
 use tonic_health::ServingStatus;
 use tonic_types::StatusExt;
 
+mod matrix;
+
 use super::*;
 use crate::grpc::gate::Answer;
 use crate::grpc::reply::ReplyBody;
@@ -296,10 +298,10 @@ async fn a_call_that_is_dropped_while_its_message_arrives_is_on_record() {
 }
 
 #[tokio::test]
-async fn a_long_message_of_a_caller_without_the_role_is_not_read() {
+async fn a_long_message_of_a_caller_without_the_right_is_not_read() {
     let f = Fixture::make().await;
     let path = "/fieldkeep.v1.FieldService/BatchEncrypt";
-    for (identity, rule) in [("acme/boss", "wrong-role"), ("acme/nobody", "no-role")] {
+    for (identity, rule) in [("acme/boss", "no-grant"), ("acme/nobody", "no-grant")] {
         let announced = endless(&[0, 0, 0x10, 0, 0]);
         let response = begin(&f, identity, path, &[], announced).await.unwrap();
         assert_eq!(reason(&response), "PERMISSION_DENIED");

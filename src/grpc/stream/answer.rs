@@ -19,6 +19,7 @@ use crate::service::arrival::MessageRoom;
 use crate::service::call::Call;
 use crate::service::failure::Failure;
 use crate::service::offload::Weight;
+use crate::service::perform::permit::Grounds;
 use crate::service::perform::{Operation, Refusal, Reply};
 use crate::service::withdrawn::Before;
 use crate::service::{Limits, Service};
@@ -59,6 +60,8 @@ pub(super) struct Made {
     pub(super) service: Service,
     pub(super) call: Call,
     pub(super) before: Before,
+    /// The grants that the result relies on.
+    pub(super) grounds: Option<Grounds>,
 }
 
 /// Where an answer lies until it is taken.
@@ -125,8 +128,14 @@ where
     R: Message,
 {
     let before = asked.service.before(&asked.ended.call);
+    let mut grounds = None;
     let outcome = match timeout_at(until, perform(&mut asked, whole, kind.parse)).await {
-        Ok(Ok(reply)) => Ok(reply.into_parts().0),
+        Ok(Ok(reply)) => {
+            let (value, _, leave) = reply.into_parts();
+            // The rights are not held while the reply waits: it is looked at again when it leaves.
+            grounds = leave.into_grounds();
+            Ok(value)
+        }
         Ok(Err(refusal)) => Err(item_error(&refusal.failure)),
         Err(_) => Err(out_of_time(&mut asked).await),
     };
@@ -138,6 +147,7 @@ where
         service: asked.service.clone(),
         call: call.clone(),
         before,
+        grounds,
     });
     let reply = (kind.reply)(id_of(call), outcome);
     if let Some(unread) = &mut unread {

@@ -320,7 +320,7 @@ async fn a_broken_frame_ends_the_stream_on_record() {
 }
 
 #[tokio::test]
-async fn a_role_that_is_revoked_is_missed_by_the_next_message() {
+async fn a_right_that_is_revoked_is_missed_by_the_next_message() {
     let f = Fixture::make().await;
     let mut talk = Talk::open(&f).await;
     talk.send(&batch(1, 1));
@@ -333,7 +333,7 @@ async fn a_role_that_is_revoked_is_missed_by_the_next_message() {
         let record = f.last_record();
         assert_eq!(
             (record.decision(), record.rule.as_str()),
-            (Decision::Refused, "no-role")
+            (Decision::Refused, "no-grant")
         );
     }
     talk.finish();
@@ -367,7 +367,7 @@ async fn an_answer_that_waits_to_be_taken_does_not_outlive_its_right() {
         let record = f.last_record();
         assert_eq!(
             (record.decision(), record.rule.as_str(), record.request_id),
-            (Decision::Refused, "no-role", reply.request_id)
+            (Decision::Refused, "no-grant", reply.request_id)
         );
     }
     talk.finish();
@@ -416,7 +416,7 @@ async fn a_certificate_that_expires_is_missed_by_the_next_message() {
 #[tokio::test]
 async fn a_stream_that_is_refused_at_its_start_is_on_record_once() {
     let f = Fixture::make().await;
-    for (identity, rule) in [("acme/boss", "wrong-role"), ("acme/nobody", "no-role")] {
+    for (identity, rule) in [("acme/boss", "no-grant"), ("acme/nobody", "no-grant")] {
         let before = records(&f).len();
         let mut talk = Talk::open_with(&f, identity, &[]).await;
         assert_eq!(reason(&talk.end().await), "PERMISSION_DENIED");

@@ -26,7 +26,7 @@ async fn an_expired_admin_gets_a_new_certificate_while_the_server_is_stopped() {
     let identities = dir.join("identities");
     let old_key = fs::read(identities.join("admin.key")).unwrap();
     let report = issue(&dir, &identity("admin"), &identities).await.unwrap();
-    assert_eq!(report.role, Some(Role::Admin));
+    assert_eq!(report.roles, [Role::Admin]);
     assert_eq!(report.not_after, i64::try_from(NOW + 3700).unwrap());
     assert_ne!(fs::read(&report.key).unwrap(), old_key);
     let modes = modes(&identities);
@@ -48,7 +48,7 @@ async fn an_expired_admin_gets_a_new_certificate_while_the_server_is_stopped() {
     assert!(
         record
             .detail
-            .starts_with(&format!("serial={} ", principal.certificate_serial)),
+            .starts_with(&format!("serial={} ", principal.credential)),
         "{}",
         record.detail
     );
@@ -99,7 +99,7 @@ async fn certificates_of_others_are_not_overwritten() {
     init(options(&dir)).await.unwrap();
     let out = TempDir::new().unwrap();
     let report = issue(&dir, &identity("app"), out.path()).await.unwrap();
-    assert_eq!(report.role, None);
+    assert_eq!(report.roles, []);
     let key = fs::read(&report.key).unwrap();
     fs::copy(&report.certificate, out.path().join("other.pem")).unwrap();
     let error = issue(&dir, &identity("other"), out.path())

@@ -10,7 +10,7 @@ use fieldkeep_keystore::rotation::plan::{Act, Cause};
 use fieldkeep_proto::v1::Decision;
 
 use super::Attempt;
-use crate::access::Action;
+use crate::access::action::Action;
 use crate::service::Service;
 use crate::service::call::{Call, Peer, RequestId};
 use crate::service::failure::Failure;
@@ -48,8 +48,8 @@ impl OwnAct {
 
     fn action(&self) -> Action {
         match self.act {
-            Act::Rotate { .. } => Action::KeyRotate,
-            Act::Retire { .. } => Action::KeyChangeState,
+            Act::Rotate { .. } => Action::Rotate,
+            Act::Retire { .. } => Action::Manage,
         }
     }
 

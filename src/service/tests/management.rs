@@ -4,7 +4,7 @@ use bytes::Bytes;
 use fieldkeep_proto::v1::Decision;
 
 use super::*;
-use crate::service::access::{GrantRole, IdentityName, IssueCertificate, RevokeRole};
+use crate::service::access::{CreateGrant, IssueCertificate, LocalName, RevokeGrant};
 use crate::service::keys::{
     ChangeState, CreateKey, CreateTenant, DescribeKey, ListKeys, ListTenants, Page, RotateKey,
 };
@@ -26,8 +26,8 @@ fn create(key_name: &str, id: &str) -> CreateKey {
     }
 }
 
-fn identity(text: &str) -> IdentityName {
-    IdentityName {
+fn identity(text: &str) -> LocalName {
+    LocalName {
         tenant: None,
         name: name(text),
     }
@@ -36,28 +36,18 @@ fn identity(text: &str) -> IdentityName {
 #[tokio::test]
 async fn the_data_role_manages_nothing() {
     let f = Fixture::make().await;
-    let wrong = Failure::PermissionDenied(Denied::wrong_role(Role::Data));
-    assert_eq!(
-        f.perform("acme/app", create("k", "")).await.unwrap_err(),
-        wrong
-    );
-    assert_eq!(
-        f.perform("acme/app", DescribeKey { key: key("pii") })
-            .await
-            .unwrap_err(),
-        wrong
-    );
-    assert_eq!(f.perform("acme/app", ReadStatus).await.unwrap_err(), wrong);
+    let refused = f.perform("acme/app", create("k", "")).await.unwrap_err();
+    assert_eq!(refused_by(&refused), "no-grant");
+    let described = f.perform("acme/app", DescribeKey { key: key("pii") }).await;
+    assert_eq!(refused_by(&described.unwrap_err()), "no-grant");
+    let read = f.perform("acme/app", ReadStatus).await;
+    assert_eq!(refused_by(&read.unwrap_err()), "no-grant");
     let page = Page {
         after: None,
         limit: 10,
     };
-    assert_eq!(
-        f.perform("acme/app", ListRecords { page })
-            .await
-            .unwrap_err(),
-        wrong
-    );
+    let listed = f.perform("acme/app", ListRecords { page }).await;
+    assert_eq!(refused_by(&listed.unwrap_err()), "no-grant");
 }
 
 #[tokio::test]
@@ -68,7 +58,7 @@ async fn a_change_is_on_record_with_what_it_left_in_the_store() {
     let record = f.last_record();
     assert_eq!(
         (record.decision(), record.rule.as_str()),
-        (Decision::Allowed, "role:admin")
+        (Decision::Allowed, f.rule_of("acme/boss").as_str())
     );
     assert_eq!(
         record.store_revision,
@@ -181,70 +171,63 @@ async fn listings_go_on_where_they_ended() {
     assert_eq!(names, ["acme", "default", "other"]);
 }
 
+fn grant(role: Role, who: &str, id: &str) -> CreateGrant {
+    CreateGrant {
+        wanted: wanted(role, who, &["*"], &["*"]),
+        request: request(id, who.as_bytes()),
+    }
+}
+
+fn revoke(id: GrantId) -> RevokeGrant {
+    RevokeGrant {
+        id,
+        request: request("", b""),
+    }
+}
+
 #[tokio::test]
-async fn roles_are_granted_and_end_at_once() {
+async fn rights_are_granted_and_end_at_once() {
     let f = Fixture::make().await;
-    let grant = |role| GrantRole {
-        identity: identity("new"),
-        role,
-        request: request("", b""),
-    };
-    assert_eq!(
-        f.encrypt("acme/new", b"x").await.unwrap_err(),
-        Failure::PermissionDenied(Denied::NO_ROLE)
-    );
-    let binding = f.perform("acme/boss", grant(Role::Data)).await.unwrap();
-    assert_eq!(&*binding.granted_by, "tenants/acme/identities/boss");
+    let refused = f.encrypt("acme/new", b"x").await.unwrap_err();
+    assert_eq!(refused_by(&refused), "no-grant");
+    let granted = f
+        .perform("acme/boss", grant(Role::Data, "acme/new", ""))
+        .await
+        .unwrap();
+    assert_eq!(&*granted.granted_by, "tenants/acme/identities/boss");
     f.encrypt("acme/new", b"x").await.unwrap();
-    assert_eq!(
-        f.perform("acme/boss", grant(Role::Admin))
-            .await
-            .unwrap_err(),
-        Failure::RoleConflict
-    );
-    let revoke = |who| RevokeRole {
-        identity: identity(who),
-        request: request("", b""),
-    };
-    f.perform("acme/boss", revoke("new")).await.unwrap();
-    assert_eq!(
-        f.encrypt("acme/new", b"x").await.unwrap_err(),
-        Failure::PermissionDenied(Denied::NO_ROLE)
-    );
+    f.perform("acme/boss", revoke(granted.id)).await.unwrap();
+    let refused = f.encrypt("acme/new", b"x").await.unwrap_err();
+    assert_eq!(refused_by(&refused), "no-grant");
     assert!(matches!(
-        f.perform("acme/boss", revoke("new")).await,
-        Err(Failure::IdentityNotFound(_))
+        f.perform("acme/boss", revoke(granted.id)).await,
+        Err(Failure::GrantNotFound { .. })
     ));
+    let own = GrantId::parse(&f.rule_of("acme/boss")["grant:".len()..]).unwrap();
     assert_eq!(
-        f.perform("acme/boss", revoke("boss")).await.unwrap_err(),
-        Failure::LastAdmin
+        f.perform("acme/boss", revoke(own)).await.unwrap_err(),
+        Failure::LastGrantor
     );
+    let own_data = grant(Role::Data, "acme/boss", "");
+    assert_eq!(
+        f.perform("acme/boss", own_data).await.unwrap_err(),
+        Failure::SelfGrant
+    );
+    assert_eq!(f.last_record().rule, "self-grant");
 }
 
 #[tokio::test]
 async fn an_admin_who_revokes_himself_still_hears_of_it() {
     let f = Fixture::make().await;
-    let grant = GrantRole {
-        identity: identity("second"),
-        role: Role::Admin,
-        request: request("", b""),
-    };
-    f.perform("acme/boss", grant).await.unwrap();
-    let revoke = RevokeRole {
-        identity: identity("boss"),
-        request: request("", b""),
-    };
-    f.perform("acme/boss", revoke).await.unwrap();
-    assert_eq!(
-        f.perform("acme/boss", ReadStatus).await.unwrap_err(),
-        Failure::PermissionDenied(Denied::NO_ROLE)
-    );
-    assert!(
-        f.access
-            .snapshot()
-            .binding("tenants/acme/identities/boss")
-            .is_none()
-    );
+    let mut second = grant(Role::Admin, "acme/second", "");
+    second.wanted.scope = Scope::All;
+    second.wanted.cross_tenant = true;
+    f.perform("acme/boss", second).await.unwrap();
+    let own = GrantId::parse(&f.rule_of("acme/boss")["grant:".len()..]).unwrap();
+    f.perform("acme/boss", revoke(own)).await.unwrap();
+    assert!(f.perform("acme/boss", ReadStatus).await.is_err());
+    let boss = "tenants/acme/identities/boss";
+    assert!(f.access.snapshot().grants_of(boss).is_empty());
 }
 
 #[tokio::test]
@@ -262,7 +245,7 @@ async fn a_change_goes_on_when_its_caller_is_gone() {
     // Other calls give it the time that it needs, and more.
     for _ in 0..1000 {
         f.encrypt("acme/app", b"x").await.unwrap();
-        let done = |record: &AuditRecord| record.action == "tenant-create" && record.code == 0;
+        let done = |record: &AuditRecord| record.action == "tenant" && record.code == 0;
         if f.keystore.tenant(&name("late")).await.is_ok() && f.records().iter().any(done) {
             return;
         }
@@ -274,7 +257,7 @@ async fn a_change_goes_on_when_its_caller_is_gone() {
 async fn certificates_are_for_tenants_that_exist() {
     let f = Fixture::make().await;
     let issue = |tenant: Option<&str>| IssueCertificate {
-        identity: IdentityName {
+        identity: LocalName {
             tenant: tenant.map(name),
             name: name("x"),
         },
@@ -329,21 +312,21 @@ async fn what_was_granted_made_or_issued_is_on_record() {
     };
     f.perform("acme/boss", disable).await.unwrap();
     assert_eq!(detail(), "enabled=false");
-    let grant = |role| GrantRole {
-        identity: identity("new"),
-        role,
-        request: request("", b""),
-    };
-    f.perform("acme/app", grant(Role::Admin)).await.unwrap_err();
-    assert_eq!(detail(), "role=admin", "what was refused");
-    f.perform("acme/boss", grant(Role::Data)).await.unwrap();
-    assert_eq!(detail(), "role=data");
-    let revoke = RevokeRole {
-        identity: identity("new"),
-        request: request("", b""),
-    };
-    f.perform("acme/boss", revoke).await.unwrap();
-    assert_eq!(detail(), "role=data");
+    f.perform("acme/app", grant(Role::Auditor, "acme/new", ""))
+        .await
+        .unwrap_err();
+    let pairs = "role=auditor tenant=acme keys=* fields=*";
+    assert_eq!(detail(), pairs, "what was refused");
+    let granted = f
+        .perform("acme/boss", grant(Role::Auditor, "acme/new", ""))
+        .await
+        .unwrap();
+    assert_eq!(detail(), format!("id={} {pairs}", granted.id));
+    f.perform("acme/boss", revoke(granted.id)).await.unwrap();
+    assert_eq!(
+        detail(),
+        format!("from=tenants/acme/identities/new {pairs}")
+    );
     let signing_key = rcgen::KeyPair::generate().unwrap();
     let csr = rcgen::CertificateParams::default()
         .serialize_request(&signing_key)
@@ -391,21 +374,10 @@ async fn the_record_of_a_repeated_change_says_what_the_store_holds() {
         request: request(&id(2), b"pii"),
     })
     .await;
-    let grant = |id: String| {
-        move || GrantRole {
-            identity: identity("new"),
-            role: Role::Data,
-            request: request(&id, b"new"),
-        }
-    };
-    repeat(&f, grant(id(3))).await;
-    // Without the id it is another request, which finds the role there already.
-    f.perform("acme/boss", grant(String::new())())
-        .await
-        .unwrap();
-    assert_eq!(f.last_record().changes.len(), 1);
-    repeat(&f, || RevokeRole {
-        identity: identity("new"),
+    repeat(&f, || grant(Role::Data, "acme/new", &id(3))).await;
+    let granted = f.access.snapshot().grants_of("tenants/acme/identities/new")[0].id;
+    repeat(&f, || RevokeGrant {
+        id: granted,
         request: request(&id(4), b"new"),
     })
     .await;

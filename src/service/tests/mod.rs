@@ -5,6 +5,7 @@ mod busy;
 mod fields;
 mod management;
 mod one_way;
+mod rights;
 mod usage;
 
 use std::sync::Arc;
@@ -24,8 +25,11 @@ use tempfile::TempDir;
 
 pub(crate) use self::one_way::UntilReleased;
 use crate::access::ca::Ca;
+use crate::access::grant::{GrantId, Scope, Wanted, Who};
+use crate::access::pattern::Pattern;
 use crate::access::principal::{Identity, Principal};
-use crate::access::{Access, Denied, Role};
+use crate::access::role::Role;
+use crate::access::{Access, By};
 use crate::audit::AuditLog;
 use crate::service::call::{Call, Peer};
 use crate::service::failure::Failure;
@@ -50,8 +54,8 @@ impl Clock for Arc<TestClock> {
     }
 }
 
-/// A service with the tenants `acme` and `other`, each with a key `pii` and an identity `app` of role data; `acme` also
-/// has an admin.
+/// A service with the tenants `acme` and `other`, each with a key `pii` and an identity `app` that is granted the role data;
+/// `acme` also has an admin of all tenants, `boss`.
 pub(crate) struct Fixture {
     pub(crate) service: Service,
     pub(crate) keystore: Keystore,
@@ -76,6 +80,15 @@ impl Fixture {
     pub(crate) async fn make_impatient(stream_idle: Duration) -> Self {
         let limits = Limits {
             stream_idle,
+            ..Limits::default()
+        };
+        Self::make_within(AUDIT_RECORD_BYTES, limits).await
+    }
+
+    /// A fixture whose changes of rights wait for nobody long.
+    async fn make_unsettled() -> Self {
+        let limits = Limits {
+            settling: Duration::from_millis(50),
             ..Limits::default()
         };
         Self::make_within(AUDIT_RECORD_BYTES, limits).await
@@ -128,15 +141,17 @@ impl Fixture {
                 )
                 .await
                 .unwrap();
-            let app = Identity::new(tenant, name("app"));
+            let app = Who::Identity(Identity::new(tenant.clone(), name("app")));
+            let wanted = Wanted::all_of(Role::Data, Scope::Tenant(tenant), app);
             access
-                .grant(&app, Role::Data, "init", operation(), NOW)
+                .grant(wanted, By::Init, operation(), NOW)
                 .await
                 .unwrap();
         }
-        let boss = Identity::new(name("acme"), name("boss"));
+        let boss = Who::Identity(Identity::new(name("acme"), name("boss")));
+        let wanted = Wanted::all_of(Role::Admin, Scope::All, boss);
         access
-            .grant(&boss, Role::Admin, "init", operation(), NOW)
+            .grant(wanted, By::Init, operation(), NOW)
             .await
             .unwrap();
         let core = Core::new(Parts {
@@ -196,11 +211,30 @@ impl Fixture {
         self.perform(identity, encrypt("pii", plaintext)).await
     }
 
-    /// Takes the role of `acme/app` away.
+    /// Takes everything back that is granted to `acme/app`.
     pub(crate) async fn revoke_app(&self) {
-        let app = Identity::new(name("acme"), name("app"));
-        let revoked = self.access.revoke(&app, operation(), NOW);
-        revoked.await.unwrap();
+        revoke_all(&self.access, "tenants/acme/identities/app").await;
+    }
+
+    /// Takes everything back that is granted to an identity.
+    pub(crate) async fn revoke_all_of(&self, tenant: &str, text: &str) {
+        revoke_all(&self.access, &format!("tenants/{tenant}/identities/{text}")).await;
+    }
+
+    /// Grants `wanted`.
+    pub(crate) async fn grant(&self, wanted: Wanted) -> GrantId {
+        let granted = self.access.grant(wanted, By::Init, operation(), NOW).await;
+        granted.unwrap().value.id
+    }
+
+    /// The rule of the record of a call that the one grant of `identity`, `tenant/name`, allowed.
+    pub(crate) fn rule_of(&self, identity: &str) -> String {
+        let (tenant, text) = identity.split_once('/').unwrap();
+        let resource = format!("tenants/{tenant}/identities/{text}");
+        self.access.snapshot().grants_of(&resource)[0]
+            .id
+            .as_rule()
+            .to_owned()
     }
 
     /// Disables the key `pii` of `acme`.
@@ -239,6 +273,42 @@ impl Fixture {
 
     pub(crate) fn last_record(&self) -> AuditRecord {
         self.records().pop().unwrap()
+    }
+}
+
+/// Takes everything back that is granted to the identity with this resource name.
+pub(crate) async fn revoke_all(access: &Access, resource: &str) {
+    let ids: Vec<GrantId> = access
+        .snapshot()
+        .grants_of(resource)
+        .iter()
+        .map(|grant| grant.id)
+        .collect();
+    for id in ids {
+        access.revoke(id, operation(), NOW).await.unwrap();
+    }
+}
+
+/// What is granted to `who`, `tenant/name`: `role` for these keys and fields of its tenant.
+pub(crate) fn wanted(role: Role, who: &str, keys: &[&str], fields: &[&str]) -> Wanted {
+    let (tenant, text) = who.split_once('/').unwrap();
+    let patterns = |texts: &[&str]| {
+        let parse = |text: &&str| Pattern::parse(text).unwrap();
+        texts.iter().map(parse).collect()
+    };
+    let who = Who::Identity(Identity::new(name(tenant), name(text)));
+    Wanted {
+        keys: patterns(keys),
+        fields: patterns(fields),
+        ..Wanted::all_of(role, Scope::Tenant(name(tenant)), who)
+    }
+}
+
+/// The rule of a refusal.
+pub(crate) fn refused_by(failure: &Failure) -> &'static str {
+    match failure {
+        Failure::PermissionDenied(refused) => refused.rule,
+        other => panic!("{other:?}"),
     }
 }
 

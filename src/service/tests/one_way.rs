@@ -5,8 +5,8 @@ use fieldkeep_proto::v1::Decision;
 use tonic::Code;
 
 use super::*;
-use crate::access::Action;
-use crate::service::perform::Permit;
+use crate::access::action::Action;
+use crate::service::perform::permit::{Asks, Permit};
 use crate::service::record::Account;
 
 #[tokio::test]
@@ -32,7 +32,7 @@ async fn a_call_is_in_the_trail_when_its_reply_leaves() {
     assert_eq!(record.decision(), Decision::Allowed);
     assert_eq!(
         (record.rule.as_str(), record.code, record.reason.as_str()),
-        ("role:data", 0, "")
+        (f.rule_of("acme/app").as_str(), 0, "")
     );
     assert_eq!(record.time_us, NOW * 1_000_000);
     let [resource] = &record.resources[..] else {
@@ -44,21 +44,16 @@ async fn a_call_is_in_the_trail_when_its_reply_leaves() {
     );
     assert_eq!((resource.field.as_str(), resource.items), ("email", 0));
     assert_eq!(record.context_hash.len(), 16);
-    assert_eq!(record.certificate_serial, "0af1");
+    assert_eq!(record.credential, "0af1");
 }
 
 #[tokio::test]
-async fn without_a_role_or_with_the_wrong_one_nothing_is_done() {
+async fn without_a_grant_or_with_another_one_nothing_is_done() {
     let f = Fixture::make().await;
-    for (identity, denied) in [
-        ("acme/boss", Denied::wrong_role(Role::Admin)),
-        ("acme/nobody", Denied::NO_ROLE),
-    ] {
-        let rule = denied.rule;
-        assert_eq!(
-            f.encrypt(identity, b"x").await,
-            Err(Failure::PermissionDenied(denied))
-        );
+    for identity in ["acme/boss", "acme/nobody"] {
+        let rule = "no-grant";
+        let refused = f.encrypt(identity, b"x").await.unwrap_err();
+        assert_eq!(refused_by(&refused), rule);
         let record = f.last_record();
         assert_eq!(record.decision(), Decision::Refused);
         assert_eq!((record.rule.as_str(), record.reason.as_str()), (rule, rule));
@@ -139,15 +134,15 @@ async fn without_the_trail_there_is_no_reply() {
     assert_eq!(f.keystore.store().revision().await.unwrap(), before);
 }
 
-/// Takes the caller's own role away while it runs, as another call may do.
-struct LosesItsRole;
+/// Takes the caller's own rights away while it runs, as another call may do.
+struct LosesItsRights;
 
-impl Operation for LosesItsRole {
+impl Operation for LosesItsRights {
     const ACTION: Action = Action::Decrypt;
     type Output = &'static str;
 
-    fn tenant<'a>(&'a self, caller: &'a Principal) -> &'a str {
-        caller.tenant.as_str()
+    fn asks<'a>(&'a self, _: &'a Principal) -> Asks<'a> {
+        Asks::OfFields
     }
 
     fn about(&self, _: &Principal, _: &mut Account) {}
@@ -158,19 +153,16 @@ impl Operation for LosesItsRole {
         permit: &Permit<'_>,
         _: &mut Account,
     ) -> Result<&'static str, Failure> {
-        core.access
-            .revoke(&permit.principal().identity(), operation(), NOW)
-            .await
-            .unwrap();
+        revoke_all(&core.access, &permit.principal().resource).await;
         Ok("plaintext")
     }
 }
 
 #[tokio::test]
-async fn a_role_that_is_lost_while_the_call_runs_keeps_the_reply_back() {
+async fn a_right_that_is_lost_while_the_call_runs_keeps_the_reply_back() {
     let f = Fixture::make().await;
-    let refused = f.perform("acme/app", LosesItsRole).await.unwrap_err();
-    assert_eq!(refused, Failure::PermissionDenied(Denied::NO_ROLE));
+    let refused = f.perform("acme/app", LosesItsRights).await.unwrap_err();
+    assert_eq!(refused_by(&refused), "no-grant");
     let records = f.records();
     let [ran, refused] = &records[records.len() - 2..] else {
         panic!()
@@ -178,7 +170,7 @@ async fn a_role_that_is_lost_while_the_call_runs_keeps_the_reply_back() {
     assert_eq!((ran.decision(), ran.code), (Decision::Allowed, 0));
     assert_eq!(
         (refused.decision(), refused.rule.as_str()),
-        (Decision::Refused, "no-role")
+        (Decision::Refused, "no-grant")
     );
     assert_eq!(ran.request_id, refused.request_id);
 }
@@ -190,8 +182,8 @@ impl Operation for Hangs {
     const ACTION: Action = Action::Encrypt;
     type Output = ();
 
-    fn tenant<'a>(&'a self, caller: &'a Principal) -> &'a str {
-        caller.tenant.as_str()
+    fn asks<'a>(&'a self, _: &'a Principal) -> Asks<'a> {
+        Asks::OfFields
     }
 
     fn about(&self, _: &Principal, _: &mut Account) {}
@@ -237,12 +229,12 @@ impl UntilReleased {
 }
 
 impl Operation for UntilReleased {
-    const ACTION: Action = Action::KeyCreate;
+    const ACTION: Action = Action::Manage;
     const CHANGES: bool = true;
     type Output = ();
 
-    fn tenant<'a>(&'a self, caller: &'a Principal) -> &'a str {
-        caller.tenant.as_str()
+    fn asks<'a>(&'a self, _: &'a Principal) -> Asks<'a> {
+        Asks::OfFields
     }
 
     fn about(&self, _: &Principal, _: &mut Account) {}
@@ -257,7 +249,7 @@ impl Operation for UntilReleased {
 async fn a_route_with_another_action_reaches_nothing() {
     let f = Fixture::make().await;
     let mut call = f.call::<Encrypt>("acme/app");
-    call.action = Action::StatusRead;
+    call.action = Action::Status;
     let refused = f
         .service
         .perform(call, Ok(encrypt("pii", b"x")))

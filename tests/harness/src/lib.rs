@@ -262,7 +262,7 @@ impl Server {
         String::from_utf8(output.stdout).expect("standard output is UTF-8")
     }
 
-    /// Issues a certificate into `folder` and grants its role.
+    /// Issues a certificate into `folder` and grants `role` for everything in its tenant, or all tenants if it is `admin`.
     pub fn issue(
         &self,
         admin: &Identity,
@@ -273,12 +273,13 @@ impl Server {
     ) -> Identity {
         fs::create_dir_all(folder).expect("the folder can be made");
         let out = folder.to_str().expect("a UTF-8 path");
-        self.run(
-            admin,
-            &[
-                "cert", "issue", name, "--tenant", tenant, "--role", role, "--out", out,
-            ],
-        );
+        let mut arguments = vec![
+            "cert", "issue", name, "--tenant", tenant, "--grant", role, "--out", out,
+        ];
+        if role == "admin" {
+            arguments.push("--all-tenants");
+        }
+        self.run(admin, &arguments);
         Identity {
             certificate: folder.join(format!("{name}.pem")),
             key: folder.join(format!("{name}.key")),

@@ -1,0 +1,418 @@
+//! Every RPC of the contract, with every role, on its own tenant and on a foreign one. What was decided is read from the audit
+//! trail. An RPC without a row fails the test.
+
+use std::collections::BTreeSet;
+
+use fieldkeep_proto::v1::{
+    AddGroupMemberRequest, BatchReEncryptRequest, CreateGrantRequest, CreateKeyRequest,
+    CreateTenantRequest, Decision, DisableKeyRequest, DisableKeyVersionRequest, EnableKeyRequest,
+    EnableKeyVersionRequest, ExplainAccessRequest, GetGrantRequest, GetKeyUsageRequest,
+    IssueCertificateRequest, ListGrantsRequest, ListGroupMembersRequest, ListGroupsRequest,
+    ListKeysRequest, ListRecordsRequest, ListTenantsRequest, ReEncryptItem, ReEncryptRequest,
+    RemoveGroupMemberRequest, RevokeGrantRequest, RotateKeyRequest, SetKeyRotationRequest,
+    WhoCanRequest,
+};
+
+use super::*;
+use crate::access::action::Action;
+use crate::access::grant::{Scope, Wanted};
+use crate::access::role::Role;
+use crate::grpc::routes::ROUTES;
+use crate::grpc::routes::tests::described;
+use crate::service::tests::wanted;
+
+/// Where the right has to be.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum At {
+    /// In the tenant that the message names.
+    Tenant,
+    /// For all tenants.
+    All,
+}
+
+/// What a message is made of.
+struct Cell {
+    tenant: &'static str,
+    /// A ciphertext of that tenant's key `pii`, of the field `email`.
+    ciphertext: Bytes,
+    /// A grant of that tenant, which may be revoked.
+    victim: String,
+}
+
+impl Cell {
+    fn key(&self) -> String {
+        format!("tenants/{}/keys/pii", self.tenant)
+    }
+
+    fn parent(&self) -> String {
+        format!("tenants/{}", self.tenant)
+    }
+
+    fn someone(&self) -> String {
+        format!("tenants/{}/identities/someone", self.tenant)
+    }
+
+    fn group(&self) -> String {
+        format!("tenants/{}/groups/some", self.tenant)
+    }
+}
+
+/// One RPC: the right that it needs, where, and a message.
+type Row = (&'static str, Action, At, fn(&Cell) -> Vec<u8>);
+
+fn bytes(message: impl Message) -> Vec<u8> {
+    message.encode_to_vec()
+}
+
+fn encrypt_batch(cell: &Cell) -> Vec<u8> {
+    bytes(BatchEncryptRequest {
+        key: cell.key(),
+        field: "email".into(),
+        items: vec![EncryptItem {
+            plaintext: Bytes::from_static(b"x"),
+            ..Default::default()
+        }],
+        ..Default::default()
+    })
+}
+
+fn decrypt_batch(cell: &Cell) -> Vec<u8> {
+    bytes(BatchDecryptRequest {
+        field: "email".into(),
+        items: vec![DecryptItem {
+            ciphertext: cell.ciphertext.clone(),
+            ..Default::default()
+        }],
+        ..Default::default()
+    })
+}
+
+fn reencrypt_batch(cell: &Cell) -> Vec<u8> {
+    bytes(BatchReEncryptRequest {
+        field: "email".into(),
+        items: vec![ReEncryptItem {
+            ciphertext: cell.ciphertext.clone(),
+            ..Default::default()
+        }],
+        ..Default::default()
+    })
+}
+
+const FIELD: &str = "FieldService";
+const KEY: &str = "KeyService";
+const ACCESS: &str = "AccessService";
+
+/// All rows, by service.
+fn rows() -> Vec<(&'static str, Row)> {
+    let field: [Row; 9] = [
+        ("Encrypt", Action::Encrypt, At::Tenant, |cell| {
+            bytes(EncryptRequest {
+                key: cell.key(),
+                ..encrypt()
+            })
+        }),
+        ("Decrypt", Action::Decrypt, At::Tenant, |cell| {
+            bytes(DecryptRequest {
+                ciphertext: cell.ciphertext.clone(),
+                field: "email".into(),
+                context: Vec::new(),
+            })
+        }),
+        ("ReEncrypt", Action::ReEncrypt, At::Tenant, |cell| {
+            bytes(ReEncryptRequest {
+                ciphertext: cell.ciphertext.clone(),
+                field: "email".into(),
+                ..Default::default()
+            })
+        }),
+        ("BatchEncrypt", Action::Encrypt, At::Tenant, encrypt_batch),
+        ("BatchDecrypt", Action::Decrypt, At::Tenant, decrypt_batch),
+        (
+            "BatchReEncrypt",
+            Action::ReEncrypt,
+            At::Tenant,
+            reencrypt_batch,
+        ),
+        ("EncryptStream", Action::Encrypt, At::Tenant, encrypt_batch),
+        ("DecryptStream", Action::Decrypt, At::Tenant, decrypt_batch),
+        (
+            "ReEncryptStream",
+            Action::ReEncrypt,
+            At::Tenant,
+            reencrypt_batch,
+        ),
+    ];
+    let key: [Row; 10] = [
+        ("CreateKey", Action::Manage, At::Tenant, |cell| {
+            bytes(CreateKeyRequest {
+                name: cell.key(),
+                ..Default::default()
+            })
+        }),
+        ("GetKey", Action::Describe, At::Tenant, |cell| {
+            bytes(GetKeyRequest { name: cell.key() })
+        }),
+        ("ListKeys", Action::Describe, At::Tenant, |cell| {
+            bytes(ListKeysRequest {
+                parent: cell.parent(),
+                ..Default::default()
+            })
+        }),
+        ("RotateKey", Action::Rotate, At::Tenant, |cell| {
+            bytes(RotateKeyRequest {
+                name: cell.key(),
+                ..Default::default()
+            })
+        }),
+        ("EnableKey", Action::Manage, At::Tenant, |cell| {
+            bytes(EnableKeyRequest {
+                name: cell.key(),
+                ..Default::default()
+            })
+        }),
+        ("DisableKey", Action::Manage, At::Tenant, |cell| {
+            bytes(DisableKeyRequest {
+                name: cell.key(),
+                ..Default::default()
+            })
+        }),
+        ("EnableKeyVersion", Action::Manage, At::Tenant, |cell| {
+            bytes(EnableKeyVersionRequest {
+                name: format!("{}/versions/1", cell.key()),
+                ..Default::default()
+            })
+        }),
+        ("DisableKeyVersion", Action::Manage, At::Tenant, |cell| {
+            bytes(DisableKeyVersionRequest {
+                name: format!("{}/versions/1", cell.key()),
+                ..Default::default()
+            })
+        }),
+        ("SetKeyRotation", Action::Manage, At::Tenant, |cell| {
+            bytes(SetKeyRotationRequest {
+                name: cell.key(),
+                ..Default::default()
+            })
+        }),
+        ("GetKeyUsage", Action::Describe, At::Tenant, |cell| {
+            bytes(GetKeyUsageRequest { name: cell.key() })
+        }),
+    ];
+    let access: [Row; 11] = [
+        ("CreateGrant", Action::Grant, At::Tenant, |cell| {
+            bytes(CreateGrantRequest {
+                principal: cell.someone(),
+                role: "encrypter".into(),
+                ..Default::default()
+            })
+        }),
+        ("GetGrant", Action::Describe, At::Tenant, |cell| {
+            bytes(GetGrantRequest {
+                name: cell.victim.clone(),
+            })
+        }),
+        ("ListGrants", Action::Describe, At::Tenant, |cell| {
+            bytes(ListGrantsRequest {
+                parent: cell.parent(),
+                ..Default::default()
+            })
+        }),
+        ("RevokeGrant", Action::Grant, At::Tenant, |cell| {
+            bytes(RevokeGrantRequest {
+                name: cell.victim.clone(),
+                ..Default::default()
+            })
+        }),
+        ("AddGroupMember", Action::Grant, At::Tenant, |cell| {
+            bytes(AddGroupMemberRequest {
+                group: cell.group(),
+                member: cell.someone(),
+                ..Default::default()
+            })
+        }),
+        ("RemoveGroupMember", Action::Grant, At::Tenant, |cell| {
+            bytes(RemoveGroupMemberRequest {
+                group: cell.group(),
+                member: cell.someone(),
+                ..Default::default()
+            })
+        }),
+        ("ListGroups", Action::Describe, At::Tenant, |cell| {
+            bytes(ListGroupsRequest {
+                parent: cell.parent(),
+                ..Default::default()
+            })
+        }),
+        ("ListGroupMembers", Action::Describe, At::Tenant, |cell| {
+            bytes(ListGroupMembersRequest {
+                group: cell.group(),
+                ..Default::default()
+            })
+        }),
+        ("ExplainAccess", Action::Describe, At::Tenant, |cell| {
+            bytes(ExplainAccessRequest {
+                principal: cell.someone(),
+                action: "decrypt".into(),
+                key: cell.key(),
+                ..Default::default()
+            })
+        }),
+        ("WhoCan", Action::Describe, At::Tenant, |cell| {
+            bytes(WhoCanRequest {
+                action: "decrypt".into(),
+                key: cell.key(),
+                ..Default::default()
+            })
+        }),
+        (
+            "IssueCertificate",
+            Action::Certificate,
+            At::Tenant,
+            |cell| {
+                bytes(IssueCertificateRequest {
+                    identity: cell.someone(),
+                    ..Default::default()
+                })
+            },
+        ),
+    ];
+    let tenant: [Row; 2] = [
+        ("CreateTenant", Action::Tenant, At::All, |_| {
+            bytes(CreateTenantRequest {
+                name: "made".into(),
+                ..Default::default()
+            })
+        }),
+        ("ListTenants", Action::Describe, At::All, |_| {
+            bytes(ListTenantsRequest::default())
+        }),
+    ];
+    let audit: Row = ("ListRecords", Action::Audit, At::All, |_| {
+        bytes(ListRecordsRequest::default())
+    });
+    let system: Row = ("GetStatus", Action::Status, At::All, |_| {
+        bytes(GetStatusRequest {})
+    });
+    field
+        .map(|row| (FIELD, row))
+        .into_iter()
+        .chain(key.map(|row| (KEY, row)))
+        .chain(access.map(|row| (ACCESS, row)))
+        .chain(tenant.map(|row| ("TenantService", row)))
+        .chain([("AuditService", audit), ("SystemService", system)])
+        .collect()
+}
+
+fn path(service: &str, rpc: &str) -> String {
+    format!("/fieldkeep.v1.{service}/{rpc}")
+}
+
+/// A caller: its name, its role, and whether that is for all tenants.
+struct Caller {
+    name: String,
+    role: Option<Role>,
+    all: bool,
+}
+
+impl Caller {
+    /// Whether it may do what a row needs to what is of `tenant`. All callers are of `acme`.
+    fn may(&self, action: Action, at: At, tenant: &str) -> bool {
+        let has = self.role.is_some_and(|role| role.actions().has(action));
+        has && (self.all || at == At::Tenant && tenant == "acme")
+    }
+}
+
+async fn callers(f: &Fixture) -> Vec<Caller> {
+    let mut callers = vec![Caller {
+        name: "acme/nobody".into(),
+        role: None,
+        all: false,
+    }];
+    for role in Role::ALL {
+        let name = format!("acme/own-{role}");
+        f.grant(wanted(*role, &name, &["*"], &["*"])).await;
+        callers.push(Caller {
+            name,
+            role: Some(*role),
+            all: false,
+        });
+        if role.is_data() {
+            continue;
+        }
+        let name = format!("acme/all-{role}");
+        f.grant(Wanted {
+            scope: Scope::All,
+            cross_tenant: true,
+            ..wanted(*role, &name, &["*"], &["*"])
+        })
+        .await;
+        callers.push(Caller {
+            name,
+            role: Some(*role),
+            all: true,
+        });
+    }
+    callers
+}
+
+#[test]
+fn every_rpc_of_the_contract_has_a_row() {
+    let rows: BTreeSet<String> = rows()
+        .iter()
+        .map(|(service, row)| path(service, row.0))
+        .collect();
+    assert_eq!(rows, described());
+}
+
+#[tokio::test]
+async fn every_rpc_with_every_role_on_own_and_foreign_tenants() {
+    let f = Fixture::make().await;
+    let callers = callers(&f).await;
+    let mut sealed = Vec::new();
+    for tenant in ["acme", "other"] {
+        let app = format!("{tenant}/app");
+        let response = call(&f, Listener::Data, &app, ENCRYPT, &encrypt()).await;
+        let reply: EncryptResponse = message(response).await;
+        sealed.push((tenant, reply.ciphertext));
+    }
+    let mut cells = 0;
+    for (service, (rpc, action, at, make)) in rows() {
+        let path = path(service, rpc);
+        let route = ROUTES.iter().find(|route| route.path == path).unwrap();
+        assert_eq!(route.action, action, "{path}");
+        for caller in &callers {
+            for (tenant, ciphertext) in &sealed {
+                let victim = if service == ACCESS {
+                    let victim = format!("{tenant}/victim");
+                    f.grant(wanted(Role::Auditor, &victim, &["*"], &["*"]))
+                        .await
+                } else {
+                    crate::access::grant::GrantId::of_bytes([0; 8])
+                };
+                let cell = Cell {
+                    tenant,
+                    ciphertext: ciphertext.clone(),
+                    victim: victim.to_string(),
+                };
+                let body = frame(&make(&cell));
+                let response = send(&f, Listener::Admin, Some(&caller.name), &path, body).await;
+                // A stream answers while its body is read.
+                drop(response.into_body().collect().await);
+                let record = f.last_record();
+                assert_eq!(path, format!("/{}", record.rpc));
+                let expected = if caller.may(action, at, tenant) {
+                    Decision::Allowed
+                } else {
+                    Decision::Refused
+                };
+                let what = format!("{path} {} {tenant}: {}", caller.name, record.rule);
+                assert_eq!(record.decision(), expected, "{what}");
+                cells += 1;
+                if service == ACCESS {
+                    f.revoke_all_of(tenant, "victim").await;
+                }
+            }
+        }
+    }
+    assert_eq!(cells, described().len() * callers.len() * 2);
+}
