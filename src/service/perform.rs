@@ -76,7 +76,7 @@ pub struct Reply<T> {
 pub struct Leave {
     /// The rights that allowed it. While somebody holds them, no change of rights is acknowledged; so the transport holds them
     /// until it has the reply.
-    held: Option<Arc<AccessSnapshot>>,
+    _held: Option<Arc<AccessSnapshot>>,
     grounds: Option<Grounds>,
 }
 
@@ -189,7 +189,7 @@ impl Service {
         }
         let held = self.check_again(&mut attempt, &grounds).await?;
         let leave = Leave {
-            held: Some(held),
+            _held: Some(held),
             grounds: Some(grounds),
         };
         Ok((value, leave))

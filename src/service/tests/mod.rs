@@ -271,6 +271,11 @@ impl Fixture {
         self.audit.len()
     }
 
+    /// The same as [`Fixture::last_record`], without a look at all others.
+    pub(crate) fn newest_record(&self) -> AuditRecord {
+        self.audit.list(None, 1).unwrap().remove(0).1
+    }
+
     pub(crate) fn last_record(&self) -> AuditRecord {
         self.records().pop().unwrap()
     }

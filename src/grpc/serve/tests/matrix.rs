@@ -398,7 +398,7 @@ async fn every_rpc_with_every_role_on_own_and_foreign_tenants() {
                 let response = send(&f, Listener::Admin, Some(&caller.name), &path, body).await;
                 // A stream answers while its body is read.
                 drop(response.into_body().collect().await);
-                let record = f.last_record();
+                let record = f.newest_record();
                 assert_eq!(path, format!("/{}", record.rpc));
                 let expected = if caller.may(action, at, tenant) {
                     Decision::Allowed
