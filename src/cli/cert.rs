@@ -239,9 +239,11 @@ async fn issue_offline(
     let issued =
         offline::issue_offline(&config, identity, args.ttl.as_secs(), &args.out, unix_now()).await;
     let issued = issued.map_err(|error| offline_failure(&error))?;
-    let address = match issued.role {
-        Some(crate::access::Role::Data) => config.listen.data,
-        _ => config.listen.admin,
+    let values_alone = !issued.roles.is_empty() && issued.roles.iter().all(|role| role.is_data());
+    let address = if values_alone {
+        config.listen.data
+    } else {
+        config.listen.admin
     };
     Ok(Report {
         identity: identity.clone(),

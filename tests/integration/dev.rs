@@ -120,11 +120,11 @@ fn an_identity_is_told_the_address_of_its_listener() {
 
     let dev = Dev::start(work.path(), &["--port", &three_free_ports()]);
     let (data, admin) = (&dev.app["FIELDKEEP_ADDR"], &dev.admin["FIELDKEEP_ADDR"]);
-    let app = issue(&dev, "app", &["--role", "data"]);
+    let app = issue(&dev, "app", &["--grant", "data"]);
     assert_eq!((&told(&app), app.contains(ADMIN_LISTENER)), (data, false));
-    let ada = issue(&dev, "ada", &["--role", "admin"]);
+    let ada = issue(&dev, "ada", &["--grant", "admin", "--all-tenants"]);
     assert_eq!((&told(&ada), ada.contains(ADMIN_LISTENER)), (admin, false));
-    let object = issue(&dev, "app-2", &["--role", "data", "--format", "json"]);
+    let object = issue(&dev, "app-2", &["--grant", "data", "--format", "json"]);
     assert!(
         object.contains(&format!("\"address\": \"{data}\"")),
         "{object}"
@@ -136,7 +136,7 @@ fn an_identity_is_told_the_address_of_its_listener() {
     let port = |address: &str| -> u16 { address.rsplit(':').next().unwrap().parse().unwrap() };
     let (data, admin) = (&dev.app["FIELDKEEP_ADDR"], &dev.admin["FIELDKEEP_ADDR"]);
     if port(admin) != port(data) + 1 {
-        let app = issue(&dev, "app-3", &["--role", "data"]);
+        let app = issue(&dev, "app-3", &["--grant", "data"]);
         assert_eq!((&told(&app), app.contains(ADMIN_LISTENER)), (admin, true));
     }
     dev.stop();

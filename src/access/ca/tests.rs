@@ -122,7 +122,7 @@ async fn an_issued_certificate_verifies_and_names_the_identity() {
         assert!(
             issued
                 .detail
-                .starts_with(&format!("serial={} ", principal.certificate_serial))
+                .starts_with(&format!("serial={} ", principal.credential))
         );
         assert_eq!(der(&issued.ca_pem), *fixture.ca.certificate());
         let (_, parsed) = x509_parser::parse_x509_certificate(&certificate).unwrap();

@@ -85,7 +85,7 @@ async fn what_is_due_rotates_once_and_is_on_record() {
             format!("cause=period due={} from=1", NOW + 10)
         );
         assert_eq!((record.rule.as_str(), record.code), ("schedule:period", 0));
-        assert_eq!(record.action, "key-rotate");
+        assert_eq!(record.action, "rotate");
         assert_eq!(
             (record.principal.as_str(), record.authentication.as_str()),
             ("", "local")
@@ -221,7 +221,7 @@ async fn after_a_jump_of_the_clock_keys_rotate_and_nothing_retires() {
         records[0].detail,
         format!("cause=retire-after due={} through=1", NOW + 11)
     );
-    assert_eq!(records[0].action, "key-change-state");
+    assert_eq!(records[0].action, "manage");
     f.set_time(NOW + 3_600);
     tick(&r, &mut state).await;
     assert_eq!(

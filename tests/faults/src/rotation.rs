@@ -321,7 +321,7 @@ async fn doubled(admin: &Client) -> (u64, u64, u64) {
 
 /// The key and the version that a record of the schedule says it made.
 fn made_by_schedule(record: &AuditRecord) -> Option<(String, u32)> {
-    let own = record.authentication == "local" && record.action == "key-rotate";
+    let own = record.authentication == "local" && record.action == "rotate";
     let resource = record.resources.first()?;
     (own && record.code == 0).then(|| (resource.name.clone(), resource.version))
 }
