@@ -322,6 +322,14 @@ impl AccessSnapshot {
             .map_or(&[], |subject| subject.grants())
     }
 
+    /// What the identity with this resource name has, itself and through the groups of the store.
+    pub fn reached_by<'a>(&'a self, identity: &str) -> impl Iterator<Item = &'a Arc<Grant>> {
+        let groups = self.groups.get(identity);
+        let groups = groups.map_or(&[][..], |groups| groups);
+        let through = groups.iter().flat_map(|group| self.grants_of(group));
+        self.grants_of(identity).iter().chain(through)
+    }
+
     /// The membership of `member` in `group`, both resource names.
     #[must_use]
     pub fn membership(&self, group: &Group, member: &Arc<str>) -> Option<&Arc<Membership>> {

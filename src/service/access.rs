@@ -269,6 +269,18 @@ impl Operation for ListGrants {
     }
 }
 
+/// Whoever makes somebody else able to use `grants`, by a credential or as a member of a group, must have the right to do so
+/// wherever they reach: otherwise the admin of one tenant could take the rights of one of all.
+pub(super) fn check_reach<'a>(
+    permit: &Permit<'_>,
+    grants: impl Iterator<Item = &'a Arc<Grant>>,
+) -> Result<(), Failure> {
+    for grant in grants {
+        permit.check(grant.what.scope.as_str(), None)?;
+    }
+    Ok(())
+}
+
 /// What the record says that a listing is of.
 pub(super) fn listed_of(tenant: Option<&Name>) -> String {
     tenant.map_or_else(
@@ -325,12 +337,11 @@ impl Operation for IssueCertificate {
             .manage(permit, tenant.as_str(), None)?
             .tenant(tenant)
             .await?;
-        let issued = core.ca.issue(
-            &self.csr_der,
-            &self.identity.identity(caller),
-            self.ttl_s,
-            permit.now_s(),
-        )?;
+        let identity = self.identity.identity(caller);
+        check_reach(permit, permit.snapshot().reached_by(identity.resource()))?;
+        let issued = core
+            .ca
+            .issue(&self.csr_der, &identity, self.ttl_s, permit.now_s())?;
         account.detail(issued.detail.clone());
         Ok(issued)
     }

@@ -10,7 +10,7 @@ use crate::access::grant::Scope;
 use crate::access::group::{Group, Membership};
 use crate::access::principal::Principal;
 use crate::service::Core;
-use crate::service::access::{LocalName, listed_of};
+use crate::service::access::{LocalName, check_reach, listed_of};
 use crate::service::failure::Failure;
 use crate::service::keys::{Listed, Page};
 use crate::service::operation::Repeatable;
@@ -75,6 +75,7 @@ impl<const JOINS: bool> Operation for ChangeMember<JOINS> {
         let names = (group.clone(), member.clone());
         let (access, now) = (&core.access, permit.now_s());
         let (value, none_changed) = if JOINS {
+            check_reach(permit, permit.snapshot().grants_of(group.resource()).iter())?;
             let by = By::Caller(Box::new(caller.clone()));
             let changed = access.join(group, member, by, operation, now).await?;
             account.changed(&changed);

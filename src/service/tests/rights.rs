@@ -8,9 +8,10 @@ use fieldkeep_proto::v1::Decision;
 use super::*;
 use crate::access::condition::Conditions;
 use crate::access::group::Group;
-use crate::service::access::RevokeGrant;
+use crate::service::access::{IssueCertificate, LocalName, RevokeGrant};
 use crate::service::batch::{BatchDecrypt, BatchEncrypt, DecryptItem, EncryptItem};
 use crate::service::failure::Opaque;
+use crate::service::groups::AddMember;
 use crate::service::keys::{DescribeKey, ListKeys, Page, RotateKey};
 use crate::service::reencrypt::{BatchReEncrypt, ReEncrypt};
 
@@ -537,4 +538,59 @@ async fn a_change_that_cannot_settle_says_so_and_is_made() {
     assert!(f.encrypt("acme/new", b"x").await.is_err());
     drop(held);
     f.perform("acme/boss", revoke()).await.unwrap();
+}
+
+/// The access admin of one tenant becomes nobody of all tenants, by a credential or by a group.
+#[tokio::test]
+async fn the_admin_of_a_tenant_takes_no_rights_beyond_it() {
+    let f = Fixture::make().await;
+    f.grant(wanted(Role::AccessAdmin, "acme/local", &["*"], &["*"]))
+        .await;
+    let named = |text: &str| LocalName {
+        tenant: None,
+        name: name(text),
+    };
+    let issue = |text: &str| IssueCertificate {
+        identity: named(text),
+        csr_der: Bytes::from_static(b"none"),
+        ttl_s: 60,
+    };
+    // `boss` is the admin of all tenants.
+    let refused = f.perform("acme/local", issue("boss")).await.unwrap_err();
+    assert_eq!(refused_by(&refused), "no-grant");
+    let malformed = f.perform("acme/local", issue("app")).await.unwrap_err();
+    assert_eq!(malformed.verdict().1, "INVALID_REQUEST");
+    let admins = Group::new(name("acme"), name("admins"));
+    f.grant(Wanted {
+        who: Who::Group(admins),
+        scope: Scope::All,
+        cross_tenant: true,
+        ..wanted(Role::Admin, "acme/x", &["*"], &["*"])
+    })
+    .await;
+    let join = |group: &str, member: &str| AddMember {
+        group: named(group),
+        member: named(member),
+        request: Repeatable::parse("", b"").unwrap(),
+    };
+    for member in ["local", "friend"] {
+        let refused = f
+            .perform("acme/local", join("admins", member))
+            .await
+            .unwrap_err();
+        assert_eq!(refused_by(&refused), "no-grant");
+    }
+    assert!(
+        f.perform("acme/local", join("others", "friend"))
+            .await
+            .is_ok()
+    );
+    assert!(
+        f.perform("acme/boss", join("admins", "friend"))
+            .await
+            .is_ok()
+    );
+    // Nor through a member of that group.
+    let refused = f.perform("acme/local", issue("friend")).await.unwrap_err();
+    assert_eq!(refused_by(&refused), "no-grant");
 }
