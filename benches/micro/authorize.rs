@@ -1,5 +1,6 @@
 //! What one decision costs, at 10, 1,000 and 10,000 grants: spread over as many principals, and all on one, with exact names and
 //! with beginnings of names. The bar is one microsecond (docs/performance.md).
+#![allow(clippy::expect_used, reason = "a benchmark may fail loudly")]
 
 use std::hint::black_box;
 

@@ -129,7 +129,8 @@ fn counts(
     own: bool,
     call: &Circumstances<'_>,
 ) -> Result<(), Missing> {
-    if !own && !(grant.what.cross_tenant && principal.ceiling.cross_tenant) {
+    let reaches = own || (grant.what.cross_tenant && principal.ceiling.cross_tenant);
+    if !reaches {
         return Err(Missing::Tenant);
     }
     has_not_ended(grant, call.now)?;

@@ -167,7 +167,7 @@ async fn the_first_record_of_the_trail_holds_what_was_made() {
         .iter()
         .map(|change| change.store_key.as_ref())
         .collect();
-    assert_eq!((keys.len(), &keys[0][..]), (2, &b"sys/ca"[..]));
+    assert_eq!((keys.len(), keys[0]), (2, &b"sys/ca"[..]));
     assert!(keys[1].starts_with(b"sys/grant/g-"));
     assert!(
         record

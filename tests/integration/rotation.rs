@@ -329,7 +329,7 @@ async fn only_an_admin_says_when_keys_rotate() {
         .unwrap()
         .into_iter()
         .filter_map(|entry| entry.record)
-        .find(|record| record.action == "manage")
+        .find(|record| record.rpc.ends_with("/SetKeyRotation"))
         .unwrap();
     assert_eq!(record.rule, "no-grant");
     assert_eq!(record.detail, "period=1s jitter=0s");

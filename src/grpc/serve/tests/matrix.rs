@@ -7,10 +7,10 @@ use fieldkeep_proto::v1::{
     AddGroupMemberRequest, BatchReEncryptRequest, CreateGrantRequest, CreateKeyRequest,
     CreateTenantRequest, Decision, DisableKeyRequest, DisableKeyVersionRequest, EnableKeyRequest,
     EnableKeyVersionRequest, ExplainAccessRequest, GetGrantRequest, GetKeyUsageRequest,
-    IssueCertificateRequest, ListGrantsRequest, ListGroupMembersRequest, ListGroupsRequest,
-    ListKeysRequest, ListRecordsRequest, ListTenantsRequest, ReEncryptItem, ReEncryptRequest,
-    RemoveGroupMemberRequest, RevokeGrantRequest, RotateKeyRequest, SetKeyRotationRequest,
-    WhoCanRequest,
+    GetStatusRequest, IssueCertificateRequest, ListGrantsRequest, ListGroupMembersRequest,
+    ListGroupsRequest, ListKeysRequest, ListRecordsRequest, ListTenantsRequest, ReEncryptItem,
+    ReEncryptRequest, RemoveGroupMemberRequest, RevokeGrantRequest, RotateKeyRequest,
+    SetKeyRotationRequest, WhoCanRequest,
 };
 
 use super::*;
@@ -395,7 +395,7 @@ async fn every_rpc_with_every_role_on_own_and_foreign_tenants() {
                     victim: victim.to_string(),
                 };
                 let body = frame(&make(&cell));
-                let response = send(&f, Listener::Admin, Some(&caller.name), &path, body).await;
+                let response = send(&f, Listener::Admin, &caller.name, &path, body).await;
                 // A stream answers while its body is read.
                 drop(response.into_body().collect().await);
                 let record = f.newest_record();
