@@ -14,13 +14,15 @@ const FILES: [&str; 7] = [
     "fieldkeep/v1/system.proto",
 ];
 
-/// Messages whose own fields are plaintext or context values; `src/redacted.rs` has their `Debug`.
-const SECRET: [&str; 5] = [
+/// Messages whose own fields are plaintext, context values or tokens; `src/redacted.rs` has their `Debug`.
+const SECRET: [&str; 7] = [
     ".fieldkeep.v1.ContextPair",
     ".fieldkeep.v1.EncryptRequest",
     ".fieldkeep.v1.EncryptItem",
     ".fieldkeep.v1.DecryptResponse",
     ".fieldkeep.v1.DecryptResult",
+    ".fieldkeep.v1.CreateJoinTokenResponse",
+    ".fieldkeep.v1.EnrollRequest",
 ];
 
 fn main() -> Result<(), Box<dyn Error>> {

@@ -177,6 +177,8 @@ pub struct LimitsConfig {
     pub handshake_timeout: Duration,
     /// How long calls under way may take to end at shutdown.
     pub drain_timeout: Duration,
+    /// How old a connection may get before it is told to go; a tenth more or less, so that not all go at once.
+    pub connection_age: Duration,
 }
 
 impl Default for LimitsConfig {
@@ -186,6 +188,7 @@ impl Default for LimitsConfig {
             handshakes: 256,
             handshake_timeout: Duration::from_secs(10),
             drain_timeout: Duration::from_secs(10),
+            connection_age: Duration::from_secs(3600),
         }
     }
 }

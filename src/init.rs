@@ -40,7 +40,7 @@ use self::files::FileError;
 use crate::{
     access::{
         Access, AccessError, By,
-        ca::{Ca, CaError, DEFAULT_TTL_S, KeyAndCertificate, MAX_TTL_S},
+        ca::{Ca, CaError, KeyAndCertificate, MAX_TTL_S, OPERATOR_TTL_S},
         grant::{Scope, Wanted, Who},
         principal::Identity,
         role::Role,
@@ -351,7 +351,7 @@ async fn fill_store(
     let made = MadeData {
         ca_pem: ca.value.certificate_pem().to_owned(),
         server: ca.value.make_server_certificate(&names, MAX_TTL_S, now)?,
-        admin: ca.value.make_identity(&identity, DEFAULT_TTL_S, now)?,
+        admin: ca.value.make_identity(&identity, OPERATOR_TTL_S, now)?,
         identity,
     };
     let record = local_record(LocalCall {

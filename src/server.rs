@@ -11,14 +11,15 @@ mod export;
 mod listen;
 mod metrics;
 mod parts;
+mod reload;
 mod slots;
 mod worker;
 
 use std::net::SocketAddr;
-use std::sync::mpsc;
+use std::sync::{Arc, mpsc};
 use std::thread::{self, JoinHandle};
 
-use tokio::sync::oneshot;
+use tokio::sync::{Notify, oneshot};
 
 use crate::config::Config;
 use crate::service::{Clock, SystemClock};
@@ -39,9 +40,11 @@ impl Server {
     pub fn start(config: Config) -> Result<Running, StartError> {
         let (ready, started) = mpsc::sync_channel(1);
         let (stop, stopped) = oneshot::channel();
+        let reload = Arc::new(Notify::new());
+        let reload_asked = Arc::clone(&reload);
         let control = thread::Builder::new()
             .name(String::from("fieldkeep-control"))
-            .spawn(move || control(&config, &ready, stopped))
+            .spawn(move || control(&config, &ready, stopped, &reload_asked))
             .map_err(StartError::Thread)?;
         match started.recv() {
             Ok(Ok(addresses)) => Ok(Running {
@@ -49,6 +52,7 @@ impl Server {
                 admin: addresses.admin,
                 metrics: addresses.metrics,
                 stop: Some(stop),
+                reload,
                 control: Some(control),
             }),
             Ok(Err(error)) => {
@@ -79,10 +83,16 @@ pub struct Running {
     /// The metrics listener's address, with its real port.
     pub metrics: SocketAddr,
     stop: Option<oneshot::Sender<()>>,
+    reload: Arc<Notify>,
     control: Option<JoinHandle<Result<(), ShutdownError>>>,
 }
 
 impl Running {
+    /// Looks at the server's certificate files at once, as it does every second anyway.
+    pub fn reload(&self) {
+        self.reload.notify_one();
+    }
+
     /// Stops the service: no new connections, running calls end within the configured bound, then the audit trail and the
     /// store close.
     ///
@@ -120,6 +130,7 @@ fn control(
     config: &Config,
     ready: &mpsc::SyncSender<Result<Addresses, StartError>>,
     stopped: oneshot::Receiver<()>,
+    reload: &Arc<Notify>,
 ) -> Result<(), ShutdownError> {
     let runtime = match tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -138,7 +149,7 @@ fn control(
                 let _ = ready.send(Err(error));
                 Ok(())
             }
-            Ok(opened) => live(config, opened, ready, stopped).await,
+            Ok(opened) => live(config, opened, ready, stopped, reload).await,
         }
     })
 }
@@ -148,8 +159,9 @@ async fn live(
     opened: parts::Opened,
     ready: &mpsc::SyncSender<Result<Addresses, StartError>>,
     stopped: oneshot::Receiver<()>,
+    reload: &Arc<Notify>,
 ) -> Result<(), ShutdownError> {
-    let served = match listen::Listening::start(config, &opened).await {
+    let served = match listen::Listening::start(config, &opened, reload).await {
         Ok(served) => served,
         Err(error) => {
             let closed = opened.close().await;

@@ -111,6 +111,10 @@ pub struct Metrics {
     pub connections_refused: IntCounter,
     /// TLS handshakes that failed.
     pub handshake_failures: IntCounter,
+    /// Certificates of the server that were taken over from their files while it ran.
+    pub tls_reloads: IntCounter,
+    /// Changed certificate files that could not be served.
+    pub tls_reload_failures: IntCounter,
     /// Requests to the collector that failed.
     pub export_failures: IntCounter,
     /// Spans that did not fit into the exporter's queue.
@@ -256,6 +260,14 @@ impl Metrics {
             handshake_failures: counter(
                 "fieldkeep_handshake_failures_total",
                 "TLS handshakes that failed.",
+            )?,
+            tls_reloads: counter(
+                "fieldkeep_tls_reloads_total",
+                "Certificates of the server that were taken over from changed files.",
+            )?,
+            tls_reload_failures: counter(
+                "fieldkeep_tls_reload_failures_total",
+                "Changed certificate files of the server that could not be served.",
             )?,
             export_failures: counter(
                 "fieldkeep_otlp_failures_total",

@@ -88,7 +88,7 @@ impl Client {
     /// Signs a certificate for `identity`: `{name}` in the caller's tenant or `tenants/{tenant}/identities/{name}`.
     ///
     /// `csr_der` is a PKCS #10 request in DER, of which only the public key is used; the private key stays with the
-    /// caller. `ttl` is the certificate's life, rounded up to seconds, at most 365 days; zero: 90 days.
+    /// caller. `ttl` is the certificate's life, rounded up to seconds, at most 24 hours, which is what zero gives.
     ///
     /// # Errors
     /// See [`Error`]. It is tried again only if it was never sent, since each call that arrives signs a certificate.
@@ -100,7 +100,7 @@ impl Client {
     /// use std::time::Duration;
     /// // A PKCS #10 request in DER, of a key that stays here.
     /// let csr = std::fs::read("app.csr").unwrap_or_default();
-    /// let issued = client.issue_certificate(csr, "app", Duration::from_secs(30 * 24 * 3600)).await?;
+    /// let issued = client.issue_certificate(csr, "app", Duration::from_secs(8 * 3600)).await?;
     /// println!("{}", issued.certificate_pem);
     /// # Ok(())
     /// # }

@@ -1,11 +1,15 @@
 //! The client, and the one way that a call takes: deadline, tries, errors.
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{
+    fmt,
+    sync::{Arc, OnceLock, Weak},
+    time::Duration,
+};
 
 use fieldkeep_crypto::random;
 use http::uri::PathAndQuery;
 use prost::Message;
-use tokio::time::Instant;
+use tokio::{task::AbortHandle, time::Instant};
 use tonic::Code;
 
 #[cfg(feature = "testing")]
@@ -14,6 +18,7 @@ use crate::{
     ClientBuilder, ConfigError, ConnectError, Error, ServerError,
     codec::SharedCodec,
     pool::{Lease, Pool},
+    renew,
 };
 
 /// Longer deadlines are cut to this, so that no sum of times overflows.
@@ -32,9 +37,20 @@ pub struct Client {
     faults: Option<Injected>,
 }
 
-struct Shared {
+pub(crate) struct Shared {
     settings: Settings,
     pool: Pool,
+    renewal_problem: renew::Problem,
+    /// The task that renews the certificate, which ends with the client.
+    renewing: OnceLock<AbortHandle>,
+}
+
+impl Drop for Shared {
+    fn drop(&mut self) {
+        if let Some(task) = self.renewing.get() {
+            task.abort();
+        }
+    }
 }
 
 /// What a client does by itself.
@@ -120,10 +136,39 @@ impl Client {
 
     pub(crate) fn new(settings: Settings, pool: Pool) -> Self {
         Self {
-            shared: Arc::new(Shared { settings, pool }),
+            shared: Arc::new(Shared {
+                settings,
+                pool,
+                renewal_problem: renew::Problem::default(),
+                renewing: OnceLock::new(),
+            }),
             #[cfg(feature = "testing")]
             faults: None,
         }
+    }
+
+    /// The client of `shared`, if there is still one.
+    pub(crate) fn upgrade(shared: &Weak<Shared>) -> Option<Self> {
+        Some(Self {
+            shared: shared.upgrade()?,
+            #[cfg(feature = "testing")]
+            faults: None,
+        })
+    }
+
+    /// Renews the certificate from now on, in a task of its own.
+    pub(crate) fn start_renewal(&self) {
+        let task = tokio::spawn(renew::keep_renewed(Arc::downgrade(&self.shared)));
+        // It is started once.
+        let _ = self.shared.renewing.set(task.abort_handle());
+    }
+
+    pub(crate) fn pool(&self) -> &Pool {
+        &self.shared.pool
+    }
+
+    pub(crate) fn renewal_state(&self) -> &renew::Problem {
+        &self.shared.renewal_problem
     }
 
     /// The same client with other faults.

@@ -110,6 +110,7 @@ pub struct ClientBuilder {
     parallel_batches: Option<usize>,
     connections: Option<usize>,
     identity_check: Option<Duration>,
+    without_renewal: bool,
 }
 
 impl fmt::Debug for ClientBuilder {
@@ -122,6 +123,7 @@ impl fmt::Debug for ClientBuilder {
             .field("parallel_batches", &self.parallel_batches)
             .field("connections", &self.connections)
             .field("identity_check", &self.identity_check)
+            .field("without_renewal", &self.without_renewal)
             .finish_non_exhaustive()
     }
 }
@@ -306,6 +308,20 @@ impl ClientBuilder {
         self
     }
 
+    /// Whether the client renews its certificate before it ends, by itself: it does if nothing is said.
+    ///
+    /// At about two thirds of the certificate's life the client makes a new key and has the service sign it. Files that it was
+    /// given are replaced, unless it may not write them. [`Client::renewal_problem`] says what is in the way.
+    ///
+    /// ```
+    /// let builder = fieldkeep_client::Client::builder().renew(false);
+    /// ```
+    #[must_use]
+    pub fn renew(mut self, renew: bool) -> Self {
+        self.without_renewal = !renew;
+        self
+    }
+
     /// Reads the files and makes the client, which connects when the first call is made.
     ///
     /// # Errors
@@ -340,7 +356,11 @@ impl ClientBuilder {
             connections.clamp(1, MAX_CONNECTIONS),
             interval,
         )?;
-        Ok(Client::new(settings, pool))
+        let client = Client::new(settings, pool);
+        if !self.without_renewal {
+            client.start_renewal();
+        }
+        Ok(client)
     }
 
     /// What the client does by itself.
@@ -356,7 +376,7 @@ impl ClientBuilder {
     }
 }
 
-fn parse_address(text: &str) -> Result<Address, ConfigError> {
+pub(crate) fn parse_address(text: &str) -> Result<Address, ConfigError> {
     let bad = || ConfigError::BadAddress {
         address: text.into(),
     };

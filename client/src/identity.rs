@@ -4,9 +4,13 @@ use std::{fmt, io::Read as _, path::PathBuf, sync::Arc};
 
 use rustls::{ClientConfig, RootCertStore, client::Resumption, crypto::ring};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, pem, pem::PemObject as _};
+use x509_parser::prelude::{ASN1Time, FromDer as _, X509Certificate};
 use zeroize::Zeroizing;
 
-use crate::ConfigError;
+use crate::{
+    ConfigError,
+    keep::{replace_pair, unfinished},
+};
 
 /// No certificate or key comes near this length; the bound keeps a wrong path from filling the memory.
 const MAX_PEM_BYTES: u64 = 1024 * 1024;
@@ -130,7 +134,7 @@ impl Source {
         }
     }
 
-    fn certificates(
+    pub(crate) fn certificates(
         &self,
         what: Part,
         text: &[u8],
@@ -153,6 +157,13 @@ impl Source {
     }
 }
 
+/// The times of a certificate, Unix seconds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Life {
+    pub(crate) not_before: u64,
+    pub(crate) not_after: u64,
+}
+
 /// Who the client is and whom it trusts: where the three parts are from.
 pub(crate) struct Credentials {
     pub(crate) ca: Source,
@@ -166,6 +177,28 @@ pub(crate) struct Texts {
     ca: Zeroizing<Vec<u8>>,
     certificate: Zeroizing<Vec<u8>>,
     key: Zeroizing<Vec<u8>>,
+}
+
+impl Texts {
+    /// The same trust with another identity.
+    pub(crate) fn with_identity(&self, certificate: Vec<u8>, key: &[u8]) -> Self {
+        Self {
+            ca: self.ca.clone(),
+            certificate: Zeroizing::new(certificate),
+            key: Zeroizing::new(key.to_vec()),
+        }
+    }
+
+    /// The life of the client's certificate, if it can be read.
+    pub(crate) fn life(&self) -> Option<Life> {
+        let der = CertificateDer::from_pem_slice(&self.certificate).ok()?;
+        let (_, parsed) = X509Certificate::from_der(&der).ok()?;
+        let seconds = |time: ASN1Time| u64::try_from(time.timestamp()).ok();
+        Some(Life {
+            not_before: seconds(parsed.validity().not_before)?,
+            not_after: seconds(parsed.validity().not_after)?,
+        })
+    }
 }
 
 fn pem_problem(error: &pem::Error, text: &[u8], expected: &'static str) -> PemProblem {
@@ -191,6 +224,50 @@ impl Credentials {
             certificate: self.certificate.read(Part::Certificate)?,
             key: self.key.read(Part::Key)?,
         })
+    }
+
+    /// Reads the parts and makes the settings of them; `None` if they are `known`. A pair whose replacement was cut short is
+    /// read as the new one.
+    pub(crate) fn load(
+        &self,
+        known: Option<&Texts>,
+    ) -> Result<Option<(Texts, ClientConfig)>, ConfigError> {
+        let texts = self.read()?;
+        if known == Some(&texts) {
+            return Ok(None);
+        }
+        match self.tls_config(&texts) {
+            Err(mismatch @ ConfigError::KeyMismatch { .. }) => {
+                let found = self.load_unfinished(texts);
+                found.map(Some).ok_or(mismatch)
+            }
+            made => Ok(Some((texts, made?))),
+        }
+    }
+
+    fn load_unfinished(&self, texts: Texts) -> Option<(Texts, ClientConfig)> {
+        let Source::File(path) = &self.certificate else {
+            return None;
+        };
+        let new = unfinished(path);
+        let certificate = Source::File(new.clone()).read(Part::Certificate).ok()?;
+        let texts = Texts {
+            certificate,
+            ..texts
+        };
+        let config = self.tls_config(&texts).ok()?;
+        // Whoever may not write here uses it where it is.
+        let _ = std::fs::rename(new, path);
+        Some((texts, config))
+    }
+
+    /// Replaces the files of the identity, if it is in files. Says whether it did.
+    pub(crate) fn keep(&self, texts: &Texts) -> std::io::Result<bool> {
+        let (Source::File(certificate), Source::File(key)) = (&self.certificate, &self.key) else {
+            return Ok(false);
+        };
+        replace_pair((certificate, &texts.certificate), (key, &texts.key))?;
+        Ok(true)
     }
 
     /// TLS 1.3 only, ring's algorithms, one CA, a client certificate, no resumption.

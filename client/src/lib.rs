@@ -40,6 +40,7 @@ mod access;
 mod admin;
 mod batch;
 mod call;
+mod certificates;
 mod codec;
 mod config;
 mod connect;
@@ -47,10 +48,14 @@ mod error;
 mod field;
 mod identity;
 mod items;
+mod join;
+mod keep;
 mod message;
 mod pages;
 mod pool;
 pub mod reason;
+mod renew;
+mod request;
 mod request_id;
 mod stream;
 #[cfg(feature = "testing")]
@@ -63,6 +68,7 @@ pub use access::{Grants, Groups};
 pub use admin::{Audit, Keys, Tenants};
 pub use batch::{MAX_BATCH_ITEMS, MAX_REQUEST_BYTES};
 pub use call::Client;
+pub use certificates::Certificates;
 pub use config::{ClientBuilder, ConfigError};
 pub use connect::ConnectError;
 pub use error::{Error, ErrorKind, ServerError};
@@ -72,7 +78,9 @@ pub use items::{
     BatchDecrypt, BatchEncrypt, BatchReEncrypt, DecryptItem, EncryptItem, Encrypted, ItemError,
     ReEncryptItem,
 };
+pub use join::{Joined, ServiceCa, join};
 pub use pages::Pages;
+pub use renew::{Kept, Renewed};
 pub use stream::Results;
 #[cfg(feature = "testing")]
 pub use testing::{Faults, Fieldkeep, InMemory};

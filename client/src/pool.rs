@@ -9,13 +9,16 @@ use std::{
 };
 
 use arc_swap::ArcSwap;
+use rustls::ClientConfig;
 use tokio::time::Instant;
 use tonic::client::Grpc;
+use zeroize::Zeroizing;
 
 use crate::{
     ConfigError, Error,
     connect::{Address, ConnectionState, open_channel},
-    identity::{Credentials, Texts},
+    identity::{Credentials, Life, Texts},
+    renew::Kept,
     wire::Wire,
 };
 
@@ -58,8 +61,12 @@ struct Renewal {
     interval: Duration,
     /// When the files are due to be looked at, in milliseconds after `started`.
     due_ms: AtomicU64,
-    /// Held by whoever looks at the files: what the present connections were made of.
+    /// Whether any part is a file.
+    may_change: bool,
+    /// Held by whoever looks at the files: what they held at the last look.
     present: tokio::sync::Mutex<Arc<Texts>>,
+    /// What the present connections were made of: that, or a renewed identity that could not be written to the files.
+    used: ArcSwap<Texts>,
     problem: Mutex<Option<Arc<ConfigError>>>,
 }
 
@@ -74,16 +81,23 @@ impl Pool {
         count: usize,
         interval: Duration,
     ) -> Result<Self, Error> {
-        let texts = credentials.read()?;
-        let connections = Connections::open(&address, &credentials, &texts, count)?;
+        let loaded = credentials.load(None)?;
+        // Without known ones there are always some.
+        let (texts, tls) = loaded.ok_or(Error::Reply {
+            what: "the identity was not read",
+        })?;
+        let connections = Connections::open(&address, &Arc::new(tls), count)?;
         let authority = address.authority.clone().into();
-        let renewal = credentials.may_change().then(|| Renewal {
+        let texts = Arc::new(texts);
+        let renewal = Some(Renewal {
             address,
+            may_change: credentials.may_change(),
             credentials: Arc::new(credentials),
             started: Instant::now(),
             interval,
             due_ms: AtomicU64::new(as_ms(interval)),
-            present: tokio::sync::Mutex::new(Arc::new(texts)),
+            used: ArcSwap::new(Arc::clone(&texts)),
+            present: tokio::sync::Mutex::new(texts),
             problem: Mutex::new(None),
         });
         Ok(Self {
@@ -91,6 +105,75 @@ impl Pool {
             connections: ArcSwap::from_pointee(connections),
             renewal,
         })
+    }
+
+    /// One connection without an identity, by which a first one is asked for.
+    ///
+    /// # Errors
+    /// What is wrong with the address, or that there is no Tokio runtime.
+    pub(crate) fn anonymous(address: Address, tls: Arc<ClientConfig>) -> Result<Self, Error> {
+        Ok(Self {
+            authority: address.authority.clone().into(),
+            connections: ArcSwap::from_pointee(Connections::open(&address, &tls, 1)?),
+            renewal: None,
+        })
+    }
+
+    /// The life of the certificate in use.
+    pub(crate) fn life(&self) -> Option<Life> {
+        self.renewal.as_ref()?.used.load().life()
+    }
+
+    /// Looks at the identity's files at once.
+    pub(crate) async fn look_now(&self) {
+        if let Some(renewal) = &self.renewal
+            && renewal.may_change
+        {
+            let present = renewal.present.lock().await;
+            self.look(renewal, present).await;
+        }
+    }
+
+    /// Goes on with a renewed identity, and writes it to the files if it came from such.
+    ///
+    /// # Errors
+    /// The service's reply is no certificate of the key.
+    pub(crate) async fn take_renewed(
+        &self,
+        certificate: Vec<u8>,
+        key: Zeroizing<String>,
+    ) -> Result<Kept, Error> {
+        let Some(renewal) = &self.renewal else {
+            return Ok(Kept::Memory(None));
+        };
+        let mut present = renewal.present.lock().await;
+        let texts = renewal
+            .used
+            .load()
+            .with_identity(certificate, key.as_bytes());
+        let (credentials, address) = (Arc::clone(&renewal.credentials), renewal.address.clone());
+        let count = 1 + self.connections.load().others.len();
+        let taken = tokio::task::spawn_blocking(move || {
+            let tls = Arc::new(credentials.tls_config(&texts)?);
+            let connections = Connections::open(&address, &tls, count)?;
+            let kept = credentials.keep(&texts);
+            Ok::<_, ConfigError>((texts, connections, kept))
+        });
+        let ended = |_| Error::Reply {
+            what: "the runtime is ending",
+        };
+        let (texts, connections, kept) = taken.await.map_err(ended)??;
+        let texts = Arc::new(texts);
+        renewal.used.store(Arc::clone(&texts));
+        self.connections.store(Arc::new(connections));
+        match kept {
+            Ok(true) => {
+                *present = texts;
+                Ok(Kept::Files)
+            }
+            Ok(false) => Ok(Kept::Memory(None)),
+            Err(error) => Ok(Kept::Memory(Some(error.to_string().into()))),
+        }
     }
 
     /// One place, in this process.
@@ -139,7 +222,7 @@ impl Pool {
     /// Looks at the identity's files at once, because a call on `refused` met a refusal. Returns whether there are other
     /// connections than the ones of `refused` now.
     pub(crate) async fn renew(&self, refused: &Lease) -> bool {
-        let Some(renewal) = &self.renewal else {
+        let Some(renewal) = self.renewal.as_ref().filter(|renewal| renewal.may_change) else {
             return false;
         };
         let present = renewal.present.lock().await;
@@ -158,17 +241,18 @@ impl Pool {
         let count = 1 + self.connections.load().others.len();
         // Files may be slow, and parsing is work.
         let looked = tokio::task::spawn_blocking(move || {
-            let texts = credentials.read()?;
-            if texts == *known {
+            let Some((texts, tls)) = credentials.load(Some(&known))? else {
                 return Ok(None);
-            }
-            let connections = Connections::open(&address, &credentials, &texts, count)?;
+            };
+            let connections = Connections::open(&address, &Arc::new(tls), count)?;
             Ok(Some((texts, connections)))
         });
         let problem = match looked.await {
             Ok(Ok(None)) => None,
             Ok(Ok(Some((texts, connections)))) => {
-                *present = Arc::new(texts);
+                let texts = Arc::new(texts);
+                renewal.used.store(Arc::clone(&texts));
+                *present = texts;
                 self.connections.store(Arc::new(connections));
                 None
             }
@@ -187,21 +271,15 @@ impl Pool {
 
 impl Renewal {
     fn is_due(&self) -> bool {
-        as_ms(self.started.elapsed()) >= self.due_ms.load(Ordering::Acquire)
+        self.may_change && as_ms(self.started.elapsed()) >= self.due_ms.load(Ordering::Acquire)
     }
 }
 
 impl Connections {
-    fn open(
-        address: &Address,
-        credentials: &Credentials,
-        texts: &Texts,
-        count: usize,
-    ) -> Result<Self, ConfigError> {
-        let tls = Arc::new(credentials.tls_config(texts)?);
+    fn open(address: &Address, tls: &Arc<ClientConfig>, count: usize) -> Result<Self, ConfigError> {
         let open = || {
             let state = Arc::new(ConnectionState::default());
-            let channel = open_channel(address, &tls, &state)?;
+            let channel = open_channel(address, tls, &state)?;
             Ok(Connection::new(Wire::Remote(channel), state))
         };
         Ok(Self {

@@ -2,7 +2,10 @@
 
 use std::fmt;
 
-use crate::v1::{ContextPair, DecryptResponse, DecryptResult, EncryptItem, EncryptRequest};
+use crate::v1::{
+    ContextPair, CreateJoinTokenResponse, DecryptResponse, DecryptResult, EncryptItem,
+    EncryptRequest, EnrollRequest,
+};
 
 /// A length in place of what has it.
 struct Hidden(usize);
@@ -10,6 +13,26 @@ struct Hidden(usize);
 impl fmt::Debug for Hidden {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "<{} bytes>", self.0)
+    }
+}
+
+impl fmt::Debug for CreateJoinTokenResponse {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("CreateJoinTokenResponse")
+            .field("token", &Hidden(self.token.len()))
+            .field("identity", &self.identity)
+            .field("expire_time", &self.expire_time)
+            .field("ca_fingerprint", &self.ca_fingerprint)
+            .finish()
+    }
+}
+
+impl fmt::Debug for EnrollRequest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("EnrollRequest")
+            .field("token", &Hidden(self.token.len()))
+            .field("csr_der", &self.csr_der)
+            .finish()
     }
 }
 

@@ -31,12 +31,16 @@ const RECORD_KEY: &str = "sys/ca";
 const SECRET_ID: &str = "sys/ca";
 /// The life of the CA, seconds: ten years.
 pub const CA_TTL_S: u64 = 10 * 365 * 24 * 3600;
-/// The longest life of another certificate, seconds: 365 days.
+/// The longest life of the server's certificate, seconds: 365 days.
 pub const MAX_TTL_S: u64 = 365 * 24 * 3600;
-/// The life of a client's certificate when none is asked for, seconds: 90 days.
-pub const DEFAULT_TTL_S: u64 = 90 * 24 * 3600;
+/// The longest life of a client's certificate, and its life when none is asked for, seconds: 24 hours. Who lives longer
+/// renews it.
+pub const CLIENT_TTL_S: u64 = 24 * 3600;
+/// The longest life of an operator's certificate, which is made on the host itself: by `init`, or with `--config`. Seconds:
+/// 30 days.
+pub const OPERATOR_TTL_S: u64 = 30 * 24 * 3600;
 /// Certificates begin this much in the past, so that clocks need not agree to the second.
-const BACKDATE_S: u64 = 300;
+pub(super) const BACKDATE_S: u64 = 300;
 
 /// The certificate authority.
 pub struct Ca {
@@ -114,10 +118,12 @@ pub enum CaError {
         problem: &'static str,
     },
     /// The life asked for is out of range.
-    #[error("the life of a certificate is 1 to {MAX_TTL_S} seconds, not {ttl_s}")]
+    #[error("the life of this certificate is 1 to {max_s} seconds, not {ttl_s}{}", advice(*max_s))]
     Ttl {
         /// What was asked for, seconds.
         ttl_s: u64,
+        /// The most that is given, seconds.
+        max_s: u64,
     },
     /// A server name is neither a DNS name nor an IP address.
     #[error("`{name}` is neither a DNS name nor an IP address")]
@@ -235,14 +241,20 @@ impl Ca {
         &self.certificate_pem
     }
 
+    /// SHA-256 of the certificate, `sha256:` and small hexadecimal digits: what a new workload knows the service by.
+    pub fn fingerprint(&self) -> String {
+        let digest = digest(&SHA256, &self.certificate);
+        format!("sha256:{}", data_encoding::HEXLOWER.encode(digest.as_ref()))
+    }
+
     /// The trust domain of the identities it issues.
     pub fn trust_domain(&self) -> &str {
         &self.trust_domain
     }
 
     /// Signs a client certificate for `identity`. Of the signing request (PKCS #10, DER) only the public key is used, after
-    /// its signature has shown that the caller has the private key. The life of `ttl_s` seconds, [`DEFAULT_TTL_S`] if 0,
-    /// ends no later than the CA's own. `now` is in Unix seconds.
+    /// its signature has shown that the caller has the private key. The life of `ttl_s` seconds, [`CLIENT_TTL_S`] if 0 and
+    /// at most `max_s`, ends no later than the CA's own. `now` is in Unix seconds.
     ///
     /// # Errors
     /// The request is malformed, not signed by its own key, or of a kind of key that is not accepted; the life is out of range.
@@ -251,13 +263,15 @@ impl Ca {
         csr_der: &[u8],
         identity: &Identity,
         ttl_s: u64,
+        max_s: u64,
         now: u64,
     ) -> Result<Issued, CaError> {
         let public_key = request::public_key(csr_der)?;
-        self.issue_to(&public_key, identity, ttl_s, now)
+        self.issue_to(&public_key, identity, ttl_s, max_s, now)
     }
 
-    /// Makes a private key and a client certificate for `identity`; as [`Ca::issue`] otherwise.
+    /// Makes a private key and a client certificate for `identity`, at most for [`OPERATOR_TTL_S`]: on the host itself. As
+    /// [`Ca::issue`] otherwise.
     ///
     /// # Errors
     /// The life is out of range.
@@ -268,7 +282,7 @@ impl Ca {
         now: u64,
     ) -> Result<KeyAndCertificate, CaError> {
         let key = Key::make()?;
-        let issued = self.issue_to(&key.0, identity, ttl_s, now)?;
+        let issued = self.issue_to(&key.0, identity, ttl_s, OPERATOR_TTL_S, now)?;
         Ok(KeyAndCertificate {
             certificate_pem: issued.certificate_pem,
             key_pem: Zeroizing::new(key.0.serialize_pem()),
@@ -287,7 +301,7 @@ impl Ca {
         ttl_s: u64,
         now: u64,
     ) -> Result<KeyAndCertificate, CaError> {
-        let not_after = self.end(ttl_s, now)?;
+        let not_after = self.end(ttl_s, MAX_TTL_S, now)?;
         let mut params = make_params(now, not_after)?;
         params
             .distinguished_name
@@ -312,10 +326,11 @@ impl Ca {
         public_key: &impl PublicKeyData,
         identity: &Identity,
         ttl_s: u64,
+        max_s: u64,
         now: u64,
     ) -> Result<Issued, CaError> {
-        let ttl_s = if ttl_s == 0 { DEFAULT_TTL_S } else { ttl_s };
-        let not_after = self.end(ttl_s, now)?;
+        let ttl_s = if ttl_s == 0 { CLIENT_TTL_S } else { ttl_s };
+        let not_after = self.end(ttl_s, max_s, now)?;
         let mut params = make_params(now, not_after)?;
         // For people; the identity is the URI.
         params
@@ -341,14 +356,23 @@ impl Ca {
     }
 
     /// When a certificate of `ttl_s` seconds ends: never after the CA.
-    fn end(&self, ttl_s: u64, now: u64) -> Result<u64, CaError> {
-        if !(1..=MAX_TTL_S).contains(&ttl_s) {
-            return Err(CaError::Ttl { ttl_s });
+    fn end(&self, ttl_s: u64, max_s: u64, now: u64) -> Result<u64, CaError> {
+        if !(1..=max_s).contains(&ttl_s) {
+            return Err(CaError::Ttl { ttl_s, max_s });
         }
         if now >= self.not_after {
             return Err(CaError::Expired);
         }
         Ok(now.saturating_add(ttl_s).min(self.not_after))
+    }
+}
+
+/// What whoever wants a longer life does instead.
+fn advice(max_s: u64) -> &'static str {
+    if max_s == CLIENT_TTL_S {
+        "; a client renews its certificate before the end, the SDK by itself and `fieldkeep cert renew` for people"
+    } else {
+        ""
     }
 }
 

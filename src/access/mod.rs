@@ -9,10 +9,12 @@ pub mod action;
 pub mod advice;
 pub mod api_key;
 pub mod ca;
+pub mod certificates;
 pub mod condition;
 pub mod grant;
 pub mod group;
 mod index;
+pub mod join;
 pub mod jwt;
 pub mod limits;
 pub mod lockout;
@@ -20,10 +22,13 @@ pub mod mask;
 pub mod network;
 pub mod pattern;
 pub mod principal;
+mod records;
+pub mod revocation;
 pub mod role;
 pub mod snapshot;
 #[cfg(test)]
 mod tests;
+pub mod trust;
 mod write;
 
 use std::sync::{Arc, Mutex as Lock, PoisonError};

@@ -11,8 +11,8 @@ use super::connection::ConnectionArgs;
 use super::failure::Exit;
 use super::output::Format;
 use super::{
-    access, audit, cert, completions, data, demo, dev, doctor, field, grant, group, init, key,
-    profile, serve, status, tenant,
+    access, audit, ca, cert, completions, data, demo, dev, doctor, field, grant, group, init, join,
+    key, profile, serve, status, tenant,
 };
 
 const EXAMPLES: &str = "\
@@ -72,7 +72,9 @@ pub(crate) enum Command {
 pub(crate) enum Connected {
     Status(status::StatusArgs),
     Doctor(doctor::DoctorArgs),
+    Join(join::JoinArgs),
     Cert(cert::CertArgs),
+    Ca(ca::CaArgs),
     Grant(grant::GrantArgs),
     Group(group::GroupArgs),
     Access(access::AccessArgs),

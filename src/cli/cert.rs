@@ -1,6 +1,7 @@
 //! `fieldkeep cert`: identities, and the server's certificate.
 
 mod listener;
+mod live;
 
 use std::fs::{self, Permissions};
 use std::io::{self, Write};
@@ -23,7 +24,7 @@ use super::failure::{Exit, Failure, file_failure};
 use super::grant::{NewGrant, grant_once, role_names};
 use super::init::{reachable, unix_now};
 use super::output::{Format, print_json, print_line, rfc3339};
-use crate::access::ca::CaError;
+use crate::access::ca::{CaError, OPERATOR_TTL_S};
 use crate::access::principal::Identity;
 use crate::access::role::Role;
 use crate::config::Config;
@@ -59,6 +60,24 @@ Examples:
   fieldkeep cert server --config fk/fieldkeep.toml
   fieldkeep cert server --config fk/fieldkeep.toml --name keys.example.com")]
     Server(ServerArgs),
+    /// Make join tokens, with which new workloads get their first certificates
+    #[command(after_help = "Example:\n  fieldkeep cert join-token create app --tenant acme")]
+    JoinToken(live::JoinTokenArgs),
+    /// Renew the caller's own certificate
+    ///
+    /// Makes a new private key, has its certificate signed for the same identity and as long as the present one, and replaces
+    /// both files. A certificate that has expired cannot be renewed. The SDK renews by itself.
+    #[command(after_help = "Example:\n  fieldkeep cert renew")]
+    Renew,
+    /// Take certificates back, on open connections too
+    #[command(after_help = "\
+Examples:
+  fieldkeep cert revoke 8f3ac04b11d24f5e9c0d7a6b5e4f3a21 --tenant acme
+  fieldkeep cert revoke --identity app --tenant acme")]
+    Revoke(live::RevokeArgs),
+    /// List what was revoked
+    #[command(after_help = "Example:\n  fieldkeep cert list --tenant acme")]
+    List(live::ListArgs),
 }
 
 #[derive(Debug, Args)]
@@ -96,9 +115,9 @@ struct IssueArgs {
     /// Grant the role for all tenants, and for the service as a whole
     #[arg(long, requires = "grant")]
     all_tenants: bool,
-    /// The certificate's life: a number and s, m, h or d; at most 365d
-    #[arg(long, default_value = "90d", value_parser = parse_ttl)]
-    ttl: Duration,
+    /// The certificate's life: a number and s, m, h or d; at most 24h, with --config 30d [default: that]
+    #[arg(long, value_parser = parse_ttl)]
+    ttl: Option<Duration>,
     /// Sign without the service, which must be stopped: with the data directory of this configuration. So an admin
     /// whose certificate has expired gets back in
     #[arg(long, value_name = "FILE", conflicts_with = "grant")]
@@ -111,7 +130,7 @@ struct IssueArgs {
 const MAX_TTL_S: u64 = 365 * 86_400;
 
 pub(super) fn parse_ttl(text: &str) -> Result<Duration, &'static str> {
-    const SHAPE: &str = "write it as a number and s, m, h or d, for example 90d";
+    const SHAPE: &str = "write it as a number and s, m, h or d, for example 12h";
     let unit = text.chars().last().ok_or(SHAPE)?;
     let unit_s = match unit {
         's' => 1,
@@ -139,6 +158,12 @@ pub(crate) async fn run(
     let args = match args.verb {
         Verb::Issue(args) => args,
         Verb::Server(args) => return renew_server(&args, format).await,
+        Verb::JoinToken(args) => {
+            return live::join_token(args, &connection.client()?, format).await;
+        }
+        Verb::Renew => return live::renew(connection, format).await,
+        Verb::Revoke(args) => return live::revoke(args, &connection.client()?, format).await,
+        Verb::List(args) => return live::list(args, &connection.client()?, format).await,
     };
     let identity = Identity::new(parse_name(&args.tenant)?, parse_name(&args.name)?);
     if args.name == "ca" {
@@ -180,7 +205,13 @@ async fn issue_online(
     fs::create_dir_all(&args.out)
         .map_err(|error| file_failure("make the directory", &args.out, &error))?;
     let (key_pem, csr_der) = make_key_and_csr()?;
-    let signed = issue(&client, identity.resource(), csr_der, args.ttl).await?;
+    let signed = issue(
+        &client,
+        identity.resource(),
+        csr_der,
+        args.ttl.unwrap_or_default(),
+    )
+    .await?;
     write_file(&key, &key_pem, 0o600, args.force)?;
     write_file(&certificate, &signed.certificate_pem, 0o644, args.force)?;
     if fs::read(&ca).ok().as_deref() != Some(signed.ca_pem.as_bytes()) {
@@ -236,8 +267,8 @@ async fn issue_offline(
         .map_err(|error| Failure::new(Exit::Failed, &error).caused_by(&error))?;
     fs::create_dir_all(&args.out)
         .map_err(|error| file_failure("make the directory", &args.out, &error))?;
-    let issued =
-        offline::issue_offline(&config, identity, args.ttl.as_secs(), &args.out, unix_now()).await;
+    let ttl_s = args.ttl.map_or(OPERATOR_TTL_S, |ttl| ttl.as_secs());
+    let issued = offline::issue_offline(&config, identity, ttl_s, &args.out, unix_now()).await;
     let issued = issued.map_err(|error| offline_failure(&error))?;
     let values_alone = !issued.roles.is_empty() && issued.roles.iter().all(|role| role.is_data());
     let address = if values_alone {

@@ -76,6 +76,23 @@ impl ConnectionArgs {
             .ca_pem(&ca)
             .identity_pem(&cert, &key);
         builder
+            // One that is short-lived leaves that to `cert renew` and to the SDK.
+            .renew(false)
+            .timeout(Duration::from_secs(30))
+            .build()
+            .map_err(Failure::from)
+    }
+
+    /// A client that reads the identity from its files and can replace them.
+    pub(crate) fn client_of_files(&self) -> Result<Client, Failure> {
+        // For the messages about what is missing.
+        self.client()?;
+        let file = |path: &Option<OsString>| PathBuf::from(path.clone().unwrap_or_default());
+        Client::builder()
+            .address(self.address())
+            .ca_file(file(&self.ca))
+            .identity_files(file(&self.cert), file(&self.key_file))
+            .renew(false)
             .timeout(Duration::from_secs(30))
             .build()
             .map_err(Failure::from)

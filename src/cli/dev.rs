@@ -29,7 +29,7 @@ const MARK_TEXT: &str =
     "Made by `fieldkeep dev`. Its keys and identities are for development: never for real data.\n";
 /// The key that is there from the start.
 const KEY: &str = "pii";
-/// How long the identities last. They are made anew at each start.
+/// How long the first admin's identity lasts. It and the others, which last a day, are made anew at each start.
 const TTL: Duration = Duration::from_secs(30 * 86_400);
 
 /// Run a complete service for development, until Ctrl-C
@@ -244,7 +244,7 @@ async fn identity(
 ) -> Result<(PathBuf, PathBuf), Failure> {
     let resource = format!("tenants/default/identities/{name}");
     let (key_pem, csr_der) = make_key_and_csr()?;
-    let signed = issue(admin, &resource, csr_der, TTL).await?;
+    let signed = issue(admin, &resource, csr_der, Duration::ZERO).await?;
     grant_once(admin, &resource, &new).await?;
     let (certificate, key) = (
         folder.join(format!("{name}.pem")),

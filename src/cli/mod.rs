@@ -3,6 +3,7 @@
 mod access;
 mod args;
 mod audit;
+mod ca;
 mod cert;
 mod completions;
 mod confirm;
@@ -16,6 +17,7 @@ mod field;
 mod grant;
 mod group;
 mod init;
+mod join;
 mod key;
 mod local;
 mod output;
@@ -95,6 +97,8 @@ async fn run_connected(
 ) -> Result<(), Failure> {
     match verb {
         Connected::Cert(args) => cert::run(args, connection, format).await,
+        Connected::Join(args) => join::run(args, connection, format).await,
+        Connected::Ca(args) => ca::run(args, &connection.client()?, format).await,
         Connected::Status(_) => {
             status::run(&connection.client()?, connection.address(), format).await
         }

@@ -7,7 +7,7 @@ use sd_notify::NotifyState;
 
 use super::failure::{Exit, Failure};
 use super::output::print_line;
-use super::signals::stop_signal;
+use super::signals::{on_hangup, stop_signal};
 use crate::config::Config;
 use crate::server::Server;
 use crate::{hardening, telemetry};
@@ -46,7 +46,10 @@ pub(crate) fn run(args: &ServeArgs) -> Result<(), Failure> {
             "ready data={data} admin={admin} metrics={metrics}"
         ))?;
         tell_systemd(&NotifyState::Ready);
-        stop.await;
+        tokio::select! {
+            () = stop => {}
+            () = on_hangup(|| running.reload()) => {}
+        }
         tell_systemd(&NotifyState::Stopping);
         running
             .shutdown()

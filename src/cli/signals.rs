@@ -1,4 +1,4 @@
-//! Ctrl-C and SIGTERM.
+//! Ctrl-C, SIGTERM and SIGHUP.
 
 use std::future::Future;
 
@@ -19,6 +19,21 @@ pub(crate) fn stop_signal() -> Result<impl Future<Output = ()> + Send, Failure> 
             _ = terminate.recv() => {}
         }
     })
+}
+
+/// Calls `reload` whenever the process gets SIGHUP.
+pub(crate) async fn on_hangup(reload: impl Fn()) {
+    match signal(SignalKind::hangup()) {
+        Ok(mut hangup) => {
+            while hangup.recv().await.is_some() {
+                reload();
+            }
+        }
+        Err(error) => {
+            tracing::warn!(%error, "SIGHUP is not caught; the files are looked at every second all the same")
+        }
+    }
+    std::future::pending().await
 }
 
 /// Runs a command; a signal drops it, and with it everything that it had begun and not finished.

@@ -106,6 +106,7 @@ struct LimitsSection {
     handshakes: Option<Spanned<u64>>,
     handshake_timeout_ms: Option<Spanned<u64>>,
     drain_timeout_ms: Option<Spanned<u64>>,
+    connection_age_s: Option<Spanned<u64>>,
 }
 
 #[derive(Default, Deserialize)]

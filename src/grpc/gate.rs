@@ -28,7 +28,7 @@ use crate::grpc::status::{self, REQUEST_ID_METADATA};
 use crate::grpc::stream;
 use crate::service::Service;
 use crate::service::arrival::Arrival;
-use crate::service::call::{Call, Peer};
+use crate::service::call::{Call, Peer, WITHOUT_CERTIFICATE};
 use crate::service::failure::Failure;
 use crate::telemetry::trace::Tracer;
 use crate::telemetry::{Metrics, RpcMetrics};
@@ -103,6 +103,10 @@ where
         let path = request.uri().path();
         let Some(row) = routes::find(path, self.shared.listener) else {
             if routes::is_transport(path, self.shared.listener) {
+                if peer.authentication == WITHOUT_CERTIFICATE {
+                    let refused = Status::unauthenticated(NO_CERTIFICATE).into_http();
+                    return Box::pin(ready(Ok(refused)));
+                }
                 let date = http_date(self.shared.service.core().now_us());
                 let inner = self.shared.inner.clone();
                 return Box::pin(pass_by(inner, request.map(Body::new), date));
@@ -300,6 +304,9 @@ pub(super) fn transport_failure(call: &Call, headers: &HeaderMap) -> Failure {
         None => Failure::internal("a reply that did not come from the service"),
     }
 }
+
+/// What whoever has no certificate is told by the transport's own services.
+const NO_CERTIFICATE: &str = "the connection has no client certificate";
 
 /// The header with the caller's own deadline.
 const TIMEOUT_HEADER: HeaderName = HeaderName::from_static("grpc-timeout");

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::access::action::Action;
-use crate::grpc::receive::Shape;
+use crate::grpc::receive::{SHORT_BYTES, Shape};
 use crate::grpc::unary::Unary;
 
 /// One RPC.
@@ -23,6 +23,8 @@ pub struct Route {
     pub unary: Option<Unary>,
     /// Whether it is a stream, each message of which is a call of its own.
     pub stream: bool,
+    /// Whether no right is needed for it; see [`crate::service::perform::entry`].
+    pub open: bool,
     /// Whether the data listener serves it too. The admin listener serves every RPC.
     pub on_data: bool,
 }
@@ -66,6 +68,7 @@ const fn field(path: &'static str, unary: Unary, action: Action, context: u32) -
         unary: Some(unary),
         deadline: FIELD,
         stream: false,
+        open: false,
         on_data: true,
     }
 }
@@ -85,6 +88,7 @@ const fn batch(
         unary: Some(unary),
         deadline: BATCH,
         stream: false,
+        open: false,
         on_data: true,
     }
 }
@@ -98,6 +102,7 @@ const fn stream(path: &'static str, action: Action, context: u32, items: u32) ->
         unary: None,
         deadline: BATCH,
         stream: true,
+        open: false,
         on_data: true,
     }
 }
@@ -114,12 +119,24 @@ const fn admin(path: &'static str, action: Action) -> Route {
         unary: None,
         deadline: ADMIN,
         stream: false,
+        open: false,
         on_data: false,
     }
 }
 
+/// An RPC that no right is needed for; see [`crate::service::perform::entry`]. Its message is short, so that nothing is spent
+/// on a caller without a name.
+const fn open(path: &'static str) -> Route {
+    Route {
+        body_bytes: SHORT_BYTES,
+        open: true,
+        on_data: true,
+        ..admin(path, Action::Certificate)
+    }
+}
+
 /// All of them; the most frequent first, since they are looked up in this order.
-pub static ROUTES: [Route; 34] = [
+pub static ROUTES: [Route; 42] = [
     field(
         "/fieldkeep.v1.FieldService/Encrypt",
         Unary::Encrypt,
@@ -212,6 +229,32 @@ pub static ROUTES: [Route; 34] = [
         "/fieldkeep.v1.AccessService/IssueCertificate",
         Action::Certificate,
     ),
+    admin(
+        "/fieldkeep.v1.CertificateService/CreateJoinToken",
+        Action::Certificate,
+    ),
+    open("/fieldkeep.v1.CertificateService/Enroll"),
+    open("/fieldkeep.v1.CertificateService/RenewCertificate"),
+    admin(
+        "/fieldkeep.v1.CertificateService/RevokeCertificate",
+        Action::Certificate,
+    ),
+    admin(
+        "/fieldkeep.v1.CertificateService/ListRevocations",
+        Action::Certificate,
+    ),
+    admin(
+        "/fieldkeep.v1.CertificateService/AddCa",
+        Action::Certificate,
+    ),
+    admin(
+        "/fieldkeep.v1.CertificateService/ListCas",
+        Action::Certificate,
+    ),
+    admin(
+        "/fieldkeep.v1.CertificateService/RemoveCa",
+        Action::Certificate,
+    ),
     admin("/fieldkeep.v1.AuditService/ListRecords", Action::Audit),
     admin("/fieldkeep.v1.SystemService/GetStatus", Action::Status),
 ];
@@ -297,9 +340,12 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn the_data_listener_serves_field_service_alone() {
+    fn the_data_listener_serves_field_service_and_certificates_of_ones_own_alone() {
+        let own = ["Enroll", "RenewCertificate"]
+            .map(|name| format!("/fieldkeep.v1.CertificateService/{name}"));
         for route in &ROUTES {
-            let field = route.path.starts_with("/fieldkeep.v1.FieldService/");
+            let field = route.path.starts_with("/fieldkeep.v1.FieldService/")
+                || own.iter().any(|path| path == route.path);
             assert_eq!(
                 find(route.path, Listener::Data).is_some(),
                 field,

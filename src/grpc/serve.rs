@@ -7,8 +7,10 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use fieldkeep_crypto::random;
 use fieldkeep_proto::v1::access_service_server::AccessServiceServer;
 use fieldkeep_proto::v1::audit_service_server::AuditServiceServer;
+use fieldkeep_proto::v1::certificate_service_server::CertificateServiceServer;
 use fieldkeep_proto::v1::field_service_server::FieldServiceServer;
 use fieldkeep_proto::v1::key_service_server::KeyServiceServer;
 use fieldkeep_proto::v1::system_service_server::SystemServiceServer;
@@ -61,25 +63,39 @@ const KEEP_ALIVE: Duration = Duration::from_secs(60);
 const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// The names of the services that the health service reports on, besides "" for all.
-pub const SERVICE_NAMES: [&str; 6] = [
+pub const SERVICE_NAMES: [&str; 7] = [
     <FieldServiceServer<Handlers> as NamedService>::NAME,
     <KeyServiceServer<Handlers> as NamedService>::NAME,
     <TenantServiceServer<Handlers> as NamedService>::NAME,
     <AccessServiceServer<Handlers> as NamedService>::NAME,
+    <CertificateServiceServer<Handlers> as NamedService>::NAME,
     <AuditServiceServer<Handlers> as NamedService>::NAME,
     <SystemServiceServer<Handlers> as NamedService>::NAME,
 ];
 
+/// By which part of it the age of a connection differs, more or less.
+pub const AGE_JITTER: f64 = 0.1;
+
+/// What is served, and for how long.
+#[derive(Clone, Copy, Debug)]
+pub struct Kind {
+    /// Which RPCs.
+    pub listener: Listener,
+    /// A connection that is so old, a tenth more or less, is told to go (GOAWAY): no new calls, the running ones end.
+    pub age: Duration,
+}
+
 /// Serves the connections of `incoming` until `shutdown`, then lets running calls end.
 pub async fn serve(
     service: Service,
-    listener: Listener,
+    kind: Kind,
     metrics: &Metrics,
     tracer: Option<Tracer>,
     health: HealthReporter,
     mut incoming: mpsc::Receiver<TlsConnection>,
     shutdown: impl Future<Output = ()>,
 ) {
+    let Kind { listener, age } = kind;
     let router = Router::new(Handlers::new(service.clone()), listener, health);
     let gate = Gate::new(service, listener, metrics, tracer, router);
     let (connections, stop) = (TaskTracker::new(), CancellationToken::new());
@@ -91,7 +107,13 @@ pub async fn serve(
                 None => break,
                 Some(connection) => {
                     let peer = Arc::clone(connection.peer());
-                    let serving = serve_connection(connection, peer, gate.clone(), stop.clone());
+                    let serving = serve_connection(
+                        connection,
+                        peer,
+                        gate.clone(),
+                        jittered(age),
+                        stop.clone(),
+                    );
                     connections.spawn(serving);
                 }
             },
@@ -104,17 +126,32 @@ pub async fn serve(
     connections.wait().await;
 }
 
-/// Serves one connection until it ends, or until its calls have ended after `stop`.
+/// An age up to a tenth less or more, so that clients which came together do not come back together.
+fn jittered(age: Duration) -> Duration {
+    let mut draw = [0];
+    // Without random numbers all get the same.
+    let part = random::fill(&mut draw).map_or(0.5, |()| f64::from(u8::from_be_bytes(draw)) / 255.0);
+    age.mul_f64(1.0 - AGE_JITTER + 2.0 * AGE_JITTER * part)
+}
+
+/// Serves one connection until it ends, or until its calls have ended after `stop` or when it was `age` old.
+///
+/// Whoever keeps a call open for ever is cut off by the sweep of connections.
 async fn serve_connection(
     connection: impl AsyncRead + AsyncWrite + Unpin,
     peer: Arc<Peer>,
     gate: Gate<Router>,
+    age: Duration,
     stop: CancellationToken,
 ) {
     let answer = service_fn(move |request: Request<Incoming>| gate.answer(&peer, request));
     let mut serving = pin!(http2().serve_connection(TokioIo::new(connection), answer));
     let ended = tokio::select! {
         ended = &mut serving => ended,
+        () = tokio::time::sleep(age) => {
+            serving.as_mut().graceful_shutdown();
+            serving.await
+        }
         () = stop.cancelled() => {
             serving.as_mut().graceful_shutdown();
             serving.await
@@ -165,6 +202,10 @@ impl Router {
             &mut others,
             HealthServer::new(HealthService::from_health_reporter(health))
                 .max_decoding_message_size(TRANSPORT_BYTES),
+        );
+        add(
+            &mut others,
+            CertificateServiceServer::new(handlers.clone()).max_decoding_message_size(ADMIN_BYTES),
         );
         if listener == Listener::Admin {
             add_admin(&mut others, handlers);

@@ -1,5 +1,6 @@
 //! TLS 1.3 with client certificates, and nothing else: no older version, no resumption (a resumed session would skip the
-//! check of the certificate), no early data.
+//! check of the certificate), no early data. A client without a certificate gets a connection on which one RPC is answered,
+//! the one by which it gets its first; a certificate that does not verify gets none.
 
 use std::fs;
 use std::io;
@@ -11,17 +12,20 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use rustls::ServerConfig;
-use rustls::server::{NoServerSessionStorage, VerifierBuilderError, WebPkiClientVerifier};
+use rustls::client::verify_server_cert_signed_by_trust_anchor;
+use rustls::server::{NoServerSessionStorage, ParsedCertificate};
 use rustls_pki_types::pem::PemObject;
-use rustls_pki_types::{CertificateDer, PrivateKeyDer};
+use rustls_pki_types::{CertificateDer, PrivateKeyDer, UnixTime};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 use x509_parser::prelude::{FromDer, X509Certificate};
 
-use crate::access::principal::{Principal, principal_from_certificate};
+use crate::access::trust::{ClientVerifier, Place, Trust};
+use crate::service::Clock;
 use crate::service::call::Peer;
 
 /// Why there is no TLS configuration.
@@ -70,9 +74,17 @@ pub enum TlsError {
         "the server's certificate and private key cannot be used: {0}; they must be a pair, as `fieldkeep init` made them"
     )]
     Pair(rustls::Error),
-    /// The CA certificate cannot verify clients.
-    #[error("the CA certificate cannot be used to verify clients: {0}")]
-    Verifier(#[from] VerifierBuilderError),
+    /// The certificate is not signed by the CA of the same configuration, or not of this time.
+    #[error("`{}` does not verify against the CA file: {problem}", path.display())]
+    Unverified {
+        /// The CA file.
+        path: PathBuf,
+        /// Why.
+        problem: rustls::Error,
+    },
+    /// There is no CA to verify clients by.
+    #[error("there is no CA to verify clients by")]
+    NoCa,
 }
 
 /// The server's own certificate and key.
@@ -111,6 +123,29 @@ impl Identity {
             key,
             not_after_s,
         })
+    }
+
+    /// Checks that clients which trust the certificates in `ca` will trust this one at `now_s`, Unix seconds.
+    ///
+    /// # Errors
+    /// [`TlsError::Unverified`], or the file cannot be read.
+    pub fn verify(&self, ca: &Path, now_s: u64) -> Result<(), TlsError> {
+        let unverified = |problem| TlsError::Unverified {
+            path: ca.to_owned(),
+            problem,
+        };
+        let mut roots = rustls::RootCertStore::empty();
+        for root in certificates(ca, "tls.ca")? {
+            roots.add(root).map_err(unverified)?;
+        }
+        let Some((leaf, intermediates)) = self.chain.split_first() else {
+            return Err(unverified(rustls::Error::NoCertificatesPresented));
+        };
+        let leaf = ParsedCertificate::try_from(leaf).map_err(unverified)?;
+        let now = UnixTime::since_unix_epoch(Duration::from_secs(now_s));
+        let algorithms = rustls::crypto::ring::default_provider().signature_verification_algorithms;
+        verify_server_cert_signed_by_trust_anchor(&leaf, &roots, intermediates, now, algorithms.all)
+            .map_err(unverified)
     }
 }
 
@@ -157,20 +192,21 @@ fn not_after(certificate: &CertificateDer<'_>, path: &Path) -> Result<i64, TlsEr
     Ok(parsed.validity().not_after.timestamp())
 }
 
-/// The configuration of both gRPC listeners: clients must have a certificate of `ca`.
+/// The configuration of both gRPC listeners. A certificate of a client is verified by `trust`. The server's chain ends with
+/// `ca`, its own CA, by whose fingerprint a workload that enrols knows it.
 ///
 /// # Errors
 /// The certificates or the key cannot be used.
 pub fn server_config(
+    trust: &Arc<Trust>,
     ca: &CertificateDer<'_>,
-    identity: Identity,
+    mut identity: Identity,
 ) -> Result<Arc<ServerConfig>, TlsError> {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let mut roots = rustls::RootCertStore::empty();
-    roots.add(ca.clone().into_owned()).map_err(TlsError::Pair)?;
-    let verifier =
-        WebPkiClientVerifier::builder_with_provider(Arc::new(roots), Arc::clone(&provider))
-            .build()?;
+    let verifier = ClientVerifier::new(Arc::clone(trust)).ok_or(TlsError::NoCa)?;
+    if !identity.chain.iter().any(|one| one == ca) {
+        identity.chain.push(ca.clone().into_owned());
+    }
     let mut config = ServerConfig::builder_with_provider(provider)
         .with_protocol_versions(&[&rustls::version::TLS13])
         .map_err(TlsError::Pair)?
@@ -187,9 +223,11 @@ pub fn server_config(
 /// Turns TCP connections into authenticated ones.
 #[derive(Clone)]
 pub struct Handshaker {
-    acceptor: TlsAcceptor,
-    trust_domain: Arc<str>,
+    config: Arc<ArcSwap<ServerConfig>>,
+    trust: Arc<Trust>,
     timeout: Duration,
+    age: Duration,
+    clock: Arc<dyn Clock>,
 }
 
 /// Why a connection was not taken.
@@ -201,19 +239,31 @@ pub enum HandshakeError {
     /// It took too long.
     #[error("it took longer than {} s", .0.as_secs())]
     Timeout(Duration),
+    /// What the client showed is not accepted any more since its handshake began.
+    #[error("{0}")]
+    Ended(#[from] rustls::Error),
     /// The client did not agree to HTTP/2.
     #[error("the client does not speak HTTP/2 (ALPN `h2`)")]
     Protocol,
 }
 
 impl Handshaker {
-    /// A handshake may take `timeout`; identities are of `trust_domain`.
+    /// A handshake may take `timeout`, and goes by what `config` is when it begins; clients are who `trust` says. A connection
+    /// closes when it is `age` old, whatever the HTTP/2 server above makes of its age.
     #[must_use]
-    pub fn new(config: Arc<ServerConfig>, trust_domain: &str, timeout: Duration) -> Self {
+    pub fn new(
+        config: Arc<ArcSwap<ServerConfig>>,
+        trust: Arc<Trust>,
+        timeout: Duration,
+        age: Duration,
+        clock: Arc<dyn Clock>,
+    ) -> Self {
         Self {
-            acceptor: TlsAcceptor::from(config),
-            trust_domain: trust_domain.into(),
+            config,
+            trust,
             timeout,
+            age,
+            clock,
         }
     }
 
@@ -227,36 +277,28 @@ impl Handshaker {
         address: SocketAddr,
         place: Box<dyn Send>,
     ) -> Result<TlsConnection, HandshakeError> {
-        let stream = tokio::time::timeout(self.timeout, self.acceptor.accept(stream))
+        let acceptor = TlsAcceptor::from(self.config.load_full());
+        let stream = tokio::time::timeout(self.timeout, acceptor.accept(stream))
             .await
             .map_err(|_| HandshakeError::Timeout(self.timeout))??;
         let (_, session) = stream.get_ref();
         if session.alpn_protocol() != Some(b"h2") {
             return Err(HandshakeError::Protocol);
         }
-        let certificate = session.peer_certificates().and_then(<[_]>::first);
-        let principal = certificate.and_then(|certificate| self.principal(certificate, address));
-        let peer = Arc::new(Peer::new(principal, address));
+        let chain = session.peer_certificates().unwrap_or_default();
+        let now = self.clock.now_us() / 1_000_000;
+        let close = now.saturating_add(self.age.as_secs());
+        // Without a certificate, and with one of a known CA that names no identity, every call but Enroll is refused, on record.
+        let (open, credential) = self.trust.enter(chain, close, now)?;
+        let standing = Arc::clone(open.standing());
+        let has_certificate = !chain.is_empty();
+        let peer = Peer::of_connection(credential, has_certificate, standing, address);
         Ok(TlsConnection {
             stream,
-            peer,
+            peer: Arc::new(peer),
+            open,
             _place: place,
         })
-    }
-
-    /// A certificate of our CA that names no identity gives a peer whose every call is refused, on record.
-    fn principal(
-        &self,
-        certificate: &CertificateDer<'_>,
-        address: SocketAddr,
-    ) -> Option<Principal> {
-        match principal_from_certificate(certificate, &self.trust_domain) {
-            Ok(principal) => Some(principal),
-            Err(error) => {
-                tracing::debug!(%address, %error, "a client certificate names no identity");
-                None
-            }
-        }
     }
 }
 
@@ -264,6 +306,7 @@ impl Handshaker {
 pub struct TlsConnection {
     stream: TlsStream<TcpStream>,
     peer: Arc<Peer>,
+    open: Place,
     _place: Box<dyn Send>,
 }
 
@@ -281,6 +324,9 @@ impl AsyncRead for TlsConnection {
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
+        if self.open.standing().poll_cut(context) {
+            return Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into()));
+        }
         Pin::new(&mut self.stream).poll_read(context, buffer)
     }
 }

@@ -9,6 +9,7 @@ use fieldkeep_keystore::store::sled::StoreOpenError;
 
 use crate::access::AccessError;
 use crate::access::ca::CaError;
+use crate::access::certificates::CertificatesError;
 use crate::audit::AuditError;
 use crate::audit::trail::TrailError;
 use crate::config::ConfigError;
@@ -33,6 +34,9 @@ pub enum StartError {
     /// The CA cannot be opened.
     #[error(transparent)]
     Ca(#[from] CaError),
+    /// The revocations and the other CAs cannot be read.
+    #[error(transparent)]
+    Certificates(#[from] CertificatesError),
     /// The audit trail cannot be opened.
     #[error(transparent)]
     Audit(#[from] AuditError),

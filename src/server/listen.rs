@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use tokio::net::TcpListener;
 use tokio::sync::mpsc::error::TrySendError;
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::{Notify, Semaphore, mpsc};
 use tokio::task::JoinHandle;
 use tonic_health::ServingStatus;
 use tonic_health::server::HealthReporter;
@@ -16,13 +16,15 @@ use super::error::StartError;
 use super::export::Export;
 use super::metrics;
 use super::parts::Opened;
+use super::reload::Reloader;
 use super::slots::Slots;
 use super::worker::{Accepted, Worker};
 use crate::access::action::Action;
+use crate::access::trust::Trust;
 use crate::audit::trail::settle_if_due;
 use crate::config::Config;
 use crate::grpc::routes::{Listener, ROUTES};
-use crate::grpc::serve::SERVICE_NAMES;
+use crate::grpc::serve::{AGE_JITTER, SERVICE_NAMES};
 use crate::grpc::tls::Handshaker;
 use crate::jobs::Jobs;
 use crate::jobs::rotation::Rotation;
@@ -35,6 +37,10 @@ use crate::telemetry::trace::Tracer;
 const TICK: Duration = Duration::from_secs(1);
 /// How long those who watch the health have to hear of a shutdown.
 const WATCHERS: Duration = Duration::from_millis(500);
+/// How often the open connections are looked over: what ends one does so within a second.
+const SWEEP: Duration = Duration::from_millis(400);
+/// How long the calls of a connection that was told to go for its age may take.
+const AGE_GRACE: Duration = Duration::from_secs(300);
 /// How long accepting rests after an error such as too many open files.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
@@ -50,7 +56,11 @@ pub(super) struct Listening {
 }
 
 impl Listening {
-    pub(super) async fn start(config: &Config, opened: &Opened) -> Result<Self, StartError> {
+    pub(super) async fn start(
+        config: &Config,
+        opened: &Opened,
+        reload: &Arc<Notify>,
+    ) -> Result<Self, StartError> {
         let data = bind("data", config.listen.data).await?;
         let admin = bind("admin", config.listen.admin).await?;
         let scrape = bind("metrics", config.listen.metrics).await?;
@@ -92,12 +102,22 @@ impl Listening {
         let admin_intake = intake(Listener::Admin, admin_connections);
         let (service, hub) = opened.core.on_runtime();
         let metrics = Arc::clone(&opened.metrics);
+        let reloader = Reloader::new(
+            config.tls.clone(),
+            opened.ca.clone(),
+            Arc::clone(opened.core.trust()),
+            Arc::clone(&opened.tls),
+            opened.core.about().certificate_end.clone(),
+            Arc::clone(&opened.metrics),
+        );
         let jobs = Jobs::start(Rotation::new(service.clone(), metrics, config.rotation));
         let tasks = vec![
             tokio::spawn(accept(data, Listener::Data, data_intake)),
             tokio::spawn(accept(admin, Listener::Admin, admin_intake)),
             tokio::spawn(metrics::serve(scrape, sources)),
             tokio::spawn(hub),
+            tokio::spawn(reloader.run(Arc::clone(reload))),
+            tokio::spawn(sweep_connections(Arc::clone(opened.core.trust()))),
             tokio::spawn(settle_now_and_then(
                 opened.keystore.clone(),
                 opened.audit.clone(),
@@ -125,8 +145,10 @@ impl Listening {
         let limits = &config.limits;
         let handshaker = Handshaker::new(
             Arc::clone(&opened.tls),
-            &config.tls.trust_domain,
+            Arc::clone(opened.core.trust()),
             limits.handshake_timeout,
+            limits.connection_age.mul_f64(1.0 + AGE_JITTER) + AGE_GRACE,
+            Arc::new(SystemClock),
         );
         let admin_handshakes = Slots::new(for_admins(limits.handshakes));
         let data_handshakes = Slots::new(limits.handshakes);
@@ -142,6 +164,7 @@ impl Listening {
                     admin_handshakes: admin_handshakes.clone(),
                     health: reporter.clone(),
                     drain_timeout: limits.drain_timeout,
+                    age: limits.connection_age,
                 })
             })
             .collect()
@@ -285,6 +308,15 @@ async fn follow_health(core: Arc<Core>, mut reporter: HealthReporter) {
             }
             return;
         }
+    }
+}
+
+/// Closes connections whose certificate was revoked or has ended, whose CA was removed, or that are too old.
+async fn sweep_connections(trust: Arc<Trust>) {
+    let mut ticks = tokio::time::interval(SWEEP);
+    loop {
+        ticks.tick().await;
+        trust.connections().sweep(SystemClock.now_us() / 1_000_000);
     }
 }
 

@@ -93,7 +93,7 @@ impl Sources {
         let about = self.core.about();
         self.metrics.state.set(State {
             serving: self.core.is_serving(),
-            certificate_expires_s: about.certificate_expires_s,
+            certificate_expires_s: about.certificate_end.unix_s(),
             started_s: about.started_s,
             directories: &self.directories,
         });

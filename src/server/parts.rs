@@ -2,20 +2,23 @@
 
 use std::sync::Arc;
 
+use arc_swap::ArcSwap;
 use fieldkeep_keystore::keystore::Keystore;
 use fieldkeep_keystore::store::Store;
 use fieldkeep_keystore::store::sled::{SledOptions, SledStore};
 use rustls::ServerConfig;
+use rustls_pki_types::CertificateDer;
 
 use super::error::{ShutdownError, StartError};
 use crate::access::Access;
 use crate::access::ca::Ca;
+use crate::access::certificates::Certificates;
 use crate::audit::AuditLog;
 use crate::audit::trail::{check_trail, settle};
 use crate::config::Config;
 use crate::grpc::tls::{Identity, check_ca_file, server_config};
 use crate::init::AUDIT_DIR;
-use crate::service::system::About;
+use crate::service::system::{About, CertificateEnd};
 use crate::service::vault::Vault;
 use crate::service::{Clock, Core, Limits, Parts, SystemClock};
 use crate::telemetry::Metrics;
@@ -26,7 +29,10 @@ pub(super) struct Opened {
     pub(super) keystore: Keystore,
     pub(super) audit: AuditLog,
     pub(super) metrics: Arc<Metrics>,
-    pub(super) tls: Arc<ServerConfig>,
+    /// What handshakes go by, which changes with the files.
+    pub(super) tls: Arc<ArcSwap<ServerConfig>>,
+    /// The built-in CA's certificate.
+    pub(super) ca: CertificateDer<'static>,
     /// The store below the keystore, for its metrics.
     pub(super) store: Arc<SledStore>,
 }
@@ -83,17 +89,20 @@ async fn open_with(
     if certificate_expires_s <= i64::try_from(now_s).unwrap_or(i64::MAX) {
         tracing::error!(path = %config.tls.cert.display(), "the server's certificate has expired; clients will refuse it");
     }
-    let tls = server_config(ca.certificate(), identity)?;
+    let built_in = ca.certificate().clone();
+    let certificates = Certificates::load(&keystore, &built_in, ca.trust_domain(), now_s).await?;
+    let tls = server_config(certificates.trust(), &built_in, identity)?;
     let parts = Parts {
         vault: Vault::new(keystore.clone()),
         access,
         audit: audit.clone(),
         ca,
+        certificates,
         limits: Limits::default(),
         clock: Arc::new(SystemClock),
         about: About {
             started_s: now_s,
-            certificate_expires_s,
+            certificate_end: CertificateEnd::at(certificate_expires_s),
             data_dir: Some(config.data_dir.clone()),
         },
     };
@@ -103,7 +112,8 @@ async fn open_with(
         keystore,
         audit,
         metrics: Arc::new(Metrics::new()?),
-        tls,
+        tls: Arc::new(ArcSwap::new(tls)),
+        ca: built_in,
         store,
     })
 }
@@ -117,6 +127,7 @@ impl Opened {
             audit,
             metrics: _,
             tls: _,
+            ca: _,
             store: _,
         } = self;
         let now_s = SystemClock.now_us() / 1_000_000;

@@ -12,7 +12,7 @@ use tonic_health::server::HealthReporter;
 use super::error::StartError;
 use super::slots::Slots;
 use crate::grpc::routes::Listener;
-use crate::grpc::serve::serve;
+use crate::grpc::serve::{Kind, serve};
 use crate::grpc::tls::{Handshaker, TlsConnection};
 use crate::service::{Core, Service};
 use crate::telemetry::Metrics;
@@ -45,6 +45,7 @@ pub(super) struct Setup {
     pub(super) admin_handshakes: Slots,
     pub(super) health: HealthReporter,
     pub(super) drain_timeout: Duration,
+    pub(super) age: Duration,
 }
 
 /// A worker's thread.
@@ -178,15 +179,16 @@ impl Port {
             setup.tracer.clone(),
             setup.health.clone(),
         );
+        let kind = Kind {
+            listener,
+            age: setup.age,
+        };
         let server = tokio::spawn(async move {
             let shutdown = async move {
                 // An error is a worker that is gone, which ends this as well.
                 let _ = stopped.wait_for(|stop| *stop).await;
             };
-            serve(
-                service, listener, &metrics, tracer, health, incoming, shutdown,
-            )
-            .await;
+            serve(service, kind, &metrics, tracer, health, incoming, shutdown).await;
         });
         Self {
             connections,

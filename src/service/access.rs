@@ -7,7 +7,7 @@ use fieldkeep_crypto::names::Name;
 
 use crate::access::By;
 use crate::access::action::Action;
-use crate::access::ca::Issued;
+use crate::access::ca::{CLIENT_TTL_S, Issued};
 use crate::access::grant::{Grant, GrantId, Scope, Wanted, Who};
 use crate::access::principal::{Identity, Principal};
 use crate::service::Core;
@@ -39,7 +39,7 @@ impl LocalName {
         Identity::new(self.tenant(caller).clone(), self.name.clone())
     }
 
-    fn resource(&self, caller: &Principal) -> String {
+    pub(super) fn resource(&self, caller: &Principal) -> String {
         identity_resource(self.tenant(caller).as_str(), self.name.as_str())
     }
 }
@@ -339,9 +339,10 @@ impl Operation for IssueCertificate {
             .await?;
         let identity = self.identity.identity(caller);
         check_reach(permit, permit.snapshot().reached_by(identity.resource()))?;
+        let from = core.certificates.issuing_time(&identity, permit.now_s());
         let issued = core
             .ca
-            .issue(&self.csr_der, &identity, self.ttl_s, permit.now_s())?;
+            .issue(&self.csr_der, &identity, self.ttl_s, CLIENT_TTL_S, from)?;
         account.detail(issued.detail.clone());
         Ok(issued)
     }

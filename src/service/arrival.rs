@@ -10,7 +10,7 @@ use tonic::Code;
 use crate::service::call::{Call, Peer};
 use crate::service::failure::Failure;
 use crate::service::perform::permit::admit;
-use crate::service::perform::{Attempt, NO_IDENTITY, Refusal};
+use crate::service::perform::{Attempt, NO_IDENTITY, Refusal, ended_failure};
 use crate::service::{Core, Service};
 
 /// The rule of a call whose caller went away before its message was whole.
@@ -83,6 +83,9 @@ impl Service {
         let Some(principal) = call.peer.principal.as_ref() else {
             return Err(NO_IDENTITY);
         };
+        if let Some(ended) = call.peer.ended() {
+            return Err(ended_failure(ended));
+        }
         let (snapshot, now_us) = (core.access.snapshot(), core.clock.now_us());
         admit(&snapshot, principal, call.action, call.peer.network, now_us)
     }

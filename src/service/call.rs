@@ -12,10 +12,13 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::access::action::Action;
 use crate::access::principal::{Method, Principal};
+use crate::access::trust::{Credential, Ended, Standing};
 use crate::service::failure::Failure;
 use crate::telemetry::RpcMetrics;
 use crate::telemetry::trace::CallTrace;
 
+/// How a connection without a client certificate is authenticated.
+pub const WITHOUT_CERTIFICATE: &str = "none";
 /// Bytes of replies of streams that one connection may have made and not yet taken: four of the longest.
 const STREAM_REPLIES_BYTES: u32 = 64 * 1024 * 1024;
 /// Bytes of messages that one connection may have under way: a quarter of what all together may have, so that nobody keeps
@@ -27,12 +30,16 @@ const MESSAGES_BYTES: u32 = 16 * 1024 * 1024;
 pub struct Peer {
     /// The identity of its certificate; without one every call is refused.
     pub principal: Option<Principal>,
-    /// How it was authenticated: `mtls`, `jwt`, `api-key`, or `local` for the process itself.
+    /// How it was authenticated: `mtls`, `jwt`, `api-key`, `none` without a client certificate, or `local` for the process itself.
     pub authentication: &'static str,
     /// Its address and port, as text for the audit record.
     pub address: String,
     /// Its address without the port, as conditions of grants ask for it.
     pub network: IpAddr,
+    /// What its certificate says and who vouches for it, if it has one.
+    credential: Option<Arc<Credential>>,
+    /// How its connection stands.
+    standing: Arc<Standing>,
     stream_replies: Arc<Semaphore>,
     messages: Arc<Semaphore>,
     replied: AtomicBool,
@@ -50,10 +57,45 @@ impl Peer {
             authentication: method.as_str(),
             address: address.to_string(),
             network: address.ip(),
+            credential: None,
+            standing: Arc::default(),
             stream_replies: bytes(STREAM_REPLIES_BYTES),
             messages: bytes(MESSAGES_BYTES),
             replied: AtomicBool::new(false),
         }
+    }
+
+    /// The peer of a connection from `address` that stands as `standing` says.
+    #[must_use]
+    pub fn of_connection(
+        credential: Option<Arc<Credential>>,
+        has_certificate: bool,
+        standing: Arc<Standing>,
+        address: SocketAddr,
+    ) -> Self {
+        let principal = credential.as_ref().map(|one| one.principal.clone());
+        Self {
+            authentication: if has_certificate {
+                "mtls"
+            } else {
+                WITHOUT_CERTIFICATE
+            },
+            credential,
+            standing,
+            ..Self::new(principal, address)
+        }
+    }
+
+    /// What its certificate says, if it names somebody.
+    #[must_use]
+    pub fn credential(&self) -> Option<&Credential> {
+        self.credential.as_deref()
+    }
+
+    /// Why its calls are refused, although its handshake succeeded.
+    #[must_use]
+    pub fn ended(&self) -> Option<Ended> {
+        self.standing.ended()
     }
 
     /// The process itself.
@@ -64,6 +106,8 @@ impl Peer {
             authentication: "local",
             address: String::new(),
             network: IpAddr::V4(Ipv4Addr::LOCALHOST),
+            credential: None,
+            standing: Arc::default(),
             stream_replies: bytes(STREAM_REPLIES_BYTES),
             messages: bytes(MESSAGES_BYTES),
             replied: AtomicBool::new(false),

@@ -5,7 +5,11 @@ use fieldkeep_keystore::store::CommitError;
 
 use crate::access::AccessError;
 use crate::access::ca::CaError;
+use crate::access::certificates::CertificatesError;
+use crate::access::join::JoinError;
+use crate::service::enroll::TOKEN_REFUSED;
 use crate::service::failure::{Failure, Opaque};
+use crate::service::perform::unauthenticated;
 
 /// A key that the caller named.
 pub(super) fn named_key(error: KeyError, name: &str) -> Failure {
@@ -117,6 +121,42 @@ impl From<CaError> for Failure {
             | CaError::Expired
             | CaError::Certificate(_)
             | CaError::Random(_) => logged(error),
+        }
+    }
+}
+
+impl From<CertificatesError> for Failure {
+    fn from(error: CertificatesError) -> Self {
+        match error {
+            CertificatesError::RootExists(name) => Self::AlreadyExists(name.as_str().into()),
+            CertificatesError::RootNotFound(name) => Self::CaNotFound(name.as_str().into()),
+            CertificatesError::OwnTrustDomain(_) => {
+                Self::invalid("trust_domain", error.to_string())
+            }
+            CertificatesError::Root(_) | CertificatesError::Pem => {
+                Self::invalid("certificate_pem", error.to_string())
+            }
+            CertificatesError::TooManyRoots => Self::invalid("name", error.to_string()),
+            CertificatesError::TooManyRevocations => Self::invalid("serial", error.to_string()),
+            CertificatesError::Keystore(source) => source.into(),
+            CertificatesError::UnknownRecord(_) => logged(error),
+        }
+    }
+}
+
+impl From<JoinError> for Failure {
+    fn from(error: JoinError) -> Self {
+        match error {
+            JoinError::Unknown | JoinError::Expired | JoinError::Used => {
+                unauthenticated(TOKEN_REFUSED)
+            }
+            JoinError::Ttl { .. } | JoinError::TooMany => {
+                Self::invalid("ttl_seconds", error.to_string())
+            }
+            JoinError::Random(source) => source.into(),
+            JoinError::Keystore(source) => source.into(),
+            JoinError::Ca(source) => source.into(),
+            JoinError::UnknownRecord(_) => logged(error),
         }
     }
 }

@@ -133,6 +133,12 @@ pub enum Failure {
     /// The service is stopping.
     #[error("the service is shutting down; try again")]
     ShuttingDown,
+    /// Too many attempts without a certificate from one address.
+    #[error("too many failed attempts from this address; try again in a minute")]
+    TooManyAttempts,
+    /// No CA of this name.
+    #[error("there is no CA `{0}`")]
+    CaNotFound(Arc<str>),
     /// No space for the change.
     #[error("there is no space left on the disk of the data directory; free some and try again")]
     NoSpace,
@@ -245,6 +251,8 @@ impl Failure {
             Self::StoreUnavailable(_) => (Code::Unavailable, "STORE_UNAVAILABLE"),
             Self::AuditUnavailable => (Code::Unavailable, "AUDIT_UNAVAILABLE"),
             Self::ShuttingDown => (Code::Unavailable, "SHUTTING_DOWN"),
+            Self::TooManyAttempts => (Code::ResourceExhausted, "TOO_MANY_ATTEMPTS"),
+            Self::CaNotFound(_) => (Code::NotFound, "CA_NOT_FOUND"),
             Self::NoSpace => (Code::ResourceExhausted, "NO_SPACE"),
             Self::Internal(_) => (Code::Internal, "INTERNAL"),
         }

@@ -15,8 +15,11 @@ use tokio_util::task::TaskTracker;
 
 use crate::access::Access;
 use crate::access::ca::Ca;
+use crate::access::certificates::Certificates;
+use crate::access::trust::Trust;
 use crate::audit::AuditLog;
 use crate::service::call::RequestIds;
+use crate::service::enroll::Attempts;
 use crate::service::failure::Failure;
 use crate::service::offload::Places;
 use crate::service::schedule::ChangedKeys;
@@ -28,7 +31,9 @@ pub mod access;
 pub mod arrival;
 pub mod batch;
 pub mod call;
+pub mod certificates;
 mod distinct;
+pub mod enroll;
 mod errors;
 pub mod explain;
 pub mod failure;
@@ -115,6 +120,8 @@ pub struct Parts {
     pub audit: AuditLog,
     /// The CA of client identities.
     pub ca: Ca,
+    /// What was revoked, and the CAs of others.
+    pub certificates: Certificates,
     /// Bounds on one call.
     pub limits: Limits,
     /// The time.
@@ -129,6 +136,8 @@ pub struct Core {
     access: Access,
     audit: AuditLog,
     ca: Ca,
+    certificates: Certificates,
+    attempts: Attempts,
     limits: Limits,
     clock: Arc<dyn Clock>,
     about: system::About,
@@ -190,6 +199,7 @@ impl Core {
             access,
             audit,
             ca,
+            certificates,
             limits,
             clock,
             about,
@@ -199,6 +209,8 @@ impl Core {
             access,
             audit,
             ca,
+            certificates,
+            attempts: Attempts::default(),
             limits,
             clock,
             about,
@@ -291,6 +303,12 @@ impl Core {
     #[must_use]
     pub fn about(&self) -> &system::About {
         &self.about
+    }
+
+    /// Whose certificates are accepted, and the connections that were made with them.
+    #[must_use]
+    pub fn trust(&self) -> &Arc<Trust> {
+        self.certificates.trust()
     }
 
     /// The audit trail, for its metrics and its end.

@@ -1,5 +1,6 @@
 //! The one way of every call: authorize, run, audit, check the rights again, reply.
 
+pub mod entry;
 pub mod own;
 pub mod permit;
 
@@ -16,6 +17,7 @@ use self::permit::{Asks, Grounds, Permit, Rule};
 use crate::access::action::Action;
 use crate::access::principal::Principal;
 use crate::access::snapshot::AccessSnapshot;
+use crate::access::trust::Ended;
 use crate::audit::AuditError;
 use crate::audit::encoded::Encoded;
 use crate::service::call::{Call, RequestId};
@@ -35,8 +37,24 @@ pub const RULE_NOT_SERVING: &str = "not-serving";
 /// What a caller without a name is told.
 pub(super) const NO_IDENTITY: Failure = Failure::Unauthenticated {
     rule: RULE_UNAUTHENTICATED,
-    told: "the certificate names no identity",
+    told: "the connection has no client certificate that names an identity",
 };
+
+/// The refusal of a caller who is known by what counts no longer, or not at all.
+pub(super) fn unauthenticated(told: &'static str) -> Failure {
+    Failure::Unauthenticated {
+        rule: RULE_UNAUTHENTICATED,
+        told,
+    }
+}
+
+/// The refusal of a call on a connection whose certificate counts no longer.
+pub(super) fn ended_failure(ended: Ended) -> Failure {
+    Failure::Unauthenticated {
+        rule: ended.rule(),
+        told: ended.message(),
+    }
+}
 
 /// What a call asks for, parsed into a form that cannot be wrong.
 pub trait Operation: Send + Sized + 'static {
@@ -258,6 +276,13 @@ impl Service {
         attempt: &mut Attempt,
         grounds: &Grounds,
     ) -> Result<Arc<AccessSnapshot>, Failure> {
+        if let Some(ended) = attempt.call.peer.ended() {
+            let refused = ended_failure(ended);
+            attempt.decision = Decision::Refused;
+            attempt.rule = Rule::Named(rule_for(&refused));
+            self.record(attempt, Err(&refused)).await?;
+            return Err(refused);
+        }
         let Some(principal) = attempt.call.peer.principal.as_ref() else {
             return Err(NO_IDENTITY);
         };
@@ -343,16 +368,15 @@ impl Attempt {
         &mut self,
         parsed: Result<O, Failure>,
     ) -> Result<(O::Output, Grounds), Failure> {
-        if self.core.is_draining() {
-            return Err(Failure::ShuttingDown);
-        }
-        if self.core.audit_down.load(Ordering::Acquire) || self.core.unwritten.is_full() {
-            return Err(Failure::AuditUnavailable);
-        }
+        self.check_serving()?;
         let Some(principal) = self.call.peer.principal.as_ref() else {
             self.rule = Rule::Named(RULE_UNAUTHENTICATED);
             return Err(NO_IDENTITY);
         };
+        if let Some(ended) = self.call.peer.ended() {
+            self.rule = Rule::Named(ended.rule());
+            return Err(ended_failure(ended));
+        }
         self.rule = Rule::Named(parsed.as_ref().err().map_or(RULE_INVALID, rule_for));
         let operation = parsed?;
         if self.call.action != O::ACTION {
@@ -390,6 +414,16 @@ impl Attempt {
             None => self.rule = grounds.rule(),
         }
         Ok((outcome?, grounds))
+    }
+
+    fn check_serving(&self) -> Result<(), Failure> {
+        if self.core.is_draining() {
+            return Err(Failure::ShuttingDown);
+        }
+        if self.core.audit_down.load(Ordering::Acquire) || self.core.unwritten.is_full() {
+            return Err(Failure::AuditUnavailable);
+        }
+        Ok(())
     }
 
     fn compose_outcome(&mut self, outcome: Result<(), &Failure>) {

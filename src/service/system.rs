@@ -1,6 +1,8 @@
 //! What an admin reads about the service itself: its state and its audit trail.
 
 use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
 
 use fieldkeep_proto::v1::AuditRecord;
 
@@ -19,10 +21,28 @@ use crate::service::record::Account;
 pub struct About {
     /// When the process started, Unix seconds.
     pub started_s: u64,
-    /// When the server's certificate ends, Unix seconds.
-    pub certificate_expires_s: i64,
+    /// When the server's certificate ends, which moves when it is replaced.
+    pub certificate_end: CertificateEnd,
     /// The directory whose file system holds the data; `None`: all is in memory.
     pub data_dir: Option<PathBuf>,
+}
+
+/// When the server's certificate ends. A clone is the same moment.
+#[derive(Debug, Clone, Default)]
+pub struct CertificateEnd(pub(crate) Arc<AtomicI64>);
+
+impl CertificateEnd {
+    /// It ends at `unix_s`, Unix seconds.
+    #[must_use]
+    pub fn at(unix_s: i64) -> Self {
+        Self(Arc::new(AtomicI64::new(unix_s)))
+    }
+
+    /// Unix seconds.
+    #[must_use]
+    pub fn unix_s(&self) -> i64 {
+        self.0.load(Ordering::Relaxed)
+    }
 }
 
 /// The state of the service.

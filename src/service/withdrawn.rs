@@ -6,8 +6,8 @@ use std::sync::{Mutex, PoisonError};
 
 use crate::service::call::Call;
 use crate::service::failure::Failure;
-use crate::service::perform::NO_IDENTITY;
 use crate::service::perform::permit::{Grounds, recheck};
+use crate::service::perform::{NO_IDENTITY, ended_failure};
 use crate::service::{Core, Service};
 
 /// How often a key or a version of each tenant was disabled since start.
@@ -86,6 +86,9 @@ impl Service {
         let (Some(principal), Some(grounds)) = (call.peer.principal.as_ref(), grounds) else {
             return Err(NO_IDENTITY);
         };
+        if let Some(ended) = call.peer.ended() {
+            return Err(ended_failure(ended));
+        }
         let (snapshot, now_us) = (core.access.snapshot(), core.clock.now_us());
         // Also if no right changed: a grant may have ended, or its hours.
         recheck(&snapshot, call, principal, grounds, now_us)?;

@@ -116,9 +116,13 @@ fn bounds(route: &Route) -> String {
         "admin"
     };
     let each = if route.stream { ", each message" } else { "" };
+    let right = if route.open {
+        String::from("none")
+    } else {
+        format!("`{}`", route.action.as_str())
+    };
     format!(
-        "Right: `{}`. Listener: {listener}. Request: at most {}{each}. Deadline: {} s{each}.",
-        route.action.as_str(),
+        "Right: {right}. Listener: {listener}. Request: at most {}{each}. Deadline: {} s{each}.",
         size(route.body_bytes),
         route.deadline.as_secs(),
     )

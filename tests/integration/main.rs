@@ -11,6 +11,7 @@ mod access;
 mod api;
 mod audit;
 mod backup;
+mod certificates;
 mod ciphertexts;
 mod command_line;
 mod data;

@@ -40,6 +40,18 @@ fn client_config(home: &Home, identity: Option<&Identity>) -> ClientConfig {
     config
 }
 
+/// A TLS connection on which nothing was sent.
+pub(crate) async fn tls_stream(
+    address: SocketAddr,
+    home: &Home,
+    identity: Option<&Identity>,
+) -> std::io::Result<tokio_rustls::client::TlsStream<TcpStream>> {
+    let connector = TlsConnector::from(Arc::new(client_config(home, identity)));
+    let stream = TcpStream::connect(address).await?;
+    let name = ServerName::try_from("localhost").unwrap();
+    connector.connect(name, stream).await
+}
+
 /// A plain tonic channel over mutual TLS, without the SDK.
 pub(crate) async fn channel(
     address: SocketAddr,
@@ -60,18 +72,21 @@ pub(crate) async fn channel(
         .await
 }
 
+fn a_request() -> fieldkeep_proto::v1::EncryptRequest {
+    fieldkeep_proto::v1::EncryptRequest {
+        key: "pii".into(),
+        field: "f".into(),
+        ..Default::default()
+    }
+}
+
 /// Whether a client gets as far as an answer of the service.
 async fn is_refused(f: &Fixture, identity: Option<&Identity>) -> bool {
     let Ok(channel) = channel(f.server.data, &f.home, identity).await else {
         return true;
     };
     let mut client = fieldkeep_proto::v1::field_service_client::FieldServiceClient::new(channel);
-    let request = fieldkeep_proto::v1::EncryptRequest {
-        key: "pii".into(),
-        field: "f".into(),
-        ..Default::default()
-    };
-    match client.encrypt(request).await {
+    match client.encrypt(a_request()).await {
         Ok(_) => false,
         // With TLS 1.3 a client learns of its refusal after its own handshake is done. An answer of the service
         // would carry a request id.
@@ -80,10 +95,28 @@ async fn is_refused(f: &Fixture, identity: Option<&Identity>) -> bool {
 }
 
 #[tokio::test]
-async fn no_certificate_no_connection() {
+async fn without_a_certificate_every_call_is_refused_on_record() {
     let f = Fixture::start();
     assert!(!is_refused(&f, Some(&f.app_identity)).await, "the control");
-    assert!(is_refused(&f, None).await);
+    let channel = channel(f.server.data, &f.home, None).await.unwrap();
+    let mut client =
+        fieldkeep_proto::v1::field_service_client::FieldServiceClient::new(channel.clone());
+    let status = client.encrypt(a_request()).await.unwrap_err();
+    assert_eq!(status.code(), tonic::Code::Unauthenticated);
+    let id = status.metadata().get("fieldkeep-request-id").unwrap();
+    let id = id.to_str().unwrap().to_owned();
+    let trail = f.server.run(
+        &f.admin_identity,
+        &["audit", "list", "--limit", "5", "--format", "json"],
+    );
+    assert!(trail.contains(&id), "{trail}");
+    // Nor do the transport's own services say anything.
+    let mut health = tonic_health::pb::health_client::HealthClient::new(channel);
+    let status = health.check(tonic_health::pb::HealthCheckRequest::default());
+    assert_eq!(
+        status.await.unwrap_err().code(),
+        tonic::Code::Unauthenticated
+    );
 }
 
 #[tokio::test]

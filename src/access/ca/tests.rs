@@ -90,7 +90,9 @@ fn accepts(ca: &Ca, certificate: &CertificateDer<'_>, now: u64) -> bool {
 }
 
 fn problem(ca: &Ca, csr: &[u8]) -> String {
-    ca.issue(csr, &app(), 60, NOW).unwrap_err().to_string()
+    ca.issue(csr, &app(), 60, CLIENT_TTL_S, NOW)
+        .unwrap_err()
+        .to_string()
 }
 
 #[tokio::test]
@@ -102,7 +104,10 @@ async fn an_issued_certificate_verifies_and_names_the_identity() {
         &PKCS_ED25519,
     ] {
         let key = KeyPair::generate_for(algorithm).unwrap();
-        let issued = fixture.ca.issue(&request(&key), &app(), 3600, NOW).unwrap();
+        let issued = fixture
+            .ca
+            .issue(&request(&key), &app(), 3600, CLIENT_TTL_S, NOW)
+            .unwrap();
         let certificate = der(&issued.certificate_pem);
         assert!(accepts(&fixture.ca, &certificate, NOW));
         let principal = principal_from_certificate(&certificate, "fieldkeep").unwrap();
@@ -233,7 +238,10 @@ async fn the_names_of_a_request_are_not_taken_over() {
     params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
     params.distinguished_name.push(DnType::CommonName, "admin");
     let csr = params.serialize_request(&key).unwrap();
-    let issued = fixture.ca.issue(csr.der(), &app(), 60, NOW).unwrap();
+    let issued = fixture
+        .ca
+        .issue(csr.der(), &app(), 60, CLIENT_TTL_S, NOW)
+        .unwrap();
     let principal = principal_from_certificate(&der(&issued.certificate_pem), "fieldkeep").unwrap();
     assert_eq!(principal.identity(), app());
     let (_, parsed) = x509_parser::parse_x509_certificate(&der(&issued.certificate_pem))
@@ -275,15 +283,22 @@ async fn a_request_with_another_key_in_it_is_refused() {
 async fn lives_out_of_range_are_refused_and_none_outlives_the_ca() {
     let fixture = fixture().await;
     let csr = request(&KeyPair::generate().unwrap());
-    let issue = |ttl, now| fixture.ca.issue(&csr, &app(), ttl, now);
+    let issue = |ttl, now| fixture.ca.issue(&csr, &app(), ttl, CLIENT_TTL_S, now);
+    let refusal = issue(CLIENT_TTL_S + 1, NOW).unwrap_err().to_string();
+    assert!(
+        refusal.contains("1 to 86400 seconds, not 86401") && refusal.contains("cert renew"),
+        "{refusal}"
+    );
+    let longer = |ttl| fixture.ca.make_identity(&app(), ttl, NOW);
+    longer(OPERATOR_TTL_S).unwrap();
     assert!(matches!(
-        issue(MAX_TTL_S + 1, NOW),
+        longer(OPERATOR_TTL_S + 1),
         Err(CaError::Ttl { .. })
     ));
     assert!(matches!(issue(u64::MAX, NOW), Err(CaError::Ttl { .. })));
     let seconds_of = |ttl| issue(ttl, NOW).unwrap().not_after - i64::try_from(NOW).unwrap();
-    assert_eq!(seconds_of(0), i64::try_from(DEFAULT_TTL_S).unwrap());
-    assert_eq!(seconds_of(MAX_TTL_S), i64::try_from(MAX_TTL_S).unwrap());
+    assert_eq!(seconds_of(0), i64::try_from(CLIENT_TTL_S).unwrap());
+    assert_eq!(seconds_of(60), 60);
     let end = NOW + CA_TTL_S;
     assert_eq!(
         issue(3600, end - 60).unwrap().not_after,

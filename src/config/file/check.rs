@@ -289,11 +289,18 @@ impl Source<'_> {
             0..=600_000,
             10_000,
         )?;
+        let connection_age_s = self.number(
+            "limits.connection_age_s",
+            section.connection_age_s.as_ref(),
+            1..=86_400,
+            default.connection_age.as_secs(),
+        )?;
         Ok(LimitsConfig {
             connections: count(connections),
             handshakes: count(handshakes),
             handshake_timeout: Duration::from_millis(handshake_timeout_ms),
             drain_timeout: Duration::from_millis(drain_timeout_ms),
+            connection_age: Duration::from_secs(connection_age_s),
         })
     }
 

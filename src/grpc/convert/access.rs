@@ -449,7 +449,7 @@ pub fn issued(issued: Issued) -> IssueCertificateResponse {
     }
 }
 
-fn identity(part: &'static str, text: &str) -> Result<LocalName, Failure> {
+pub(super) fn identity(part: &'static str, text: &str) -> Result<LocalName, Failure> {
     local_name(
         part,
         text,

@@ -247,7 +247,7 @@ pub fn status(status: Status) -> GetStatusResponse {
         calls: status.calls,
         root_provider: status.root_provider,
         certificate_expire_time: Some(Timestamp {
-            seconds: status.about.certificate_expires_s,
+            seconds: status.about.certificate_end.unix_s(),
             nanos: 0,
         }),
         free_bytes: status.free_bytes,

@@ -3,6 +3,7 @@
 pub mod access;
 pub mod admin;
 pub mod batch;
+pub mod certificates;
 pub mod field;
 pub mod rotation;
 #[cfg(test)]

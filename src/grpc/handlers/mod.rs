@@ -2,6 +2,7 @@
 
 mod access;
 mod admin;
+mod certificates;
 mod field;
 
 use prost::Message;

@@ -416,7 +416,13 @@ fn connect(f: &Fixture) -> (tokio::io::DuplexStream, CancellationToken) {
     let router = Router::new(handlers, Listener::Data, HealthReporter::new());
     let gate = Gate::new(f.service.clone(), Listener::Data, &f.metrics, None, router);
     let stop = CancellationToken::new();
-    tokio::spawn(serve_connection(far, peer("acme/app"), gate, stop.clone()));
+    tokio::spawn(serve_connection(
+        far,
+        peer("acme/app"),
+        gate,
+        Duration::from_secs(3_600),
+        stop.clone(),
+    ));
     (near, stop)
 }
 

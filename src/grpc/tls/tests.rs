@@ -11,6 +11,8 @@ use tokio::net::TcpListener;
 use tokio_rustls::TlsConnector;
 
 use super::*;
+use crate::access::trust::{Ended, Root, TrustState};
+use crate::service::SystemClock;
 
 struct Authority(CertifiedIssuer<'static, KeyPair>);
 
@@ -69,9 +71,18 @@ impl Fixture {
             key,
             not_after_s: 0,
         };
-        let config = server_config(authority.certificate(), identity).unwrap();
+        let ca = authority.certificate();
+        let root = Arc::new(Root::built_in(ca, "fieldkeep").unwrap());
+        let trust = Trust::new(TrustState::new(vec![root], Arc::default()));
+        let config = server_config(&trust, ca, identity).unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let handshaker = Handshaker::new(config, "fieldkeep", Duration::from_secs(10));
+        let handshaker = Handshaker::new(
+            Arc::new(ArcSwap::new(config)),
+            trust,
+            Duration::from_secs(10),
+            Duration::from_secs(3_600),
+            Arc::new(SystemClock),
+        );
         Self {
             authority,
             listener,
@@ -99,6 +110,18 @@ impl Fixture {
         identity: Option<Pair>,
         alpn: &[u8],
     ) -> Result<TlsConnection, HandshakeError> {
+        self.connect_both(identity, alpn).await.0
+    }
+
+    /// Both ends of a connection.
+    async fn connect_both(
+        &self,
+        identity: Option<Pair>,
+        alpn: &[u8],
+    ) -> (
+        Result<TlsConnection, HandshakeError>,
+        io::Result<tokio_rustls::client::TlsStream<TcpStream>>,
+    ) {
         let mut roots = rustls::RootCertStore::empty();
         roots.add(self.authority.certificate().clone()).unwrap();
         let provider = Arc::new(rustls::crypto::ring::default_provider());
@@ -114,14 +137,12 @@ impl Fixture {
         };
         config.alpn_protocols = vec![alpn.to_vec()];
         let connector = TlsConnector::from(Arc::new(config));
-        let (accepted, _) = self
-            .accept(async |stream| {
-                connector
-                    .connect(ServerName::try_from("localhost").unwrap(), stream)
-                    .await
-            })
-            .await;
-        accepted
+        self.accept(async |stream| {
+            connector
+                .connect(ServerName::try_from("localhost").unwrap(), stream)
+                .await
+        })
+        .await
     }
 }
 
@@ -153,9 +174,31 @@ async fn a_certificate_of_another_trust_domain_names_nobody() {
 }
 
 #[tokio::test]
-async fn without_a_certificate_there_is_no_connection() {
+async fn without_a_certificate_a_connection_has_nobody_at_its_end() {
     let f = Fixture::make().await;
-    assert!(cause(f.connect(None, b"h2").await).contains("no certificates"));
+    let connection = f.connect(None, b"h2").await.unwrap();
+    let peer = connection.peer();
+    assert!(peer.principal.is_none() && peer.credential().is_none());
+    assert_eq!(peer.authentication, "none");
+}
+
+#[tokio::test]
+async fn a_connection_that_is_cut_ends_its_reading() {
+    let f = Fixture::make().await;
+    let identity = f.authority.client(APP);
+    let (connection, _client) = f.connect_both(Some(identity), b"h2").await;
+    let mut connection = connection.unwrap();
+    let connections = Arc::clone(f.handshaker.trust.connections());
+    assert_eq!(connections.end_where(Ended::Revoked, |_| true), 1);
+    assert!(connection.peer().ended().is_some());
+    let mut buffer = [0; 16];
+    let (read, ()) = tokio::join!(connection.read(&mut buffer), async {
+        tokio::task::yield_now().await;
+        connections.sweep(0);
+    });
+    assert_eq!(read.unwrap_err().kind(), io::ErrorKind::ConnectionAborted);
+    drop(connection);
+    assert!(connections.is_empty());
 }
 
 #[tokio::test]

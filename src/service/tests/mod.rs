@@ -25,6 +25,7 @@ use tempfile::TempDir;
 
 pub(crate) use self::one_way::UntilReleased;
 use crate::access::ca::Ca;
+use crate::access::certificates::Certificates;
 use crate::access::grant::{GrantId, Scope, Wanted, Who};
 use crate::access::pattern::Pattern;
 use crate::access::principal::{Identity, Principal};
@@ -38,7 +39,7 @@ use crate::service::keys::ChangeState;
 use crate::service::operation::Repeatable;
 use crate::service::perform::{Operation, Refusal, Reply};
 use crate::service::resource::{FieldName, KeyName};
-use crate::service::system::About;
+use crate::service::system::{About, CertificateEnd};
 use crate::service::vault::Vault;
 use crate::service::{Clock, Core, Limits, Parts, Service};
 use crate::telemetry::Metrics;
@@ -154,7 +155,11 @@ impl Fixture {
             .grant(wanted, By::Init, operation(), NOW)
             .await
             .unwrap();
+        let certificates = Certificates::load(&keystore, ca.certificate(), "fieldkeep", NOW)
+            .await
+            .unwrap();
         let core = Core::new(Parts {
+            certificates,
             vault: Vault::new(keystore.clone()),
             access: access.clone(),
             audit: audit.clone(),
@@ -163,7 +168,7 @@ impl Fixture {
             clock: Arc::new(Arc::clone(&clock)),
             about: About {
                 started_s: NOW,
-                certificate_expires_s: 0,
+                certificate_end: CertificateEnd::default(),
                 data_dir: None,
             },
         })

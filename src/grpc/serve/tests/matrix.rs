@@ -3,13 +3,16 @@
 
 use std::collections::BTreeSet;
 
+use fieldkeep_proto::v1::revoke_certificate_request::What;
 use fieldkeep_proto::v1::{
-    AddGroupMemberRequest, BatchReEncryptRequest, CreateGrantRequest, CreateKeyRequest,
-    CreateTenantRequest, Decision, DisableKeyRequest, DisableKeyVersionRequest, EnableKeyRequest,
-    EnableKeyVersionRequest, ExplainAccessRequest, GetGrantRequest, GetKeyUsageRequest,
-    GetStatusRequest, IssueCertificateRequest, ListGrantsRequest, ListGroupMembersRequest,
-    ListGroupsRequest, ListKeysRequest, ListRecordsRequest, ListTenantsRequest, ReEncryptItem,
-    ReEncryptRequest, RemoveGroupMemberRequest, RevokeGrantRequest, RotateKeyRequest,
+    AddCaRequest, AddGroupMemberRequest, BatchReEncryptRequest, CreateGrantRequest,
+    CreateJoinTokenRequest, CreateKeyRequest, CreateTenantRequest, Decision, DisableKeyRequest,
+    DisableKeyVersionRequest, EnableKeyRequest, EnableKeyVersionRequest, EnrollRequest,
+    ExplainAccessRequest, GetGrantRequest, GetKeyUsageRequest, GetStatusRequest,
+    IssueCertificateRequest, ListCasRequest, ListGrantsRequest, ListGroupMembersRequest,
+    ListGroupsRequest, ListKeysRequest, ListRecordsRequest, ListRevocationsRequest,
+    ListTenantsRequest, ReEncryptItem, ReEncryptRequest, RemoveCaRequest, RemoveGroupMemberRequest,
+    RenewCertificateRequest, RevokeCertificateRequest, RevokeGrantRequest, RotateKeyRequest,
     SetKeyRotationRequest, WhoCanRequest,
 };
 
@@ -28,6 +31,10 @@ enum At {
     Tenant,
     /// For all tenants.
     All,
+    /// Anywhere: whose it is is found out first.
+    Anywhere,
+    /// No right helps: what counts is in the message, and there is nothing in it here.
+    Open,
 }
 
 /// What a message is made of.
@@ -287,6 +294,57 @@ fn rows() -> Vec<(&'static str, Row)> {
             bytes(ListTenantsRequest::default())
         }),
     ];
+    let certificates: [Row; 8] = [
+        ("CreateJoinToken", Action::Certificate, At::Tenant, |cell| {
+            bytes(CreateJoinTokenRequest {
+                identity: cell.someone(),
+                ttl_seconds: 0,
+            })
+        }),
+        ("Enroll", Action::Certificate, At::Open, |_| {
+            bytes(EnrollRequest::default())
+        }),
+        ("RenewCertificate", Action::Certificate, At::Open, |_| {
+            bytes(RenewCertificateRequest::default())
+        }),
+        (
+            "RevokeCertificate",
+            Action::Certificate,
+            At::Tenant,
+            |cell| {
+                bytes(RevokeCertificateRequest {
+                    tenant: cell.parent(),
+                    what: Some(What::Serial("0a".into())),
+                    ..Default::default()
+                })
+            },
+        ),
+        ("ListRevocations", Action::Certificate, At::Tenant, |cell| {
+            bytes(ListRevocationsRequest {
+                parent: cell.parent(),
+                ..Default::default()
+            })
+        }),
+        ("AddCa", Action::Certificate, At::Tenant, |cell| {
+            bytes(AddCaRequest {
+                name: "corp".into(),
+                certificate_pem: "-----BEGIN CERTIFICATE-----".into(),
+                trust_domain: "corp.example".into(),
+                tenants: vec![cell.parent()],
+                ceiling: "data".into(),
+                ..Default::default()
+            })
+        }),
+        ("ListCas", Action::Certificate, At::All, |_| {
+            bytes(ListCasRequest {})
+        }),
+        ("RemoveCa", Action::Certificate, At::Anywhere, |_| {
+            bytes(RemoveCaRequest {
+                name: "corp".into(),
+                ..Default::default()
+            })
+        }),
+    ];
     let audit: Row = ("ListRecords", Action::Audit, At::All, |_| {
         bytes(ListRecordsRequest::default())
     });
@@ -298,6 +356,7 @@ fn rows() -> Vec<(&'static str, Row)> {
         .into_iter()
         .chain(key.map(|row| (KEY, row)))
         .chain(access.map(|row| (ACCESS, row)))
+        .chain(certificates.map(|row| ("CertificateService", row)))
         .chain(tenant.map(|row| ("TenantService", row)))
         .chain([("AuditService", audit), ("SystemService", system)])
         .collect()
@@ -318,7 +377,12 @@ impl Caller {
     /// Whether it may do what a row needs to what is of `tenant`. All callers are of `acme`.
     fn may(&self, action: Action, at: At, tenant: &str) -> bool {
         let has = self.role.is_some_and(|role| role.actions().has(action));
-        has && (self.all || at == At::Tenant && tenant == "acme")
+        has && match at {
+            At::Tenant => self.all || tenant == "acme",
+            At::All => self.all,
+            At::Anywhere => true,
+            At::Open => false,
+        }
     }
 }
 
