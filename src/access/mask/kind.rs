@@ -89,9 +89,11 @@ fn fixed_text(text: &str) -> Result<Kind, MaskError> {
 /// One digit, so that each mask has one text form.
 fn last_number(text: &str) -> Result<usize, MaskError> {
     match text.as_bytes() {
-        [digit @ b'1'..=b'4'] => Ok(usize::from(digit - b'0')),
-        _ => Err(MaskError::Last),
+        [digit @ b'1'..=b'9'] => Some(usize::from(digit - b'0')),
+        _ => None,
     }
+    .filter(|count| *count <= MAX_LAST)
+    .ok_or(MaskError::Last)
 }
 
 impl fmt::Display for Mask {
