@@ -1,6 +1,6 @@
 //! API keys: a secret that says who a caller is, for those who can have no certificate.
 //!
-//! The text is `fk_<id>_<secret><checksum>` ([`format`]). It is shown once, when it is made; what is stored is the
+//! The text is `fk_<id>_<secret><checksum>` ([`mod@format`]). It is shown once, when it is made; what is stored is the
 //! record `sys/api-key/{id}` ([`record`]) with a keyed hash, HMAC-SHA256 under a key derived from the system's record key
 //! (`Keystore::derive_api_key_hash_key`; keep it for the life of the process). The secret is as random as a key, so a slow
 //! password hash would protect nothing and would cost every call its time.

@@ -19,7 +19,7 @@
 //!   keyed hash, and one without an entry does not wait.
 //! - **The memory is fixed**: 32,768 entries of each kind, 2.3 MiB together. The entry with the fewest failures makes room, so whoever
 //!   cycles addresses replaces his own, and to free one locked entry he must lock the fifteen others that share its buckets, each of
-//!   which takes as many failures and waits ([`table`]). With more sources than there are entries he
+//!   which takes as many failures and waits (module `table`). With more sources than there are entries he
 //!   gets more attempts than the table would give them; he had one for each source anyway.
 //! - **A refused attempt is not counted**, nor is the secret looked at: a client that tries again too early does not wait longer.
 //!

@@ -103,7 +103,7 @@ impl Drop for Admission {
 impl Limits {
     /// Charges `call` to every limit that is about it, at `now`, or to none.
     ///
-    /// All of its meters are locked, in the order of [`Subject::ALL`], until all have been asked and all been charged.
+    /// All of its meters are locked, in the order of `Subject::ALL`, until all have been asked and all been charged.
     ///
     /// # Errors
     /// [`Refused`]; then nothing has been charged.

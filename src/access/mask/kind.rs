@@ -1,6 +1,6 @@
 //! The masks themselves: their text form, and what each lets through.
 //!
-//! [`Mask::shown`] finds the permitted part of a value, and what [`Mask::apply`] writes is made of that part and of
+//! `Mask::shown` finds the permitted part of a value, and what [`Mask::apply`] writes is made of that part and of
 //! constants alone. So two values that agree on the permitted part look the same behind the mask, and nothing else of a
 //! value, its length included, has a way out.
 
