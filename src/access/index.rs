@@ -14,6 +14,10 @@ use crate::access::condition::{Circumstances, Unmet};
 /// The most grants of one identity or group for exactly the same tenant, key and field. These are tried one after the other.
 pub(super) const MAX_ALIKE: usize = 32;
 
+/// So many grants of one identity or group are tried one after the other, which touches less memory than any table. Most have
+/// fewer.
+const FEW: usize = 4;
+
 /// Grants for exactly the same tenant, key and field.
 type Alike = Vec<(ActionSet, Arc<Grant>)>;
 
@@ -27,9 +31,16 @@ pub(super) struct Subject {
     actions: ActionSet,
     /// Whether values of another tenant are opened.
     data_of_others: bool,
+    grants: Vec<Arc<Grant>>,
+    /// `None`: there are [`FEW`] at most.
+    tables: Option<Tables>,
+}
+
+/// The same grants, to be found by what they cover.
+#[derive(Debug, Default)]
+struct Tables {
     tenants: HashMap<Box<str>, Rights>,
     all: Rights,
-    grants: Vec<Arc<Grant>>,
 }
 
 impl Subject {
@@ -37,29 +48,17 @@ impl Subject {
     pub(super) fn new(grants: Vec<Arc<Grant>>) -> Subject {
         let mut subject = Subject::default();
         for grant in &grants {
-            subject.insert(grant);
+            let what = &grant.what;
+            subject.actions = subject.actions.with(what.role.actions());
+            let opens_another = match &what.scope {
+                Scope::All => false,
+                Scope::Tenant(tenant) => tenant != what.who.tenant(),
+            };
+            subject.data_of_others |= what.role.is_data() && opens_another;
         }
+        subject.tables = (grants.len() > FEW).then(|| Tables::new(&grants));
         subject.grants = grants;
         subject
-    }
-
-    fn insert(&mut self, grant: &Arc<Grant>) {
-        let what = &grant.what;
-        let actions = what.role.actions();
-        self.actions = self.actions.with(actions);
-        let rights = match &what.scope {
-            Scope::All => &mut self.all,
-            Scope::Tenant(tenant) => {
-                self.data_of_others |= what.role.is_data() && tenant != what.who.tenant();
-                self.tenants.entry(tenant.as_str().into()).or_default()
-            }
-        };
-        for key in &what.keys {
-            let fields = rights.entry(key);
-            for field in &what.fields {
-                fields.entry(field).push((actions, Arc::clone(grant)));
-            }
-        }
     }
 
     /// The grants.
@@ -102,24 +101,76 @@ impl Subject {
         }
         let own = principal.tenant.as_str() == asked.tenant;
         let call = asked.circumstances();
-        let scopes = [self.tenants.get(asked.tenant), Some(&self.all)];
-        for rights in scopes.into_iter().flatten() {
-            for fields in rights.covering(asked.key) {
-                for alike in fields.covering(asked.field) {
-                    for (actions, grant) in alike {
-                        if !actions.has(asked.action) {
-                            continue;
-                        }
-                        match counts(grant, principal, own, &call) {
-                            Ok(()) => return Some(Allowed::by(grant.id, asked.action)),
-                            Err(missing) => denied.note(missing, grant.id),
-                        }
-                    }
+        let mut allows = |grant: &Grant| match counts(grant, principal, own, &call) {
+            Ok(()) => Some(Allowed::by(grant.id, asked.action)),
+            Err(missing) => {
+                denied.note(missing, grant.id);
+                None
+            }
+        };
+        match &self.tables {
+            None => {
+                let covering = self.grants.iter().filter(|grant| covers(grant, asked));
+                covering.map(AsRef::as_ref).find_map(allows)
+            }
+            Some(tables) => {
+                let has = |(actions, _): &&(ActionSet, Arc<Grant>)| actions.has(asked.action);
+                tables
+                    .covering(asked)
+                    .filter(has)
+                    .find_map(|(_, grant)| allows(grant))
+            }
+        }
+    }
+}
+
+impl Tables {
+    fn new(grants: &[Arc<Grant>]) -> Tables {
+        let mut tables = Tables::default();
+        for grant in grants {
+            let what = &grant.what;
+            let rights = match &what.scope {
+                Scope::All => &mut tables.all,
+                Scope::Tenant(tenant) => tables.tenants.entry(tenant.as_str().into()).or_default(),
+            };
+            for key in &what.keys {
+                let fields = rights.entry(key);
+                for field in &what.fields {
+                    let entry = (what.role.actions(), Arc::clone(grant));
+                    fields.entry(field).push(entry);
                 }
             }
         }
-        None
+        tables
     }
+
+    /// The grants that cover what is asked, whatever their actions.
+    fn covering<'a>(
+        &'a self,
+        asked: &Asked<'a>,
+    ) -> impl Iterator<Item = &'a (ActionSet, Arc<Grant>)> {
+        let (key, field) = (asked.key, asked.field);
+        let scopes = [self.tenants.get(asked.tenant), Some(&self.all)];
+        scopes
+            .into_iter()
+            .flatten()
+            .flat_map(move |rights| rights.covering(key))
+            .flat_map(move |fields| fields.covering(field))
+            .flatten()
+    }
+}
+
+/// Whether a grant covers what is asked.
+fn covers(grant: &Grant, asked: &Asked<'_>) -> bool {
+    let what = &grant.what;
+    let opens = match &what.scope {
+        Scope::All => true,
+        Scope::Tenant(tenant) => tenant.as_str() == asked.tenant,
+    };
+    opens
+        && what.role.actions().has(asked.action)
+        && what.keys.iter().any(|key| key.covers(asked.key))
+        && what.fields.iter().any(|field| field.covers(asked.field))
 }
 
 /// Whether a grant that covers what is asked counts now. `own`: it is asked for the caller's own tenant.
