@@ -24,7 +24,7 @@ use std::{
     sync::Arc,
 };
 
-use fieldkeep_crypto::names::Name;
+use fieldkeep_crypto::{names::Name, random::RandomError};
 use fieldkeep_keystore::{
     error::KeystoreError,
     info::Change,
@@ -179,6 +179,9 @@ pub enum InitError {
     /// The key hierarchy could not be made.
     #[error(transparent)]
     Keystore(#[from] KeystoreError),
+    /// There are no random numbers.
+    #[error(transparent)]
+    Random(#[from] RandomError),
     /// The certificates could not be made.
     #[error(transparent)]
     Ca(#[from] CaError),
@@ -338,12 +341,12 @@ async fn fill_store(
 ) -> Result<MadeData, InitError> {
     let now = options.now;
     let keystore = Keystore::init(Arc::clone(store), provider, now).await?;
-    let ca = Ca::make(&keystore, &options.trust_domain, make_operation()?, now).await?;
+    let ca = Ca::make(&keystore, &options.trust_domain, Operation::make()?, now).await?;
     let identity = first_admin()?;
     let access = Access::load(&keystore).await?;
     let wanted = Wanted::all_of(Role::Admin, Scope::All, Who::Identity(identity.clone()));
     let grant = access
-        .grant(wanted, By::Init, make_operation()?, now)
+        .grant(wanted, By::Init, Operation::make()?, now)
         .await?;
     let mut changes: Vec<Change> = ca.changes;
     changes.extend(grant.changes);
@@ -361,7 +364,7 @@ async fn fill_store(
         detail: &format!("role=admin tenant=* {}", made.admin.detail),
         changes: &changes,
         store_revision: grant.revision,
-        request_id: make_operation()?.id,
+        request_id: Operation::make()?.id,
         now,
     });
     audit.append_blocking(&record)?;
@@ -385,14 +388,4 @@ fn first_admin() -> Result<Identity, KeystoreError> {
         Name::parse(text).map_err(|_| KeystoreError::InvalidSystemKey(text.to_owned()))
     };
     Ok(Identity::new(name(FIRST_TENANT)?, name(FIRST_ADMIN)?))
-}
-
-/// A new random operation id: nothing here is ever repeated under the same one.
-fn make_operation() -> Result<Operation, KeystoreError> {
-    let mut id = [0; 16];
-    fieldkeep_crypto::random::fill(&mut id)?;
-    Ok(Operation {
-        id,
-        fingerprint: [0; 32],
-    })
 }

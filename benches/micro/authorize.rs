@@ -12,6 +12,7 @@ use fieldkeep::access::group::{Group, Membership};
 use fieldkeep::access::pattern::Pattern;
 use fieldkeep::access::principal::{Identity, Principal};
 use fieldkeep::access::role::Role;
+use fieldkeep::access::settings::Settings;
 use fieldkeep::access::snapshot::{AccessSnapshot, Asked};
 use fieldkeep_crypto::context::EncodedContext;
 use fieldkeep_crypto::names::Name;
@@ -97,7 +98,7 @@ fn snapshot(layout: Layout, size: u64) -> AccessSnapshot {
         created: 0,
         added_by: "init".into(),
     });
-    AccessSnapshot::new(grants, memberships.collect::<Vec<_>>())
+    AccessSnapshot::new(grants, memberships.collect::<Vec<_>>(), Settings::default())
 }
 
 fn authorize(c: &mut Criterion) {

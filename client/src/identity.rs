@@ -9,7 +9,7 @@ use zeroize::Zeroizing;
 
 use crate::{
     ConfigError,
-    keep::{replace_pair, unfinished},
+    keep::{finish_pair, replace_pair, unfinished},
 };
 
 /// No certificate or key comes near this length; the bound keeps a wrong path from filling the memory.
@@ -238,8 +238,9 @@ impl Credentials {
         }
         match self.tls_config(&texts) {
             Err(mismatch @ ConfigError::KeyMismatch { .. }) => {
-                let found = self.load_unfinished(texts);
-                found.map(Some).ok_or(mismatch)
+                let found = self.load_unfinished(texts).ok_or(mismatch)?;
+                // Where it cannot be put in its place it is met again at every look.
+                Ok((known != Some(&found.0)).then_some(found))
             }
             made => Ok(Some((texts, made?))),
         }
@@ -250,14 +251,17 @@ impl Credentials {
             return None;
         };
         let new = unfinished(path);
-        let certificate = Source::File(new.clone()).read(Part::Certificate).ok()?;
+        let certificate = Source::File(new).read(Part::Certificate).ok()?;
         let texts = Texts {
             certificate,
             ..texts
         };
         let config = self.tls_config(&texts).ok()?;
-        // Whoever may not write here uses it where it is.
-        let _ = std::fs::rename(new, path);
+        // Whoever may not write here uses it where it is. So does who meets a process that is replacing the pair, which is about
+        // to rename that file itself.
+        if let Source::File(key) = &self.key {
+            let _ = finish_pair(path, key);
+        }
         Some((texts, config))
     }
 
@@ -433,6 +437,63 @@ mod tests {
             error.to_string(),
             "the private key given in memory does not belong to the certificate given in memory"
         );
+    }
+
+    /// Files of a replacement of `old` by `new` that was cut short, before or after the key was replaced.
+    fn cut_short(
+        folder: &std::path::Path,
+        old: &Pems,
+        new: &Pems,
+        key_replaced: bool,
+    ) -> Credentials {
+        let (certificate, key) = (folder.join("a.pem"), folder.join("a.key"));
+        std::fs::write(&certificate, &old.certificate).unwrap();
+        std::fs::write(folder.join("a.pem.new"), &new.certificate).unwrap();
+        std::fs::write(&key, if key_replaced { &new.key } else { &old.key }).unwrap();
+        Credentials {
+            ca: memory(&old.certificate),
+            certificate: Source::File(certificate),
+            key: Source::File(key),
+        }
+    }
+
+    #[test]
+    fn a_replacement_cut_before_the_key_is_read_as_the_old_pair() {
+        let dir = tempfile::tempdir().unwrap();
+        let (old, new) = (pems(), pems());
+        let credentials = cut_short(dir.path(), &old, &new, false);
+        let (texts, _) = credentials.load(None).unwrap().unwrap();
+        assert_eq!(**texts.certificate, *old.certificate.as_bytes());
+        assert!(dir.path().join("a.pem.new").exists());
+    }
+
+    #[test]
+    fn a_replacement_cut_after_the_key_is_read_as_the_new_pair_and_finished() {
+        let dir = tempfile::tempdir().unwrap();
+        let (old, new) = (pems(), pems());
+        let credentials = cut_short(dir.path(), &old, &new, true);
+        let (texts, _) = credentials.load(None).unwrap().unwrap();
+        assert_eq!(**texts.certificate, *new.certificate.as_bytes());
+        let kept = std::fs::read_to_string(dir.path().join("a.pem")).unwrap();
+        assert_eq!(kept, new.certificate);
+        assert!(!dir.path().join("a.pem.new").exists());
+        assert!(credentials.load(Some(&texts)).unwrap().is_none());
+    }
+
+    #[test]
+    fn a_process_that_is_replacing_the_pair_keeps_its_file() {
+        let dir = tempfile::tempdir().unwrap();
+        let (old, new) = (pems(), pems());
+        let credentials = cut_short(dir.path(), &old, &new, true);
+        let lock = std::fs::File::create(dir.path().join("a.key.lock")).unwrap();
+        lock.try_lock().unwrap();
+        let (texts, _) = credentials.load(None).unwrap().unwrap();
+        assert_eq!(**texts.certificate, *new.certificate.as_bytes());
+        assert!(dir.path().join("a.pem.new").exists());
+        let present = std::fs::read_to_string(dir.path().join("a.pem")).unwrap();
+        assert_eq!(present, old.certificate);
+        // It is no other identity at the next look.
+        assert!(credentials.load(Some(&texts)).unwrap().is_none());
     }
 
     #[test]

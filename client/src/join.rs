@@ -1,6 +1,6 @@
 //! The first certificate of a new workload, for a one-time join token.
 
-use std::sync::Arc;
+use std::{io, path::Path, sync::Arc};
 
 use fieldkeep_proto::v1;
 use ring::digest::{SHA256, digest};
@@ -19,6 +19,7 @@ use crate::{
     Client, ClientBuilder, ConfigError, Error,
     config::parse_address,
     identity::{Part, Source},
+    keep::replace_pair,
     pool::Pool,
     request::NewKey,
 };
@@ -70,6 +71,27 @@ pub struct Joined {
     pub ca_pem: String,
     /// When the certificate ends, Unix seconds.
     pub expire_s: i64,
+}
+
+impl Joined {
+    /// Writes the certificate and the private key to these files, in place of what is there. A crash on the way leaves a pair that
+    /// a client of these files can use. The key is readable by its owner alone. The folders have to be there.
+    ///
+    /// # Errors
+    /// A file could not be written, or another process is replacing the same files.
+    ///
+    /// ```no_run
+    /// # fn example(joined: fieldkeep_client::Joined) -> std::io::Result<()> {
+    /// joined.replace_files("identity/app.pem".as_ref(), "identity/app.key".as_ref())?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn replace_files(&self, certificate: &Path, key: &Path) -> io::Result<()> {
+        replace_pair(
+            (certificate, self.certificate_pem.as_bytes()),
+            (key, self.key_pem.as_bytes()),
+        )
+    }
 }
 
 /// Makes a private key and gets the first certificate for it, with a join token that is used up by that.

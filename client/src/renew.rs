@@ -3,7 +3,8 @@
 //! A certificate lives a day. At about two thirds of its life the client makes a new key, has the service sign it, and goes
 //! on with new connections; calls under way end where they are. If it was given files it replaces them, so that the
 //! next start finds the new pair; if it may not, it keeps the pair in memory. A failure is tried again, at growing
-//! intervals, until the certificate has ended.
+//! intervals, until the certificate has ended. A certificate that the service refuses to renew, because another CA signed it, is
+//! not tried again: whoever made it has to replace it.
 
 use std::{
     sync::{Arc, Mutex, PoisonError, Weak},
@@ -13,7 +14,7 @@ use std::{
 use fieldkeep_crypto::random;
 use fieldkeep_proto::v1;
 
-use crate::{Client, Error, call::Shared, identity::Life, request::NewKey};
+use crate::{Client, Error, call::Shared, identity::Life, reason, request::NewKey};
 
 /// The service begins certificates this much in the past, seconds.
 const BACKDATE_S: u64 = 300;
@@ -100,7 +101,9 @@ impl Client {
         })
     }
 
-    /// Why the last renewal of the certificate by the client itself failed; `None` if nothing is wrong. It is tried again.
+    /// Why the last renewal of the present certificate by the client itself failed; `None` if nothing is wrong. It is tried
+    /// again, unless the reason is [`INVALID_REQUEST`](crate::reason::INVALID_REQUEST): the service renews no certificate that
+    /// another CA signed.
     ///
     /// ```
     /// # #[tokio::main(flavor = "current_thread")]
@@ -122,6 +125,7 @@ pub(crate) async fn keep_renewed(client: Weak<Shared>) {
     let mut failures = 0;
     let mut draw = 0.5;
     let mut known = None;
+    let mut is_refused = false;
     loop {
         let Some(client) = Client::upgrade(&client) else {
             return;
@@ -130,10 +134,12 @@ pub(crate) async fn keep_renewed(client: Weak<Shared>) {
         if life != known {
             // Another certificate: by a renewal, or because somebody replaced the files.
             (known, failures, draw) = (life, 0, random_part());
+            is_refused = false;
+            client.renewal_state().set(None);
         }
         let wait = match life {
-            None => LONGEST_SLEEP,
-            Some(life) => wait(life, failures, draw, now_s()),
+            Some(life) if !is_refused => wait(life, failures, draw, now_s()),
+            _ => LONGEST_SLEEP,
         };
         if !wait.is_zero() {
             drop(client);
@@ -149,7 +155,11 @@ pub(crate) async fn keep_renewed(client: Weak<Shared>) {
             Ok(_) => client.renewal_state().set(None),
             Err(error) => {
                 failures += 1;
+                is_refused = is_final(&error);
                 client.renewal_state().set(Some(Arc::new(error)));
+                if is_refused {
+                    continue;
+                }
                 let pause = pause(life, failures);
                 drop(client);
                 tokio::time::sleep(pause).await;
@@ -174,6 +184,12 @@ fn wait(life: Life, failures: u32, draw: f64, now: u64) -> Duration {
     let whole = Duration::from_secs(life.not_after - from);
     let due = Duration::from_secs(from) + whole.mul_f64(EARLIEST + (LATEST - EARLIEST) * draw);
     due.saturating_sub(Duration::from_secs(now))
+}
+
+/// Whether the service would refuse the same certificate again: it is of another CA. That is waited with until the files change,
+/// as with one that has ended.
+fn is_final(error: &Error) -> bool {
+    error.reason() == Some(reason::INVALID_REQUEST)
 }
 
 /// The pause after so many failures: doubled each time, and no longer than leaves time for more tries.

@@ -105,6 +105,25 @@ pub struct Changed<T> {
     pub changes: Vec<Change>,
 }
 
+impl Changed<()> {
+    /// The same change, with what was changed.
+    #[must_use]
+    pub fn with<T>(self, value: T) -> Changed<T> {
+        let Changed {
+            value: (),
+            revision,
+            repeated,
+            changes,
+        } = self;
+        Changed {
+            value,
+            revision,
+            repeated,
+            changes,
+        }
+    }
+}
+
 /// One changed record, as the audit trail keeps it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Change {

@@ -6,7 +6,6 @@ use fieldkeep_crypto::{
     ciphertext::{Handle, Suite},
     keys::{ApiKeyHashKey, AuditKey},
     names::Name,
-    random,
     wrap::StoreId,
 };
 use zeroize::Zeroizing;
@@ -72,13 +71,7 @@ impl Keystore {
         }
         let (system, records) = System::make(root, now)?;
         let (_, tenant) = Tenant::make(&system, &default_tenant()?, now)?;
-        let mut id = [0; 16];
-        random::fill(&mut id)?;
-        let operation = Operation {
-            id,
-            fingerprint: [0; 32],
-        };
-        let mut draft = Draft::new(operation, now);
+        let mut draft = Draft::new(Operation::make()?, now);
         for (store_key, value) in records {
             draft.put_plain(store_key, value);
         }

@@ -24,6 +24,7 @@ pub fn message(principal: &Principal, asked: &Asked<'_>, denied: &Denied) -> Str
     );
     match denied.missing {
         Missing::Credential => format!("the credential of `{who}` has ended: get a new one"),
+        Missing::Proof => format!("the credential of `{who}` counts no longer: get a new one"),
         Missing::Ceiling => format!(
             "`{who}` may not {what}: its credential is never good for that; use one of an issuer that is trusted with it"
         ),

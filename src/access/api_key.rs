@@ -20,7 +20,7 @@ use std::{
     sync::atomic::{AtomicU64, Ordering},
 };
 
-use fieldkeep_crypto::{keys::ApiKeyHashKey, random::RandomError};
+use fieldkeep_crypto::{api_key::ApiKeyHash, keys::ApiKeyHashKey, random::RandomError};
 
 pub mod format;
 pub mod record;
@@ -28,6 +28,7 @@ pub mod record;
 mod tests;
 
 use self::{format::PresentedKey, record::ApiKeyRecord};
+use super::principal::{Method, Principal, Proof};
 
 /// The longest life of an API key, seconds: 365 days.
 pub const MAX_TTL_S: u64 = 365 * 24 * 3600;
@@ -74,26 +75,34 @@ pub enum Secret {
 
 /// Why an API key does not authenticate. The first two look the same to the caller: neither shows that an id exists. The
 /// others are told, since only who has the secret gets so far.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ApiKeyRefusal {
     /// There is no such id, or it was revoked.
-    #[error("the API key is not valid: ask for a new one")]
     UnknownId,
     /// The secret is none of this id's.
-    #[error("the API key is not valid: ask for a new one")]
     WrongSecret,
     /// The key has ended.
-    #[error("the API key has expired: ask for a new one")]
     Expired,
     /// The secret was rotated, and the overlap is over.
-    #[error("the API key was rotated: use the one that took its place")]
     Rotated,
     /// The caller's address is of none of the key's networks.
-    #[error("the API key may not be used from this address")]
     Network,
 }
 
 impl ApiKeyRefusal {
+    /// What the caller is told.
+    #[must_use]
+    pub fn told(self) -> &'static str {
+        match self {
+            ApiKeyRefusal::UnknownId | ApiKeyRefusal::WrongSecret => {
+                "the API key is not valid: ask for a new one"
+            }
+            ApiKeyRefusal::Expired => "the API key has expired: ask for a new one",
+            ApiKeyRefusal::Rotated => "the API key was rotated: use the one that took its place",
+            ApiKeyRefusal::Network => "the API key may not be used from this address",
+        }
+    }
+
     /// Why, for the audit trail.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -143,6 +152,32 @@ pub fn authenticate(
 }
 
 impl ApiKeyRecord {
+    /// Whether a secret with this hash is taken at `now`, Unix seconds.
+    #[must_use]
+    pub fn takes(&self, hash: &ApiKeyHash, now: u64) -> bool {
+        let previous = self.previous.as_ref();
+        let is_previous = previous.is_some_and(|one| one.hash == *hash && now < one.until);
+        now < self.expires && (self.hash == *hash || is_previous)
+    }
+
+    /// Who the holder of one of its secrets is.
+    #[must_use]
+    pub fn principal(&self, secret: Secret) -> Principal {
+        let hash = match (secret, &self.previous) {
+            (Secret::Previous, Some(previous)) => previous.hash,
+            _ => self.hash,
+        };
+        // A principal counts in the second that it ends with, and a key does not.
+        let last = self.accepted_until(secret).saturating_sub(1);
+        let not_after = i64::try_from(last).unwrap_or(i64::MAX);
+        Principal {
+            method: Method::ApiKey,
+            credential: self.id.as_str().into(),
+            proof: Proof::ApiKey { id: self.id, hash },
+            ..Principal::new(&self.identity, not_after)
+        }
+    }
+
     /// From when on this secret is not taken, Unix seconds: what a principal's end is.
     pub fn accepted_until(&self, secret: Secret) -> u64 {
         match (secret, &self.previous) {

@@ -1,9 +1,13 @@
 //! The records of revocations and of CAs of others, and the changes to them.
 //!
 //! A change is committed, published to the [`Trust`], which refuses the calls of every connection that it concerns, and
-//! only then acknowledged.
+//! only then acknowledged. Whatever is issued is issued wholly before a revocation, which then covers it, or wholly after it
+//! is published, see [`Certificates::issue_with`].
 
-use std::sync::Arc;
+use std::sync::{
+    Arc,
+    atomic::{AtomicU64, Ordering},
+};
 
 use fieldkeep_crypto::names::Name;
 use fieldkeep_keystore::{
@@ -14,15 +18,13 @@ use fieldkeep_keystore::{
 };
 use prost::Message as _;
 use rustls_pki_types::{CertificateDer, pem::PemObject as _};
-use tokio::sync::Mutex;
+use tokio::sync::RwLock;
 
 use super::{
-    ca::Issued,
-    join::{self, Admission, Checked, JoinError, JoinToken, MadeToken},
-    principal::Identity,
-    records,
+    records::read_all,
     revocation::{
-        IDENTITY_PREFIX, MAX_REVOCATIONS, Revocation, Revocations, Revoked, SERIAL_PREFIX,
+        IDENTITY_PREFIX, MAX_REVOCATIONS, MAX_REVOCATIONS_OF_TENANT, Revocation, Revocations,
+        Revoked, SERIAL_PREFIX,
     },
     role::Role,
     trust::{Binding, Root, RootError, Trust, TrustState},
@@ -36,9 +38,6 @@ pub const MAX_ROOTS: usize = 16;
 pub const MAX_TENANTS: usize = 32;
 /// The longest certificate of one, PEM, bytes.
 pub const MAX_ROOT_PEM_BYTES: usize = 3_000;
-/// After this no certificate of the built-in CA lives any more that was issued before, seconds: what the first version gave
-/// at most.
-const LONGEST_LIFE_S: u64 = 365 * 24 * 3_600;
 
 /// A CA of others, as it was added.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -95,7 +94,9 @@ pub enum CertificatesError {
     #[error("the file is not one certificate in PEM of at most {MAX_ROOT_PEM_BYTES} bytes")]
     Pem,
     /// There are as many revocations as are held.
-    #[error("there are {MAX_REVOCATIONS} revocations, which is the most that are held")]
+    #[error(
+        "there are {MAX_REVOCATIONS} revocations, or {MAX_REVOCATIONS_OF_TENANT} of this tenant, which is the most that are held"
+    )]
     TooManyRevocations,
     /// A record cannot be read.
     #[error("the record `{0}` cannot be read by this version: start the version that wrote it")]
@@ -125,8 +126,10 @@ struct Inner {
     trust: Arc<Trust>,
     built_in: Arc<Root>,
     own_trust_domain: String,
-    /// Held from before a change's checks until its publication.
-    writer: Mutex<()>,
+    /// Held alone from before a change's checks until its publication, and shared by whoever issues something.
+    writer: RwLock<()>,
+    /// The latest time of a call that issued something, Unix seconds. Calls overtake each other, and a clock may be set back.
+    latest_issue: AtomicU64,
 }
 
 impl Certificates {
@@ -143,13 +146,13 @@ impl Certificates {
         let built_in = Arc::new(Root::built_in(ca, trust_domain)?);
         let mut revocations = Vec::new();
         for prefix in [SERIAL_PREFIX, IDENTITY_PREFIX] {
-            for (key, record) in records::read_all(keystore, prefix, MAX_REVOCATIONS).await? {
-                let revocation = Revocation::decode(&key, &record.payload);
-                revocations.push(revocation.ok_or(CertificatesError::UnknownRecord(key))?);
-            }
+            let live = read_all(keystore, prefix, |key, record| {
+                let revocation = decode_revocation(key, &record.payload)?;
+                Ok::<_, CertificatesError>((!revocation.is_over(now)).then_some(revocation))
+            });
+            revocations.extend(live.await?);
         }
-        let live = revocations.into_iter().filter(|one| !one.is_over(now));
-        let revocations = Arc::new(Revocations::new(live));
+        let revocations = Arc::new(Revocations::new(revocations));
         let mut roots = vec![Arc::clone(&built_in)];
         for root in read_roots(keystore).await? {
             roots.push(Arc::new(root.to_root()?));
@@ -160,7 +163,8 @@ impl Certificates {
                 trust: Trust::new(TrustState::new(roots, revocations)),
                 built_in,
                 own_trust_domain: trust_domain.to_owned(),
-                writer: Mutex::new(()),
+                writer: RwLock::new(()),
+                latest_issue: AtomicU64::new(0),
             }),
         })
     }
@@ -171,65 +175,33 @@ impl Certificates {
         &self.inner.trust
     }
 
-    /// Makes a join token; see [`join::make_token`].
+    /// The store, for the join tokens.
+    pub(super) fn keystore(&self) -> &Keystore {
+        &self.inner.keystore
+    }
+
+    /// Issues something that a revocation has to be able to take back. While `issue` runs, no revocation and no removal of a CA
+    /// is under way: it has to look here whether the caller still counts, and to date what it issues at `now`, Unix seconds, by
+    /// [`Revocations::issuing_time`] of what it is given. Then a later revocation covers it, and an earlier one was seen.
     ///
     /// # Errors
-    /// As there.
-    pub async fn make_token(
+    /// What `issue` fails with.
+    pub async fn issue_with<T, E>(
         &self,
-        identity: &Identity,
-        ttl_s: u64,
-        by: &str,
-        operation: Operation,
         now: u64,
-    ) -> Result<Changed<MadeToken>, JoinError> {
-        join::make_token(&self.inner.keystore, identity, ttl_s, by, operation, now).await
+        issue: impl FnOnce(&Revocations) -> Result<T, E>,
+    ) -> Result<T, E> {
+        let _issuer = self.inner.writer.read().await;
+        self.inner.latest_issue.fetch_max(now, Ordering::Relaxed);
+        issue(self.inner.trust.state().revocations())
     }
 
-    /// Looks whether a join token counts; see [`join::check_token`].
+    /// Revokes one certificate, or all of an identity that were issued until `now`, Unix seconds, or later if something was
+    /// issued later. When this returns, every call on a connection of such a certificate is refused. To revoke again is success,
+    /// and never takes back what was revoked before.
     ///
     /// # Errors
-    /// As there.
-    pub async fn check_token(
-        &self,
-        token: &JoinToken,
-        csr_der: &[u8],
-        now: u64,
-    ) -> Result<Checked, JoinError> {
-        join::check_token(&self.inner.keystore, token, csr_der, now).await
-    }
-
-    /// Uses a join token up; see [`Admission::use_up`].
-    ///
-    /// # Errors
-    /// As there.
-    pub async fn use_up(
-        &self,
-        admission: Admission,
-        csr_der: &[u8],
-        issued: &Issued,
-        operation: Operation,
-        now: u64,
-    ) -> Result<Changed<()>, JoinError> {
-        let keystore = &self.inner.keystore;
-        admission
-            .use_up(keystore, csr_der, issued, operation, now)
-            .await
-    }
-
-    /// When a certificate for `identity` that is issued at `now` has to say that it was, Unix seconds: after what revoked the
-    /// earlier ones.
-    #[must_use]
-    pub fn issuing_time(&self, identity: &Identity, now: u64) -> u64 {
-        let state = self.inner.trust.state();
-        state.revocations().issuing_time(identity, now)
-    }
-
-    /// Revokes one certificate, or all of an identity that were issued until `now`, Unix seconds. When this returns, every
-    /// call on a connection of such a certificate is refused. To revoke again is success.
-    ///
-    /// # Errors
-    /// The store cannot be written.
+    /// There is no room for one more, or the store cannot be written.
     pub async fn revoke(
         &self,
         what: Revoked,
@@ -237,25 +209,24 @@ impl Certificates {
         operation: Operation,
         now: u64,
     ) -> Result<Changed<RevokedNow>, CertificatesError> {
-        let _writer = self.inner.writer.lock().await;
-        let state = self.inner.trust.state();
-        if state.revocations().len() >= MAX_REVOCATIONS {
+        let _writer = self.inner.writer.write().await;
+        // Whatever was issued until here is dated by this, or by the previous revocation of its identity.
+        let time = now.max(self.inner.latest_issue.load(Ordering::Relaxed));
+        let key = what.store_key();
+        let present = self.inner.keystore.system_record(&key).await?;
+        let previous = match &present {
+            Some(record) => Some(decode_revocation(&key, &record.payload)?),
+            None => None,
+        };
+        let has_room = || {
+            let state = self.inner.trust.state();
+            state.revocations().has_room(what.tenant())
+        };
+        // One that is there takes no more room: it may be the repetition of a call whose reply was lost.
+        if previous.is_none() && !has_room() {
             return Err(CertificatesError::TooManyRevocations);
         }
-        let until = match &what {
-            // A CA of others may have given it any life.
-            Revoked::Serial { serial, .. } if serial.contains('.') => 0,
-            Revoked::Serial { .. } => now.saturating_add(LONGEST_LIFE_S),
-            Revoked::Identity(_) => 0,
-        };
-        let revocation = Revocation {
-            what,
-            time: now,
-            until,
-            by: by.into(),
-        };
-        let key = revocation.what.store_key();
-        let present = self.inner.keystore.system_record(&key).await?;
+        let revocation = Revocation::after(previous.as_ref(), what, by.into(), time);
         let changed = self
             .inner
             .keystore
@@ -266,20 +237,32 @@ impl Certificates {
                 operation,
                 now,
             )
-            .await?;
-        // What is stored: of a repeated call, the first one's.
-        let stored = self.inner.keystore.system_record(&key).await?;
-        let revocation = stored
-            .and_then(|record| Revocation::decode(&key, &record.payload))
-            .ok_or(CertificatesError::UnknownRecord(key))?;
+            .await;
+        let revoked = self.publish_revocation(&key, now).await?;
+        let changed = changed?;
+        let revoked = revoked.ok_or(CertificatesError::UnknownRecord(key))?;
+        Ok(changed.with(revoked))
+    }
+
+    /// Publishes what the store holds of a revocation, whatever the outcome of the change was: of a repeated call, the first
+    /// one's.
+    async fn publish_revocation(
+        &self,
+        key: &str,
+        now: u64,
+    ) -> Result<Option<RevokedNow>, CertificatesError> {
+        let Some(stored) = self.inner.keystore.system_record(key).await? else {
+            return Ok(None);
+        };
+        let revocation = decode_revocation(key, &stored.payload)?;
+        let state = self.inner.trust.state();
         let revocations = Arc::new(state.revocations().with(revocation.clone(), now));
         let next = TrustState::new(state.roots().to_vec(), revocations);
         let connections = self.inner.trust.publish(next);
-        let revoked = RevokedNow {
+        Ok(Some(RevokedNow {
             revocation,
             connections,
-        };
-        Ok(records::changed_to(changed, revoked))
+        }))
     }
 
     /// Up to `limit` revocations of one tenant, or of all, after the one with the store key `after`; with the key of each.
@@ -307,10 +290,8 @@ impl Certificates {
                 .system_records(&prefix, after, limit - found.len())
                 .await?;
             for (key, record) in page {
-                match Revocation::decode(&key, &record.payload) {
-                    Some(revocation) => found.push((key, revocation)),
-                    None => return Err(CertificatesError::UnknownRecord(key)),
-                }
+                let revocation = decode_revocation(&key, &record.payload)?;
+                found.push((key, revocation));
             }
         }
         Ok(found)
@@ -332,14 +313,16 @@ impl Certificates {
             ));
         }
         root.to_root()?;
-        let _writer = self.inner.writer.lock().await;
+        let _writer = self.inner.writer.write().await;
         for tenant in &root.binding.tenants {
             self.inner.keystore.tenant(tenant).await?;
         }
-        if self.inner.trust.state().roots().len() > MAX_ROOTS {
+        let key = root_key(&root.binding.name);
+        // One that is there takes no more room: it may be the repetition of a call whose reply was lost.
+        let is_new = self.inner.keystore.system_record(&key).await?.is_none();
+        if is_new && self.inner.trust.state().roots().len() > MAX_ROOTS {
             return Err(CertificatesError::TooManyRoots);
         }
-        let key = root_key(&root.binding.name);
         let added = self
             .inner
             .keystore
@@ -347,7 +330,7 @@ impl Certificates {
             .await;
         self.publish_roots().await?;
         match added {
-            Ok(changed) => Ok(records::changed_to(changed, root)),
+            Ok(changed) => Ok(changed.with(root)),
             Err(KeystoreError::Conflict { .. }) => {
                 Err(CertificatesError::RootExists(root.binding.name))
             }
@@ -365,7 +348,7 @@ impl Certificates {
         operation: Operation,
         now: u64,
     ) -> Result<Changed<usize>, CertificatesError> {
-        let _writer = self.inner.writer.lock().await;
+        let _writer = self.inner.writer.write().await;
         let key = root_key(name);
         let present = self.inner.keystore.system_record(&key).await?;
         // One that is not there goes to the keystore too: it may be the repetition of a removal that succeeded.
@@ -380,7 +363,7 @@ impl Certificates {
             Err(KeystoreError::Conflict { .. }) if present.is_none() => {
                 Err(CertificatesError::RootNotFound(name.clone()))
             }
-            removed => Ok(records::changed_to(removed?, connections)),
+            removed => Ok(removed?.with(connections)),
         }
     }
 
@@ -415,6 +398,11 @@ impl Certificates {
     }
 }
 
+fn decode_revocation(store_key: &str, payload: &[u8]) -> Result<Revocation, CertificatesError> {
+    Revocation::decode(store_key, payload)
+        .ok_or_else(|| CertificatesError::UnknownRecord(store_key.to_owned()))
+}
+
 /// A text behind every key that begins with `prefix`.
 fn past(prefix: &str) -> String {
     format!("{prefix}\u{7f}")
@@ -427,13 +415,12 @@ pub fn root_key(name: &Name) -> String {
 }
 
 async fn read_roots(keystore: &Keystore) -> Result<Vec<CaRoot>, CertificatesError> {
-    let stored = records::read_all(keystore, ROOT_PREFIX, MAX_ROOTS).await?;
-    let mut roots = Vec::with_capacity(stored.len());
-    for (key, record) in stored {
-        let root = CaRoot::decode(&key, &record.payload);
-        roots.push(root.ok_or(CertificatesError::UnknownRecord(key))?);
-    }
-    Ok(roots)
+    read_all(keystore, ROOT_PREFIX, |key, record| {
+        CaRoot::decode(key, &record.payload)
+            .map(Some)
+            .ok_or_else(|| CertificatesError::UnknownRecord(key.to_owned()))
+    })
+    .await
 }
 
 impl CaRoot {

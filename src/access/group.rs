@@ -50,6 +50,13 @@ impl Group {
         Ok(Group::new(Name::parse(tenant)?, Name::parse(name)?))
     }
 
+    /// Whether the group with this resource name is of the same tenant.
+    pub fn is_beside(&self, resource: &str) -> bool {
+        let rest = resource.strip_prefix("tenants/");
+        rest.and_then(|rest| rest.strip_prefix(self.tenant.as_str()))
+            .is_some_and(|rest| rest.starts_with("/groups/"))
+    }
+
     /// The tenant.
     pub fn tenant(&self) -> &Name {
         &self.tenant

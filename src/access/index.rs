@@ -50,11 +50,8 @@ impl Subject {
         for grant in &grants {
             let what = &grant.what;
             subject.actions = subject.actions.with(what.role.actions());
-            let opens_another = match &what.scope {
-                Scope::All => false,
-                Scope::Tenant(tenant) => tenant != what.who.tenant(),
-            };
-            subject.data_of_others |= what.role.is_data() && opens_another;
+            // Whoever is in a group need not be of its tenant.
+            subject.data_of_others |= what.role.is_data() && what.cross_tenant;
         }
         subject.tables = (grants.len() > FEW).then(|| Tables::new(&grants));
         subject.grants = grants;
@@ -226,7 +223,7 @@ impl Denied {
 
 fn weight(missing: Missing) -> u8 {
     match missing {
-        Missing::Grant | Missing::Credential | Missing::Ceiling => 0,
+        Missing::Grant | Missing::Credential | Missing::Proof | Missing::Ceiling => 0,
         Missing::Tenant => 1,
         Missing::Ended => 2,
         Missing::Condition(Unmet::Time | Unmet::Network | Unmet::Method | Unmet::SecondFactor) => 3,

@@ -8,7 +8,7 @@
 //! wrong one, and a scanner for leaked secrets can tell a token from a text that looks like one. Of the secret only an
 //! HMAC is stored, under a key of the store's own that is wrapped like the CA's.
 
-use std::fmt;
+use std::{fmt, sync::Arc};
 
 use fieldkeep_crypto::{names::Name, random};
 use fieldkeep_keystore::{
@@ -24,7 +24,13 @@ use ring::{
 };
 use zeroize::Zeroizing;
 
-use super::{ca::CaError, principal::Identity, records};
+use super::{
+    ca::{CaError, Issued},
+    certificates::Certificates,
+    principal::Identity,
+    records::read_all,
+    revocation::Revocations,
+};
 
 /// What the keys of join tokens begin with.
 const PREFIX: &str = "sys/join/";
@@ -38,6 +44,8 @@ const CHECKSUM_BYTES: usize = 4;
 const TOKEN_CHARS: usize = MARK.len() + 2 * ID_BYTES + 1 + 2 * SECRET_BYTES + 2 * CHECKSUM_BYTES;
 /// The most tokens that are held at once, used ones among them until their place is taken.
 pub const MAX_TOKENS: usize = 1_000;
+/// The most of them that are of one tenant, so that the admin of one cannot keep the others from letting workloads in.
+pub const MAX_TOKENS_OF_TENANT: usize = MAX_TOKENS / 10;
 /// The life of a token when none is asked for, seconds: an hour.
 pub const DEFAULT_TTL_S: u64 = 3_600;
 /// The longest life of a token, seconds: 7 days.
@@ -154,7 +162,7 @@ struct JoinRecord {
     name: String,
     #[prost(bytes = "vec", tag = "3")]
     hash: Vec<u8>,
-    /// Unix seconds, as all times here.
+    /// Unix seconds, as all times here; after the revocations of the identity that there were.
     #[prost(uint64, tag = "4")]
     created: u64,
     #[prost(uint64, tag = "5")]
@@ -172,6 +180,57 @@ struct JoinRecord {
     certificate_pem: String,
     #[prost(int64, tag = "10")]
     not_after: i64,
+    /// As `created`, after the revocations of whoever made it. They are two times, since each counts its own identity's
+    /// revocations; a record without this one is of before, and any revocation of its maker ends it.
+    #[prost(uint64, tag = "11")]
+    created_by_time: u64,
+}
+
+impl JoinRecord {
+    /// Whether the identity, or whoever made the token, was revoked after the token was made.
+    fn is_revoked(&self, identity: &Identity, revocations: &Revocations) -> bool {
+        revocations.covers(identity.resource(), self.created)
+            || revocations.covers(&self.created_by, self.created_by_time)
+    }
+}
+
+/// A token that is to be made.
+pub struct WantedToken {
+    identity: Identity,
+    by: Arc<str>,
+    now: u64,
+    created: u64,
+    created_by_time: u64,
+    expires: u64,
+}
+
+impl WantedToken {
+    /// A token for `identity` that `by`, a resource name, makes at `now`, Unix seconds, good for `ttl_s` seconds
+    /// ([`DEFAULT_TTL_S`] if 0). A later revocation of either ends it, so it is dated by those that there are, see
+    /// [`Certificates::issue_with`].
+    ///
+    /// # Errors
+    /// [`JoinError::Ttl`].
+    pub fn new(
+        identity: Identity,
+        ttl_s: u64,
+        by: Arc<str>,
+        revocations: &Revocations,
+        now: u64,
+    ) -> Result<WantedToken, JoinError> {
+        let ttl_s = if ttl_s == 0 { DEFAULT_TTL_S } else { ttl_s };
+        if ttl_s > MAX_TTL_S {
+            return Err(JoinError::Ttl { ttl_s });
+        }
+        Ok(WantedToken {
+            created: revocations.issuing_time(identity.resource(), now),
+            created_by_time: revocations.issuing_time(&by, now),
+            expires: now.saturating_add(ttl_s),
+            identity,
+            by,
+            now,
+        })
+    }
 }
 
 /// A token that was made.
@@ -188,7 +247,17 @@ pub struct Admission {
     pub identity: Identity,
     store_key: String,
     generation: u64,
-    record: JoinRecord,
+    /// With the signing request already.
+    record: Box<JoinRecord>,
+}
+
+impl Admission {
+    /// Whether the identity, or whoever made the token, was revoked after the token was made: asked again when the certificate
+    /// is signed.
+    #[must_use]
+    pub fn is_revoked(&self, revocations: &Revocations) -> bool {
+        self.record.is_revoked(&self.identity, revocations)
+    }
 }
 
 /// What a token that is shown again with the same signing request gives: what it gave before.
@@ -209,10 +278,18 @@ pub enum Checked {
     Repeated(Repeated),
 }
 
+/// What using a token up came to.
+pub enum UsedUp {
+    /// The certificate that was signed may leave.
+    First(Changed<()>),
+    /// Another call with the same signing request was first; its certificate may leave, and the one that was signed may not.
+    Repeated(Repeated),
+}
+
 /// Why a token does not count, or none was made.
 #[derive(Debug, thiserror::Error)]
 pub enum JoinError {
-    /// No such token, or its secret is another.
+    /// No such token, or its secret is another, or it was made before a revocation.
     #[error("unknown")]
     Unknown,
     /// Its time is over.
@@ -228,7 +305,9 @@ pub enum JoinError {
         ttl_s: u64,
     },
     /// There are as many as are held.
-    #[error("{MAX_TOKENS} join tokens are waiting to be used: let some end first")]
+    #[error(
+        "there are {MAX_TOKENS} join tokens, or {MAX_TOKENS_OF_TENANT} of this tenant, whose time is not over: let some end first"
+    )]
     TooMany,
     /// A record cannot be read.
     #[error("the record `{0}` cannot be read by this version: start the version that wrote it")]
@@ -244,123 +323,139 @@ pub enum JoinError {
     Ca(#[from] CaError),
 }
 
-/// Makes a token for `identity`, good for `ttl_s` seconds from `now` ([`DEFAULT_TTL_S`] if 0).
-///
-/// Its record takes the place of one that has ended, if there is any, so that their number stays bounded.
-///
-/// # Errors
-/// The life is out of range, too many tokens wait, or the store cannot be written.
-pub async fn make_token(
-    keystore: &Keystore,
-    identity: &Identity,
-    ttl_s: u64,
-    by: &str,
-    operation: Operation,
-    now: u64,
-) -> Result<Changed<MadeToken>, JoinError> {
-    let ttl_s = if ttl_s == 0 { DEFAULT_TTL_S } else { ttl_s };
-    if ttl_s > MAX_TTL_S {
-        return Err(JoinError::Ttl { ttl_s });
-    }
-    let (id, expected) = free_place(keystore, now).await?;
-    let token = JoinToken::make(id)?;
-    let key = hash_key(keystore, now).await?;
-    let expires = now.saturating_add(ttl_s);
-    let record = JoinRecord {
-        tenant: identity.tenant().as_str().to_owned(),
-        name: identity.name().as_str().to_owned(),
-        hash: hmac::sign(&key, &token.hashed()).as_ref().to_vec(),
-        created: now,
-        expires,
-        created_by: by.to_owned(),
-        ..JoinRecord::default()
-    };
-    let changed = keystore
-        .change_system_record(
-            &token.store_key(),
-            expected,
-            Some(&record.encode_to_vec()),
-            operation,
-            now,
-        )
-        .await?;
-    Ok(records::changed_to(changed, MadeToken { token, expires }))
-}
-
-/// Looks whether a token counts for a signing request at `now`, Unix seconds.
-///
-/// # Errors
-/// [`JoinError::Unknown`], [`JoinError::Expired`], [`JoinError::Used`]; the store cannot be read.
-pub async fn check_token(
-    keystore: &Keystore,
-    token: &JoinToken,
-    csr_der: &[u8],
-    now: u64,
-) -> Result<Checked, JoinError> {
-    let store_key = token.store_key();
-    let Some(stored) = keystore.system_record(&store_key).await? else {
-        return Err(JoinError::Unknown);
-    };
-    let record = decode(&store_key, &stored)?;
-    let key = hash_key(keystore, now).await?;
-    hmac::verify(&key, &token.hashed(), &record.hash).map_err(|_| JoinError::Unknown)?;
-    if now > record.expires {
-        return Err(JoinError::Expired);
-    }
-    let identity = identity_of(&store_key, &record)?;
-    if record.used == 0 {
-        return Ok(Checked::New(Admission {
-            identity,
-            store_key,
-            generation: stored.generation,
-            record,
-        }));
-    }
-    // Whoever sends the same request again has its private key, or can do nothing with the reply.
-    if record.request != digest(&SHA256, csr_der).as_ref() {
-        return Err(JoinError::Used);
-    }
-    Ok(Checked::Repeated(Repeated {
-        identity,
-        certificate_pem: record.certificate_pem,
-        not_after: record.not_after,
-    }))
-}
-
-impl Admission {
-    /// Uses the token up for a certificate: of two that try at once, one succeeds. Only then may the certificate leave.
+impl Certificates {
+    /// Makes a token. Its record takes the place of one that has ended, if there is any, so that their number stays bounded.
     ///
     /// # Errors
-    /// [`JoinError::Used`]; the store cannot be written.
-    pub async fn use_up(
-        self,
-        keystore: &Keystore,
-        csr_der: &[u8],
-        issued: &super::ca::Issued,
+    /// Too many tokens wait, or the store cannot be written.
+    pub async fn make_token(
+        &self,
+        wanted: WantedToken,
         operation: Operation,
-        now: u64,
-    ) -> Result<Changed<()>, JoinError> {
+    ) -> Result<Changed<MadeToken>, JoinError> {
+        let keystore = self.keystore();
+        let WantedToken {
+            identity,
+            by,
+            now,
+            created,
+            created_by_time,
+            expires,
+        } = wanted;
+        let (id, expected) = free_place(keystore, identity.tenant(), now).await?;
+        let token = JoinToken::make(id)?;
+        let key = hash_key(keystore, now).await?;
         let record = JoinRecord {
-            used: now,
-            request: digest(&SHA256, csr_der).as_ref().to_vec(),
-            certificate_pem: issued.certificate_pem.clone(),
-            not_after: issued.not_after,
-            ..self.record
+            tenant: identity.tenant().as_str().to_owned(),
+            name: identity.name().as_str().to_owned(),
+            hash: hmac::sign(&key, &token.hashed()).as_ref().to_vec(),
+            created,
+            expires,
+            created_by: by.as_ref().to_owned(),
+            created_by_time,
+            ..JoinRecord::default()
         };
-        let used = keystore
+        let changed = keystore
             .change_system_record(
-                &self.store_key,
-                Some(self.generation),
+                &token.store_key(),
+                expected,
                 Some(&record.encode_to_vec()),
                 operation,
                 now,
             )
-            .await;
-        match used {
-            Err(KeystoreError::Conflict { .. }) => Err(JoinError::Used),
-            used => Ok(used?),
-        }
+            .await?;
+        Ok(changed.with(MadeToken { token, expires }))
     }
+
+    /// Looks whether a token counts for a signing request at `now`, Unix seconds.
+    ///
+    /// # Errors
+    /// [`JoinError::Unknown`], [`JoinError::Expired`], [`JoinError::Used`]; the store cannot be read.
+    pub async fn check_token(
+        &self,
+        token: &JoinToken,
+        csr_der: &[u8],
+        now: u64,
+    ) -> Result<Checked, JoinError> {
+        let keystore = self.keystore();
+        let store_key = token.store_key();
+        let Some(stored) = keystore.system_record(&store_key).await? else {
+            return Err(JoinError::Unknown);
+        };
+        let mut record = decode(&store_key, &stored)?;
+        let key = hash_key(keystore, now).await?;
+        hmac::verify(&key, &token.hashed(), &record.hash).map_err(|_| JoinError::Unknown)?;
+        let identity = identity_of(&store_key, &record)?;
+        if record.is_revoked(&identity, self.trust().state().revocations()) {
+            return Err(JoinError::Unknown);
+        }
+        if now > record.expires {
+            return Err(JoinError::Expired);
+        }
+        let request = digest(&SHA256, csr_der).as_ref().to_vec();
+        if record.used != 0 {
+            return repeated(identity, record, &request).map(Checked::Repeated);
+        }
+        record.request = request;
+        Ok(Checked::New(Admission {
+            identity,
+            store_key,
+            generation: stored.generation,
+            record: Box::new(record),
+        }))
+    }
+
+    /// Uses a token up for a certificate: of several that try at once, one succeeds. Only then may a certificate leave. Those with
+    /// the same signing request get the same one, as a later repetition does.
+    ///
+    /// # Errors
+    /// [`JoinError::Used`]; the store cannot be read or written.
+    pub async fn use_up(
+        &self,
+        admission: Admission,
+        issued: &Issued,
+        operation: Operation,
+        now: u64,
+    ) -> Result<UsedUp, JoinError> {
+        let Admission {
+            identity,
+            store_key,
+            generation,
+            record: mut mine,
+        } = admission;
+        mine.used = now;
+        mine.certificate_pem.clone_from(&issued.certificate_pem);
+        mine.not_after = issued.not_after;
+        let keystore = self.keystore();
+        let payload = mine.encode_to_vec();
+        let used = keystore
+            .change_system_record(&store_key, Some(generation), Some(&payload), operation, now)
+            .await;
+        if !matches!(used, Err(KeystoreError::Conflict { .. })) {
+            return Ok(UsedUp::First(used?));
+        }
+        let stored = keystore.system_record(&store_key).await?;
+        let stored = stored.ok_or(JoinError::Used)?;
+        let record = decode(&store_key, &stored)?;
+        // Another token may have taken the place of one whose time ended meanwhile.
+        if record.hash != mine.hash || record.used == 0 {
+            return Err(JoinError::Used);
+        }
+        repeated(identity, record, &mine.request).map(UsedUp::Repeated)
+    }
+}
+
+/// What a used token gives for a signing request. Whoever sends the same one again has its private key, or can do nothing with
+/// the reply.
+fn repeated(identity: Identity, record: JoinRecord, request: &[u8]) -> Result<Repeated, JoinError> {
+    if record.request != request {
+        return Err(JoinError::Used);
+    }
+    Ok(Repeated {
+        identity,
+        certificate_pem: record.certificate_pem,
+        not_after: record.not_after,
+    })
 }
 
 fn decode(store_key: &str, stored: &SystemRecord) -> Result<JoinRecord, JoinError> {
@@ -374,19 +469,30 @@ fn identity_of(store_key: &str, record: &JoinRecord) -> Result<Identity, JoinErr
     Ok(Identity::new(name(&record.tenant)?, name(&record.name)?))
 }
 
-/// The id of a new token, and the generation of the ended one whose place it takes.
-async fn free_place(keystore: &Keystore, now: u64) -> Result<(String, Option<u64>), JoinError> {
-    let mut count = 0;
-    for (key, stored) in records::read_all(keystore, PREFIX, MAX_TOKENS + 1).await? {
-        count += 1;
+/// The id of a new token of `tenant`, and the generation of the ended one whose place it takes.
+async fn free_place(
+    keystore: &Keystore,
+    tenant: &Name,
+    now: u64,
+) -> Result<(String, Option<u64>), JoinError> {
+    let (mut count, mut of_tenant) = (0, 0);
+    let ended = read_all(keystore, PREFIX, |key, stored| {
+        let record = decode(key, stored)?;
         // A used one stays until its time is over, for a reply that was lost.
-        if now > decode(&key, &stored)?.expires {
-            let id = key.strip_prefix(PREFIX).unwrap_or_default().to_owned();
-            return Ok((id, Some(stored.generation)));
+        if now <= record.expires {
+            count += 1;
+            of_tenant += usize::from(record.tenant == tenant.as_str());
+            return Ok(None);
         }
-    }
-    if count >= MAX_TOKENS {
+        let id = key.strip_prefix(PREFIX).unwrap_or_default();
+        Ok::<_, JoinError>(Some((id.to_owned(), stored.generation)))
+    });
+    let ended = ended.await?.into_iter().next();
+    if count >= MAX_TOKENS || of_tenant >= MAX_TOKENS_OF_TENANT {
         return Err(JoinError::TooMany);
+    }
+    if let Some((id, generation)) = ended {
+        return Ok((id, Some(generation)));
     }
     let mut id = [0; ID_BYTES];
     random::fill(&mut id)?;
@@ -403,13 +509,7 @@ async fn hash_key(keystore: &Keystore, now: u64) -> Result<hmac::Key, JoinError>
     random::fill(secret.as_mut())?;
     let wrapped = keystore.wrap_system_secret(HASH_KEY, secret.as_ref(), now)?;
     let made = keystore
-        .change_system_record(
-            HASH_KEY,
-            None,
-            Some(&wrapped),
-            records::make_operation()?,
-            now,
-        )
+        .change_system_record(HASH_KEY, None, Some(&wrapped), Operation::make()?, now)
         .await;
     match made {
         Ok(_) => Ok(hmac::Key::new(hmac::HMAC_SHA256, secret.as_ref())),

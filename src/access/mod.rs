@@ -1,9 +1,9 @@
-//! Who may do what to which key and field: grants and groups, kept as authenticated records of the store.
+//! Who may do what to which key and field: grants, groups and settings, kept as authenticated records of the store.
 //!
 //! Default deny; grants only allow. All of them are held in one immutable [`AccessSnapshot`] that is swapped as a whole, so
 //! that a decision is a few look-ups in hash tables, whatever their number, without a lock or an allocation. A change is
 //! published before it is acknowledged, acknowledged only when no call holds an older snapshot ([`Access::settled`]), and
-//! the service asks [`Access::is_current`] again just before a reply leaves.
+//! the service compares generations just before a reply leaves.
 
 pub mod action;
 pub mod advice;
@@ -25,6 +25,7 @@ pub mod principal;
 mod records;
 pub mod revocation;
 pub mod role;
+pub mod settings;
 pub mod snapshot;
 #[cfg(test)]
 mod tests;
@@ -37,20 +38,22 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use fieldkeep_keystore::{
     error::KeystoreError,
-    info::{Change, Changed, SystemRecord},
+    info::{Change, Changed},
     keystore::Keystore,
     store::Operation,
 };
 use tokio::sync::{Mutex, watch};
 use tokio::time::{Instant, timeout_at};
 
+use self::api_key::ApiKeyError;
 use self::grant::{Grant, GrantError, GrantId, Wanted};
 use self::group::{Group, Membership};
+use self::jwt::{HttpsFetch, Issuer, IssuerError, Jwt};
 use self::principal::{Identity, Principal};
+use self::records::read_all;
+use self::settings::Settings;
 use self::snapshot::AccessSnapshot;
 
-/// The most records of one read while loading.
-const PAGE: usize = 1000;
 /// The most grants.
 pub const MAX_GRANTS: usize = 100_000;
 /// The most memberships.
@@ -73,6 +76,8 @@ struct Inner {
     writer: Mutex<()>,
     /// Snapshots that were replaced and may still be held, oldest first.
     replaced: Lock<Vec<watch::Receiver<()>>>,
+    /// Verifies the tokens of the snapshot's issuers.
+    jwt: Jwt,
 }
 
 /// Who changes rights.
@@ -148,6 +153,23 @@ pub enum AccessError {
         /// The store key of the first of them.
         store_key: String,
     },
+    /// It is no issuer that can be.
+    #[error(transparent)]
+    Issuer(#[from] IssuerError),
+    /// It is no API key that can be.
+    #[error(transparent)]
+    ApiKey(#[from] ApiKeyError),
+    /// Tokens cannot be verified, or an issuer's keys not be fetched: a defect of the build.
+    #[error("tokens cannot be verified: {0}")]
+    Tokens(String),
+    /// There is none to remove.
+    #[error("there is no such {what}")]
+    NoSuchSetting {
+        /// Of which kind.
+        what: &'static str,
+        /// The reason that a caller is told.
+        reason: &'static str,
+    },
     /// The keystore refused or failed.
     #[error(transparent)]
     Keystore(#[from] KeystoreError),
@@ -175,27 +197,38 @@ impl Access {
         {
             return Err(AccessError::OldRoles { store_key });
         }
-        let grants = read_all(keystore, grant::PREFIX, MAX_GRANTS, grant::decode).await?;
-        let memberships =
-            read_all(keystore, group::PREFIX, MAX_MEMBERSHIPS, Membership::decode).await?;
+        let grants = read_all(keystore, grant::PREFIX, |key, record| {
+            grant::decode(key, record).map(Some)
+        });
+        let memberships = read_all(keystore, group::PREFIX, |key, record| {
+            Membership::decode(key, record).map(Some)
+        });
+        let (grants, memberships) = (grants.await?, memberships.await?);
+        let settings = Settings::load(keystore).await?;
+        let defect = |error: &dyn std::fmt::Display| AccessError::Tokens(error.to_string());
+        let fetch = HttpsFetch::new().map_err(|error| defect(&error))?;
+        let jwt = Jwt::new(Arc::new(fetch)).map_err(|error| defect(&error))?;
+        jwt.set_issuers(settings.issuers().map(|issuer| Issuer::clone(issuer)))?;
         Ok(Access {
             inner: Arc::new(Inner {
                 keystore: keystore.clone(),
-                current: ArcSwap::from_pointee(AccessSnapshot::new(grants, memberships)),
+                current: ArcSwap::from_pointee(AccessSnapshot::new(grants, memberships, settings)),
                 writer: Mutex::new(()),
                 replaced: Lock::new(Vec::new()),
+                jwt,
             }),
         })
+    }
+
+    /// What verifies tokens.
+    #[must_use]
+    pub fn jwt(&self) -> &Jwt {
+        &self.inner.jwt
     }
 
     /// The rights as they are now. Who holds it holds up [`Access::settled`].
     pub fn snapshot(&self) -> Arc<AccessSnapshot> {
         self.inner.current.load_full()
-    }
-
-    /// Whether no change was published since the snapshot of `generation`.
-    pub fn is_current(&self, generation: u64) -> bool {
-        self.inner.current.load().generation() == generation
     }
 
     /// Waits until nobody holds a snapshot that is older than the present one, at most for `patience`.
@@ -290,6 +323,12 @@ impl Access {
         change.await.map_err(|_| AccessError::Interrupted)?
     }
 
+    /// Publishes the same rights as a new generation, after something else that calls look at was changed: calls that looked
+    /// before hold an older one, and [`Access::settled`] waits for them.
+    pub async fn publish_again(&self) {
+        self.inner.publish_again().await;
+    }
+
     /// What the store holds of a grant now, for the record of a change that was made before.
     ///
     /// # Errors
@@ -320,30 +359,4 @@ impl Inner {
         // A poisoned lock still guards a whole list.
         self.replaced.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-/// Reads all records of a kind, at most `limit`.
-async fn read_all<T>(
-    keystore: &Keystore,
-    prefix: &str,
-    limit: usize,
-    decode: fn(&str, &SystemRecord) -> Result<T, AccessError>,
-) -> Result<Vec<T>, AccessError> {
-    let mut all = Vec::new();
-    let mut after: Option<String> = None;
-    // One page more than the limit, which ends the loop whatever the store has.
-    for _ in 0..=limit / PAGE {
-        let page = keystore
-            .system_records(prefix, after.as_deref(), PAGE)
-            .await?;
-        for (key, record) in &page {
-            all.push(decode(key, record)?);
-        }
-        let full = page.len() == PAGE;
-        after = page.into_iter().next_back().map(|(key, _)| key);
-        if !full {
-            break;
-        }
-    }
-    Ok(all)
 }

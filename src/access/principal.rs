@@ -2,7 +2,10 @@
 
 use std::{fmt, sync::Arc};
 
-use fieldkeep_crypto::names::{Name, NameError};
+use fieldkeep_crypto::{
+    api_key::ApiKeyHash,
+    names::{Name, NameError},
+};
 use x509_parser::{
     certificate::X509Certificate,
     extensions::{GeneralName, ParsedExtension},
@@ -10,7 +13,7 @@ use x509_parser::{
     prelude::FromDer as _,
 };
 
-use super::action::ActionSet;
+use super::{action::ActionSet, api_key::format::ApiKeyId};
 
 /// An identity: a name within a tenant. What it may do is what its grants say.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -152,6 +155,27 @@ impl Ceiling {
     };
 }
 
+/// What has to be there still for a credential to count, beside that it has not ended: asked of the snapshot that decides.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Proof {
+    /// A certificate: how its connection stands says whether it counts.
+    Certificate,
+    /// A secret of an API key.
+    ApiKey {
+        /// The key.
+        id: ApiKeyId,
+        /// The keyed hash of the secret.
+        hash: ApiKeyHash,
+    },
+    /// A token of an issuer.
+    Token {
+        /// The issuer's name.
+        issuer: Name,
+        /// Which of its records verified the token.
+        generation: u64,
+    },
+}
+
 /// The caller of one connection or one call, resolved once from his credential.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Principal {
@@ -168,6 +192,8 @@ pub struct Principal {
     pub credential: Arc<str>,
     /// When the credential ends, Unix seconds; checked on every call, since a connection may outlive it.
     pub not_after: i64,
+    /// What has to be there still for the credential to count.
+    pub proof: Proof,
     /// Groups that the credential itself vouches for, `tenants/{tenant}/groups/{name}`, beside those that the store has.
     pub groups: Arc<[Arc<str>]>,
     /// Whether a second factor was given.
@@ -186,6 +212,7 @@ impl Principal {
             method: Method::Mtls,
             credential: Arc::from(""),
             not_after,
+            proof: Proof::Certificate,
             groups: Arc::from([]),
             second_factor: false,
             ceiling: Ceiling::NONE,

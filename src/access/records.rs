@@ -1,58 +1,30 @@
-//! What the modules of access share about the store's system records.
+//! Reading the system records of one kind.
 
-use fieldkeep_crypto::random::{self, RandomError};
-use fieldkeep_keystore::{
-    error::KeystoreError,
-    info::{Changed, SystemRecord},
-    keystore::Keystore,
-    store::Operation,
-};
+use fieldkeep_keystore::{error::KeystoreError, info::SystemRecord, keystore::Keystore};
 
 /// Records read at once.
-const PAGE: usize = 1_000;
+pub(super) const PAGE: usize = 1_000;
 
-/// All records whose keys begin with `prefix`, up to `limit`.
-pub(super) async fn read_all(
+/// What `decode` keeps of all records whose keys begin with `prefix`. There is no bound here: to leave some out would be to
+/// forget a right, or that one was taken back. Whoever writes them bounds their number.
+pub(super) async fn read_all<T, E: From<KeystoreError>>(
     keystore: &Keystore,
     prefix: &str,
-    limit: usize,
-) -> Result<Vec<(String, SystemRecord)>, KeystoreError> {
-    let mut all: Vec<(String, SystemRecord)> = Vec::new();
-    while all.len() < limit {
-        let after = all.last().map(|(key, _)| key.as_str());
-        let wanted = PAGE.min(limit - all.len());
-        let page = keystore.system_records(prefix, after, wanted).await?;
-        let full = page.len() == wanted;
-        all.extend(page);
-        if !full {
-            break;
+    mut decode: impl FnMut(&str, &SystemRecord) -> Result<Option<T>, E>,
+) -> Result<Vec<T>, E> {
+    let mut all = Vec::new();
+    let mut after: Option<String> = None;
+    loop {
+        let page = keystore
+            .system_records(prefix, after.as_deref(), PAGE)
+            .await?;
+        for (key, record) in &page {
+            all.extend(decode(key, record)?);
         }
-    }
-    Ok(all)
-}
-
-/// A new operation that is never repeated.
-pub(super) fn make_operation() -> Result<Operation, RandomError> {
-    let mut id = [0; 16];
-    random::fill(&mut id)?;
-    Ok(Operation {
-        id,
-        fingerprint: [0; 32],
-    })
-}
-
-/// The same change with another value.
-pub(super) fn changed_to<T>(changed: Changed<()>, value: T) -> Changed<T> {
-    let Changed {
-        value: (),
-        revision,
-        repeated,
-        changes,
-    } = changed;
-    Changed {
-        value,
-        revision,
-        repeated,
-        changes,
+        let full = page.len() == PAGE;
+        after = page.into_iter().next_back().map(|(key, _)| key);
+        if !full {
+            return Ok(all);
+        }
     }
 }

@@ -20,6 +20,11 @@ pub const SERIAL_PREFIX: &str = "sys/revoked/";
 pub const IDENTITY_PREFIX: &str = "sys/revoked-before/";
 /// The most revocations that are held; a service that needs more has another problem.
 pub const MAX_REVOCATIONS: usize = 100_000;
+/// The most of them that are of one tenant, so that the admin of one cannot keep the others from revoking.
+pub const MAX_REVOCATIONS_OF_TENANT: usize = MAX_REVOCATIONS / 10;
+/// After this no certificate of the built-in CA lives any more that was issued before, seconds: what the first version gave
+/// at most.
+const LONGEST_LIFE_S: u64 = 365 * 24 * 3_600;
 /// The longest serial number, characters: 20 bytes in hexadecimal (RFC 5280, section 4.1.2.2), a root's name, and a dot.
 const MAX_SERIAL_CHARS: usize = 40 + 64;
 
@@ -69,15 +74,17 @@ struct RevocationRecord {
 pub struct SerialError;
 
 impl Revoked {
-    /// The certificate `serial` of `tenant`.
+    /// The certificate `serial` of `tenant`. Zeros before the number make no difference: other programs write one, or leave one
+    /// out, and a revocation that names no certificate would protect nobody.
     ///
     /// # Errors
-    /// The text is no serial number.
+    /// The text is no serial number. Nor is zero one (RFC 5280, section 4.1.2.2).
     pub fn serial(tenant: Name, serial: &str) -> Result<Revoked, SerialError> {
         let (root, digits) = match serial.rsplit_once('.') {
             Some((root, digits)) => (Some(root), digits),
             None => (None, serial),
         };
+        let digits = digits.trim_start_matches('0');
         let hexadecimal = |byte: u8| byte.is_ascii_digit() || matches!(byte, b'a'..=b'f');
         let fits = serial.len() <= MAX_SERIAL_CHARS
             && !digits.is_empty()
@@ -86,6 +93,16 @@ impl Revoked {
         if !fits {
             return Err(SerialError);
         }
+        // Whole bytes, as the audit trail has them.
+        let zero = if digits.len().is_multiple_of(2) {
+            ""
+        } else {
+            "0"
+        };
+        let serial = match root {
+            Some(root) => format!("{root}.{zero}{digits}"),
+            None => format!("{zero}{digits}"),
+        };
         Ok(Revoked::Serial {
             tenant,
             serial: serial.into(),
@@ -125,6 +142,35 @@ impl Revoked {
 }
 
 impl Revocation {
+    /// The revocation of `what` at `now`, Unix seconds, after the `previous` one of the same, if there is any. It is never
+    /// earlier than that, whatever the clock says: what was revoked stays so. Of an identity it is later by a second at least,
+    /// since what was issued after the previous one is dated so.
+    #[must_use]
+    pub fn after(
+        previous: Option<&Revocation>,
+        what: Revoked,
+        by: Arc<str>,
+        now: u64,
+    ) -> Revocation {
+        let time = match (&what, previous) {
+            (_, None) => now,
+            (Revoked::Serial { .. }, Some(previous)) => now.max(previous.time),
+            (Revoked::Identity(_), Some(previous)) => now.max(previous.time.saturating_add(1)),
+        };
+        let until = match &what {
+            // A CA of others may have given it any life.
+            Revoked::Serial { serial, .. } if serial.contains('.') => 0,
+            Revoked::Serial { .. } => time.saturating_add(LONGEST_LIFE_S),
+            Revoked::Identity(_) => 0,
+        };
+        Revocation {
+            what,
+            time,
+            until,
+            by,
+        }
+    }
+
     /// The payload of its record.
     #[must_use]
     pub fn encode(&self) -> Vec<u8> {
@@ -179,8 +225,7 @@ impl Revocations {
     /// `issued_at` is the certificate's notBefore plus what the CA backdates by, Unix seconds.
     #[must_use]
     pub fn is_revoked(&self, serial: &Arc<str>, identity: &Identity, issued_at: u64) -> bool {
-        let before = self.identities.get(identity.resource().as_ref());
-        if before.is_some_and(|revocation| issued_at <= revocation.time) {
+        if self.covers(identity.resource(), issued_at) {
             return true;
         }
         !self.serials.is_empty()
@@ -189,12 +234,27 @@ impl Revocations {
                 .contains_key(&(identity.tenant().clone(), Arc::clone(serial)))
     }
 
-    /// When a certificate that is issued at `now` has to say that it was, Unix seconds: after what revoked the identity's
-    /// earlier ones, also within the same second.
+    /// Whether the identity of this resource name was revoked at `time`, Unix seconds, or later.
     #[must_use]
-    pub fn issuing_time(&self, identity: &Identity, now: u64) -> u64 {
-        let before = self.identities.get(identity.resource().as_ref());
+    pub fn covers(&self, resource: &str, time: u64) -> bool {
+        let before = self.identities.get(resource);
+        before.is_some_and(|revocation| time <= revocation.time)
+    }
+
+    /// When something that the identity of this resource name gets or makes at `now` has to say that it was, Unix seconds: after
+    /// what revoked the earlier, also within the same second.
+    #[must_use]
+    pub fn issuing_time(&self, resource: &str, now: u64) -> u64 {
+        let before = self.identities.get(resource);
         before.map_or(now, |revocation| now.max(revocation.time.saturating_add(1)))
+    }
+
+    /// Whether one more can be held of `tenant`.
+    #[must_use]
+    pub fn has_room(&self, tenant: &Name) -> bool {
+        let all = self.serials.values().chain(self.identities.values());
+        let of_tenant = all.filter(|revocation| revocation.what.tenant() == tenant);
+        self.len() < MAX_REVOCATIONS && of_tenant.count() < MAX_REVOCATIONS_OF_TENANT
     }
 
     /// The same set with one more.
@@ -276,9 +336,53 @@ mod tests {
         }
         assert!(!set.is_revoked(&"1".into(), &identity("acme", "app2"), 1));
         // One that is issued in the same second, or after the clock was set back, is none of those.
-        assert_eq!(set.issuing_time(&app, 100), 101);
-        assert_eq!(set.issuing_time(&app, 7), 101);
-        assert_eq!(set.issuing_time(&app, 500), 500);
+        assert_eq!(set.issuing_time(app.resource(), 100), 101);
+        assert_eq!(set.issuing_time(app.resource(), 7), 101);
+        assert_eq!(set.issuing_time(app.resource(), 500), 500);
+    }
+
+    #[test]
+    fn a_revocation_is_never_taken_back_by_a_later_one() {
+        let after = |previous: &Revocation, now| {
+            Revocation::after(Some(previous), previous.what.clone(), "boss".into(), now)
+        };
+        let app = Revoked::Identity(identity("acme", "app"));
+        let first = Revocation::after(None, app, "boss".into(), 100);
+        assert_eq!((first.time, first.until), (100, 0));
+        for (now, time) in [(7, 101), (100, 101), (101, 101), (500, 500)] {
+            assert_eq!(after(&first, now).time, time, "again at {now}");
+        }
+        let one = Revocation::after(None, serial("acme", "ab12"), "boss".into(), 100);
+        assert_eq!((one.time, one.until), (100, 100 + LONGEST_LIFE_S));
+        assert_eq!(after(&one, 7).until, one.until, "the clock was set back");
+        let external = Revocation::after(None, serial("acme", "corp.ab"), "boss".into(), 100);
+        assert_eq!(external.until, 0);
+    }
+
+    #[test]
+    fn one_tenant_cannot_take_the_room_of_all() {
+        let of_acme = |number| serial("acme", &format!("1{number:05x}"));
+        let most = (0..MAX_REVOCATIONS_OF_TENANT).map(|n| revocation(of_acme(n), 1, 0));
+        let set = Revocations::new(most);
+        assert!(!set.has_room(&name("acme")));
+        assert!(set.has_room(&name("other")));
+        let one_less = (1..MAX_REVOCATIONS_OF_TENANT).map(|n| revocation(of_acme(n), 1, 0));
+        assert!(Revocations::new(one_less).has_room(&name("acme")));
+    }
+
+    #[test]
+    fn zeros_before_a_serial_make_no_difference() {
+        for (text, same) in [
+            ("00ab12", "ab12"),
+            ("ab1", "0ab1"),
+            ("000ab1", "0ab1"),
+            ("corp.0012", "corp.12"),
+        ] {
+            let Revoked::Serial { serial, .. } = serial("acme", text) else {
+                panic!("no serial");
+            };
+            assert_eq!(&*serial, same);
+        }
     }
 
     #[test]
@@ -308,6 +412,8 @@ mod tests {
             ".ab",
             "corp.",
             "corp/ab",
+            "0",
+            "corp.00",
             &"a".repeat(200),
         ] {
             assert_eq!(

@@ -17,6 +17,7 @@ use super::{
     group::{Group, Membership},
     index::{MAX_ALIKE, Subject, counts_again},
     principal::{Method, Principal},
+    settings::Settings,
 };
 
 /// What a call asks for.
@@ -80,6 +81,8 @@ pub struct Denied {
 pub enum Missing {
     /// The credential has ended.
     Credential,
+    /// What proved the credential is there no longer.
+    Proof,
     /// The credential's issuer is not trusted with the action.
     Ceiling,
     /// No grant covers it.
@@ -109,6 +112,11 @@ impl Denied {
                 Method::Jwt => "token-expired",
                 Method::ApiKey => "api-key-expired",
             },
+            Missing::Proof => match method {
+                Method::Mtls => "certificate-revoked",
+                Method::Jwt => "issuer-changed",
+                Method::ApiKey => "api-key-revoked",
+            },
             Missing::Ceiling => "ceiling",
             Missing::Grant => "no-grant",
             Missing::Tenant => "foreign-tenant",
@@ -132,6 +140,7 @@ pub struct AccessSnapshot {
     memberships: BTreeMap<(Arc<str>, Arc<str>), Arc<Membership>>,
     /// The groups of each identity, by resource names.
     groups: HashMap<Arc<str>, Arc<[Arc<str>]>>,
+    settings: Arc<Settings>,
     /// Closed when the last holder of this snapshot has dropped it.
     held: watch::Sender<()>,
 }
@@ -143,13 +152,17 @@ pub(super) enum Difference {
     Revoked(GrantId),
     Joined(Arc<Membership>),
     Left(Arc<str>, Arc<str>),
+    Settings(Arc<Settings>),
+    /// Something else that calls look at has changed.
+    Nothing,
 }
 
 impl AccessSnapshot {
-    /// All of `grants` and `memberships`, as they are at a start.
+    /// All of `grants`, `memberships` and `settings`, as they are at a start.
     pub fn new(
         grants: impl IntoIterator<Item = Grant>,
         memberships: impl IntoIterator<Item = Membership>,
+        settings: Settings,
     ) -> AccessSnapshot {
         let grants: BTreeMap<GrantId, Arc<Grant>> = grants
             .into_iter()
@@ -180,6 +193,7 @@ impl AccessSnapshot {
             subjects: by_subject.into_iter().map(subject).collect(),
             memberships: all,
             groups: by_member.into_iter().map(groups).collect(),
+            settings: Arc::new(settings),
             held: watch::Sender::new(()),
         }
     }
@@ -266,10 +280,12 @@ impl AccessSnapshot {
     /// A certificate is good to the end of the second that it names (RFC 5280, section 4.1.2.5).
     fn check_credential(&self, principal: &Principal, now: i64) -> Result<(), Denied> {
         if now > principal.not_after {
-            Err(Denied::of(Missing::Credential))
-        } else {
-            Ok(())
+            return Err(Denied::of(Missing::Credential));
         }
+        if !self.settings.proves(&principal.proof, now) {
+            return Err(Denied::of(Missing::Proof));
+        }
+        Ok(())
     }
 
     /// The groups of `principal`: those of the store, and those that his credential vouches for.
@@ -292,6 +308,12 @@ impl AccessSnapshot {
             && self
                 .subjects_of(principal)
                 .any(Subject::opens_data_of_others)
+    }
+
+    /// What is set beside the grants.
+    #[must_use]
+    pub fn settings(&self) -> &Arc<Settings> {
+        &self.settings
     }
 
     /// How often this process changed its rights before.
@@ -370,10 +392,13 @@ impl AccessSnapshot {
         self.memberships.len()
     }
 
-    /// How many groups the identity with this resource name is in.
+    /// How many groups of the tenant of `group` the identity with this resource name is in. Those of others do not count: no
+    /// tenant can use up the places that another needs.
     #[must_use]
-    pub fn group_count_of(&self, member: &str) -> usize {
-        self.groups.get(member).map_or(0, |groups| groups.len())
+    pub fn group_count_beside(&self, group: &Group, member: &str) -> usize {
+        let groups = self.groups.get(member).map_or(&[][..], |groups| groups);
+        let of_tenant = |own: &&Arc<str>| group.is_beside(own);
+        groups.iter().filter(of_tenant).count()
     }
 
     /// Whether there are as many grants as there may be for the same identity or group, tenant, key and field.
@@ -424,6 +449,7 @@ impl AccessSnapshot {
             subjects: self.subjects.clone(),
             memberships: self.memberships.clone(),
             groups: self.groups.clone(),
+            settings: Arc::clone(&self.settings),
             held: watch::Sender::new(()),
         };
         match difference {
@@ -457,6 +483,8 @@ impl AccessSnapshot {
                 next.memberships.remove(&(group, Arc::clone(&member)));
                 next.regroup(member);
             }
+            Difference::Settings(settings) => next.settings = settings,
+            Difference::Nothing => {}
         }
         next
     }

@@ -562,13 +562,12 @@ async fn a_change_is_published_before_it_is_acknowledged() {
     let f = fixture().await;
     let before = f.access.snapshot().generation();
     let id = f.grant(of(Role::Data, "acme/app")).await.unwrap();
-    assert!(!f.access.is_current(before));
+    assert_ne!(f.access.snapshot().generation(), before);
     let now = f.access.snapshot().generation();
-    assert!(f.access.is_current(now));
     let asked = asked(Action::Decrypt, "acme", "k", "f");
     assert!(f.decide("acme/app", &asked).is_ok());
     f.revoke(id).await.unwrap();
-    assert!(!f.access.is_current(now));
+    assert_ne!(f.access.snapshot().generation(), now);
     assert_eq!(f.decide("acme/app", &asked), Err(Missing::Grant));
     assert!(matches!(
         f.revoke(id).await,
@@ -736,16 +735,17 @@ async fn roles_of_a_version_before_grants_are_refused_at_start() {
 #[tokio::test]
 async fn more_records_than_a_page_are_loaded() {
     let f = fixture().await;
-    for number in 0..PAGE + 3 {
+    let page = records::PAGE;
+    for number in 0..page + 3 {
         f.grant(of(Role::Data, &format!("acme/app-{number}")))
             .await
             .unwrap();
     }
     let loaded = Access::load(&f.keystore).await.unwrap().snapshot();
-    assert_eq!(loaded.grant_count(), PAGE + 3);
+    assert_eq!(loaded.grant_count(), page + 3);
     let ids: Vec<GrantId> = loaded.grants(None).map(|grant| grant.id).collect();
     assert!(ids.is_sorted());
-    let rest = loaded.grants(Some(&ids[PAGE])).count();
+    let rest = loaded.grants(Some(&ids[page])).count();
     assert_eq!(rest, 2);
 }
 

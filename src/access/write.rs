@@ -60,7 +60,7 @@ impl Inner {
         // Published whatever the outcome was: what the store has is what counts.
         let stored = self.keystore.system_record(&key).await?;
         let stored = self.publish_grant(&key, id, stored.as_ref())?;
-        Ok(changed_to(outcome?, stored.unwrap_or(grant)))
+        Ok(outcome?.with(stored.unwrap_or(grant)))
     }
 
     fn check_room(&self, wanted: &Wanted) -> Result<(), AccessError> {
@@ -156,7 +156,7 @@ impl Inner {
                 if current.is_self_join(&by, &group, &member) {
                     return Err(AccessError::SelfGrant);
                 }
-                check_group_room(&current, &member)?;
+                check_group_room(&current, &group, &member)?;
             }
             known
         };
@@ -176,7 +176,7 @@ impl Inner {
             .await;
         let stored = self.publish_membership(&key, &group, &member).await?;
         match (outcome, known) {
-            (Ok(changed), _) => Ok(changed_to(changed, stored.unwrap_or(Arc::new(membership)))),
+            (Ok(changed), _) => Ok(changed.with(stored.unwrap_or(Arc::new(membership)))),
             (Err(KeystoreError::Conflict { .. }), Some(known)) => {
                 let revision = self.keystore.store().revision().await;
                 Ok(Changed {
@@ -290,8 +290,13 @@ impl Inner {
         }
     }
 
+    pub(super) async fn publish_again(&self) {
+        let _writer = self.writer.lock().await;
+        self.publish(Difference::Nothing);
+    }
+
     /// Swaps the snapshot, and remembers the old one until it is dropped.
-    fn publish(&self, difference: Difference) {
+    pub(super) fn publish(&self, difference: Difference) {
         let next = Arc::new(self.current.load().with(difference));
         let old = self.current.swap(next);
         let mut replaced = self.replaced();
@@ -300,7 +305,11 @@ impl Inner {
     }
 }
 
-fn check_group_room(current: &AccessSnapshot, member: &Identity) -> Result<(), AccessError> {
+fn check_group_room(
+    current: &AccessSnapshot,
+    group: &Group,
+    member: &Identity,
+) -> Result<(), AccessError> {
     if current.membership_count() >= MAX_MEMBERSHIPS {
         return Err(AccessError::Full {
             what: "memberships",
@@ -308,7 +317,7 @@ fn check_group_room(current: &AccessSnapshot, member: &Identity) -> Result<(), A
             instead: "take members out of groups that need them no more",
         });
     }
-    if current.group_count_of(member.resource()) >= MAX_GROUPS_OF_ONE {
+    if current.group_count_beside(group, member.resource()) >= MAX_GROUPS_OF_ONE {
         return Err(AccessError::Full {
             what: "groups of this identity",
             limit: MAX_GROUPS_OF_ONE,
@@ -355,19 +364,4 @@ fn id_of(operation: &Operation) -> GrantId {
         *to = *from;
     }
     GrantId::of_bytes(bytes)
-}
-
-fn changed_to<T>(changed: Changed<()>, value: T) -> Changed<T> {
-    let Changed {
-        value: (),
-        revision,
-        repeated,
-        changes,
-    } = changed;
-    Changed {
-        value,
-        revision,
-        repeated,
-        changes,
-    }
 }

@@ -9,7 +9,7 @@
 
 use std::sync::atomic::Ordering;
 
-use fieldkeep_crypto::random::{self, RandomError};
+use fieldkeep_crypto::random::RandomError;
 use fieldkeep_keystore::{error::KeystoreError, keystore::Keystore, store::Operation};
 use prost::Message as _;
 
@@ -178,7 +178,7 @@ async fn write_mark(keystore: &Keystore, index: u64, now: u64) -> Result<(), Tra
         return Ok(());
     }
     let payload = SettledMark { audit_index: index }.encode_to_vec();
-    let operation = make_operation()?;
+    let operation = Operation::make()?;
     match keystore
         .change_system_record(MARK_KEY, generation, Some(&payload), operation, now)
         .await
@@ -197,15 +197,6 @@ async fn read_mark(keystore: &Keystore) -> Result<(u64, Option<u64>), TrailError
     };
     let mark = SettledMark::decode(stored.payload.as_ref()).map_err(|_| TrailError::UnknownMark)?;
     Ok((mark.audit_index, Some(stored.generation)))
-}
-
-fn make_operation() -> Result<Operation, RandomError> {
-    let mut id = [0; 16];
-    random::fill(&mut id)?;
-    Ok(Operation {
-        id,
-        fingerprint: [0; 32],
-    })
 }
 
 #[cfg(test)]

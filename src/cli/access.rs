@@ -194,8 +194,9 @@ fn object(explained: &v1::ExplainAccessResponse) -> Value {
 
 fn holder(holder: &v1::Holder) -> Value {
     let grant = holder.grant.clone().unwrap_or_default();
+    let more = if holder.more_identities { " ..." } else { "" };
     json!({
-        "identities": holder.identities.join(" "),
+        "identities": holder.identities.join(" ") + more,
         "principal": grant.principal,
         "role": grant.role,
         "keys": grant.keys.join(" "),

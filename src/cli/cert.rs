@@ -49,7 +49,7 @@ enum Verb {
     #[command(after_help = "\
 Examples:
   fieldkeep cert issue app --tenant acme --grant data --out identities
-  fieldkeep cert issue admin --tenant default --out identities --config fk/fieldkeep.toml   (the service is stopped)")]
+  fieldkeep cert issue admin --out identities --config fk/fieldkeep.toml --force")]
     Issue(IssueArgs),
     /// Renew the server's own certificate, while the service is stopped
     ///
@@ -122,7 +122,7 @@ struct IssueArgs {
     /// whose certificate has expired gets back in
     #[arg(long, value_name = "FILE", conflicts_with = "grant")]
     config: Option<PathBuf>,
-    /// Replace the files if they exist
+    /// Replace the files if they exist; with --config, those of the same identity alone
     #[arg(long)]
     force: bool,
 }
@@ -172,6 +172,7 @@ pub(crate) async fn run(
                 .help("`ca.pem` is the CA's certificate"),
         );
     }
+    check_place(&args)?;
     let report = match &args.config {
         Some(config) => issue_offline(config, &args, &identity).await?,
         None => issue_online(&args, &identity, connection).await?,
@@ -187,6 +188,18 @@ pub(crate) fn parse_name(text: &str) -> Result<Name, Failure> {
     Name::parse(text).map_err(refused)
 }
 
+/// Nothing that is there is replaced unasked.
+fn check_place(args: &IssueArgs) -> Result<(), Failure> {
+    if args.force {
+        return Ok(());
+    }
+    let files = ["key", "pem"].map(|end| args.out.join(format!("{}.{end}", args.name)));
+    match files.iter().find(|file| file.exists()) {
+        Some(there) => Err(already_there(there)),
+        None => Ok(()),
+    }
+}
+
 async fn issue_online(
     args: &IssueArgs,
     identity: &Identity,
@@ -195,12 +208,6 @@ async fn issue_online(
     let key = args.out.join(format!("{}.key", args.name));
     let certificate = args.out.join(format!("{}.pem", args.name));
     let ca = args.out.join("ca.pem");
-    if let (false, Some(there)) = (
-        args.force,
-        [&key, &certificate].into_iter().find(|file| file.exists()),
-    ) {
-        return Err(already_there(there));
-    }
     let client = connection.client()?;
     fs::create_dir_all(&args.out)
         .map_err(|error| file_failure("make the directory", &args.out, &error))?;

@@ -34,7 +34,8 @@ enum Verb {
     ///
     /// Roles that touch values: encrypter, decrypter, masked-reader, re-encrypter, data. Roles for keys: key-operator,
     /// key-admin, key-destroyer. Others: access-admin, auditor, operator, and admin, which is all of them but no value. Nobody
-    /// grants himself a role that touches values.
+    /// grants himself a role that touches values. Not there yet, so that granting it has no effect: reading masked values,
+    /// indexes of values, destroying keys, and limits.
     #[command(after_help = "\
 Examples:
   fieldkeep grant create app --tenant acme --role data --key pii --field 'customer.*'
@@ -114,10 +115,10 @@ struct CreateArgs {
     /// Only from this network or address; may be given several times
     #[arg(long = "network", value_name = "CIDR")]
     networks: Vec<String>,
-    /// Only if authenticated so: mtls, jwt or api-key; may be given several times
+    /// Only if authenticated so: mtls, or jwt and api-key, which are not there yet and match nobody; may be given several times
     #[arg(long = "method", value_name = "METHOD")]
     methods: Vec<String>,
-    /// Only with a second factor
+    /// Only with a second factor; not there yet, and matches nobody
     #[arg(long)]
     second_factor: bool,
 }

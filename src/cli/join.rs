@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use clap::Args;
-use fieldkeep_client::{ServiceCa, join};
+use fieldkeep_client::{Joined, ServiceCa, join};
 use serde_json::json;
 
 use super::cert::write_file;
@@ -49,6 +49,23 @@ fn refuse_other_keys(folder: &Path) -> Result<(), Failure> {
     Ok(())
 }
 
+/// Writes the pair. Files that are there are replaced in the way of the SDK, which may be using them: no crash leaves a key and
+/// a certificate that do not belong together and nothing to mend them by.
+fn write_pair(
+    joined: &Joined,
+    certificate: &Path,
+    key: &Path,
+    replace: bool,
+) -> Result<(), Failure> {
+    if replace {
+        return joined
+            .replace_files(certificate, key)
+            .map_err(|error| file_failure("replace", key, &error));
+    }
+    write_file(key, &joined.key_pem, 0o600, false)?;
+    write_file(certificate, &joined.certificate_pem, 0o644, false)
+}
+
 /// Runs the verb.
 pub(crate) async fn run(
     args: JoinArgs,
@@ -86,8 +103,7 @@ pub(crate) async fn run(
     let name = joined.identity.rsplit('/').next().unwrap_or("identity");
     let path = |ending: &str| args.out.join(format!("{name}.{ending}"));
     let (key, certificate, ca) = (path("key"), path("pem"), args.out.join("ca.pem"));
-    write_file(&key, &joined.key_pem, 0o600, args.force)?;
-    write_file(&certificate, &joined.certificate_pem, 0o644, args.force)?;
+    write_pair(&joined, &certificate, &key, args.force)?;
     if std::fs::read(&ca).ok().as_deref() != Some(joined.ca_pem.as_bytes()) {
         write_file(&ca, &joined.ca_pem, 0o644, args.force)?;
     }
@@ -108,4 +124,51 @@ pub(crate) async fn run(
     ))?;
     let lines = export_lines(connection.address(), &ca, &certificate, &key);
     print_line(lines.trim_end())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs::{self, File};
+    use std::os::unix::fs::PermissionsExt;
+
+    use zeroize::Zeroizing;
+
+    use super::*;
+
+    fn joined(text: &str) -> Joined {
+        Joined {
+            identity: String::from("tenants/acme/identities/app"),
+            certificate_pem: format!("certificate {text}"),
+            key_pem: Zeroizing::new(format!("key {text}")),
+            ca_pem: String::from("ca"),
+            expire_s: 0,
+        }
+    }
+
+    #[test]
+    fn a_pair_is_replaced_when_asked_and_by_one_process_at_a_time() {
+        let folder = tempfile::tempdir().unwrap();
+        let (certificate, key) = (folder.path().join("app.pem"), folder.path().join("app.key"));
+        let texts = || {
+            let read = |path| fs::read_to_string(path).unwrap();
+            (read(&certificate), read(&key))
+        };
+        let one = (String::from("certificate one"), String::from("key one"));
+        write_pair(&joined("one"), &certificate, &key, false).unwrap();
+        write_pair(&joined("two"), &certificate, &key, false).unwrap_err();
+        assert_eq!(texts(), one);
+
+        // The SDK of a running workload has this lock while it renews.
+        let lock = File::create(folder.path().join("app.key.lock")).unwrap();
+        lock.try_lock().unwrap();
+        write_pair(&joined("two"), &certificate, &key, true).unwrap_err();
+        assert_eq!(texts(), one);
+        drop(lock);
+
+        write_pair(&joined("two"), &certificate, &key, true).unwrap();
+        let two = (String::from("certificate two"), String::from("key two"));
+        assert_eq!(texts(), two);
+        assert_eq!(key.metadata().unwrap().permissions().mode() & 0o777, 0o600);
+        assert!(!folder.path().join("app.pem.new").exists());
+    }
 }

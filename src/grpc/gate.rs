@@ -120,11 +120,15 @@ where
         let shared = Arc::clone(&self.shared);
         let Arriving { call, route, until } = arriving;
         if route.stream {
+            let mut call = call;
             let own = callers_time(request.headers());
             let own = own.and_then(|own| Instant::now().checked_add(own));
             let (inner, service) = (shared.inner.clone(), shared.service.clone());
             let request = request.map(Body::new);
             return Box::pin(async move {
+                if let Err(refusal) = service.authenticate(&mut call, request.headers()).await {
+                    return Ok(status::of_refusal(&refusal).into_http());
+                }
                 let opened = stream::open(inner, request, service, call, route, own).await;
                 Ok(opened.map(ReplyBody::from))
             });
@@ -134,6 +138,15 @@ where
                 code: Code::Cancelled,
                 call,
             };
+            if !route.open {
+                let authenticated = shared
+                    .service
+                    .authenticate(&mut ended.call, request.headers());
+                if let Err(refusal) = authenticated.await {
+                    ended.code = refusal.failure.verdict().0;
+                    return Ok(status::of_refusal(&refusal).into_http());
+                }
+            }
             let call = &ended.call;
             let mut arrival = Some(shared.service.arrive(call));
             let handled = shared.handle(request, call, route, &mut arrival);

@@ -1,7 +1,5 @@
 //! From failures to `tonic::Status` with `google.rpc` details, and to the errors of batch items.
 
-use std::time::Duration;
-
 use fieldkeep_proto::v1::ItemError;
 use http::{HeaderName, HeaderValue};
 use tonic::metadata::MetadataValue;
@@ -20,8 +18,6 @@ pub const REQUEST_ID_METADATA: &str = "fieldkeep-request-id";
 pub const OUT_OF_TIME: &str = "the call took longer than the caller or the server allows";
 /// [`REQUEST_ID_METADATA`] as a header.
 pub(super) const REQUEST_ID: HeaderName = HeaderName::from_static(REQUEST_ID_METADATA);
-/// When to try again after a transient failure.
-const RETRY_DELAY: Duration = Duration::from_millis(500);
 
 /// The status of a failure, without a call's id.
 #[must_use]
@@ -32,8 +28,8 @@ pub fn of_failure(failure: &Failure) -> Status {
     if let Failure::Invalid { field, problem } = failure {
         details.add_bad_request_violation(*field, problem.as_ref());
     }
-    if failure.is_transient() {
-        details.set_retry_info(Some(RETRY_DELAY));
+    if let Some(after) = failure.retry_after() {
+        details.set_retry_info(Some(after));
     }
     Status::with_error_details(code, failure.to_string(), details)
 }

@@ -316,6 +316,15 @@ impl TlsConnection {
     pub fn peer(&self) -> &Arc<Peer> {
         &self.peer
     }
+
+    /// Fails when the connection has to close. Writing asks as reading does: HTTP/2 writes what it owes before it reads, so that
+    /// with a client that reads nothing it would never come to reading. One task does both, which is woken.
+    fn refuse_cut(&self, context: &Context<'_>) -> io::Result<()> {
+        if self.open.standing().poll_cut(context) {
+            return Err(io::ErrorKind::ConnectionAborted.into());
+        }
+        Ok(())
+    }
 }
 
 impl AsyncRead for TlsConnection {
@@ -324,9 +333,7 @@ impl AsyncRead for TlsConnection {
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        if self.open.standing().poll_cut(context) {
-            return Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into()));
-        }
+        self.refuse_cut(context)?;
         Pin::new(&mut self.stream).poll_read(context, buffer)
     }
 }
@@ -337,6 +344,7 @@ impl AsyncWrite for TlsConnection {
         context: &mut Context<'_>,
         data: &[u8],
     ) -> Poll<io::Result<usize>> {
+        self.refuse_cut(context)?;
         Pin::new(&mut self.stream).poll_write(context, data)
     }
 
@@ -345,6 +353,7 @@ impl AsyncWrite for TlsConnection {
         context: &mut Context<'_>,
         data: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
+        self.refuse_cut(context)?;
         Pin::new(&mut self.stream).poll_write_vectored(context, data)
     }
 
@@ -353,10 +362,12 @@ impl AsyncWrite for TlsConnection {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.refuse_cut(context)?;
         Pin::new(&mut self.stream).poll_flush(context)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.refuse_cut(context)?;
         Pin::new(&mut self.stream).poll_shutdown(context)
     }
 }

@@ -10,11 +10,12 @@ use std::{
     sync::Arc,
 };
 
+use fieldkeep_crypto::random::RandomError;
 use fieldkeep_keystore::{
     error::KeystoreError,
     keystore::Keystore,
     store::{
-        Store, StoreError,
+        Operation, Store, StoreError,
         sled::{SledOptions, SledStore, StoreOpenError},
     },
 };
@@ -24,7 +25,7 @@ use x509_parser::prelude::{FromDer as _, GeneralName, X509Certificate};
 use super::{
     AUDIT_DIR,
     files::{self, FileError},
-    make_operation, server_names,
+    server_names,
 };
 use crate::{
     access::{
@@ -88,6 +89,9 @@ pub enum OfflineError {
     /// The keystore could not be opened.
     #[error(transparent)]
     Keystore(#[from] KeystoreError),
+    /// There are no random numbers.
+    #[error(transparent)]
+    Random(#[from] RandomError),
     /// The audit trail and the store do not agree.
     #[error(transparent)]
     Trail(#[from] TrailError),
@@ -203,7 +207,7 @@ async fn make_server(
         detail: &made.detail,
         changes: &[],
         store_revision: 0,
-        request_id: make_operation()?.id,
+        request_id: Operation::make()?.id,
         now,
     });
     audit.append_blocking(&record)?;
@@ -263,7 +267,7 @@ async fn make(
         detail: &made.detail,
         changes: &[],
         store_revision: 0,
-        request_id: make_operation()?.id,
+        request_id: Operation::make()?.id,
         now,
     });
     audit.append_blocking(&record)?;

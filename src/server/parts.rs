@@ -93,6 +93,7 @@ async fn open_with(
     let certificates = Certificates::load(&keystore, &built_in, ca.trust_domain(), now_s).await?;
     let tls = server_config(certificates.trust(), &built_in, identity)?;
     let parts = Parts {
+        api_key_hash: keystore.derive_api_key_hash_key(),
         vault: Vault::new(keystore.clone()),
         access,
         audit: audit.clone(),

@@ -10,12 +10,13 @@ use crate::access::action::Action;
 use crate::access::ca::{CLIENT_TTL_S, Issued};
 use crate::access::grant::{Grant, GrantId, Scope, Wanted, Who};
 use crate::access::principal::{Identity, Principal};
+use crate::access::revocation::Revocations;
 use crate::service::Core;
 use crate::service::failure::Failure;
 use crate::service::keys::{Listed, Page};
 use crate::service::operation::Repeatable;
-use crate::service::perform::Operation;
 use crate::service::perform::permit::{Asks, Permit};
+use crate::service::perform::{Operation, ended_failure};
 use crate::service::record::Account;
 use crate::service::resource::{identity_resource, tenant_resource};
 
@@ -281,6 +282,20 @@ pub(super) fn check_reach<'a>(
     Ok(())
 }
 
+/// Whether the caller may make credentials for `identity`: its tenant exists, and the caller has the right wherever it reaches.
+pub(super) async fn check_identity(
+    core: &Core,
+    permit: &Permit<'_>,
+    identity: &Identity,
+) -> Result<(), Failure> {
+    let tenant = identity.tenant();
+    core.vault
+        .manage(permit, tenant.as_str(), None)?
+        .tenant(tenant)
+        .await?;
+    check_reach(permit, permit.snapshot().reached_by(identity.resource()))
+}
+
 /// What the record says that a listing is of.
 pub(super) fn listed_of(tenant: Option<&Name>) -> String {
     tenant.map_or_else(
@@ -332,17 +347,20 @@ impl Operation for IssueCertificate {
     ) -> Result<Issued, Failure> {
         let caller = permit.principal();
         self.about(permit.principal(), account);
-        let tenant = self.identity.tenant(caller);
-        core.vault
-            .manage(permit, tenant.as_str(), None)?
-            .tenant(tenant)
-            .await?;
         let identity = self.identity.identity(caller);
-        check_reach(permit, permit.snapshot().reached_by(identity.resource()))?;
-        let from = core.certificates.issuing_time(&identity, permit.now_s());
-        let issued = core
-            .ca
-            .issue(&self.csr_der, &identity, self.ttl_s, CLIENT_TTL_S, from)?;
+        check_identity(core, permit, &identity).await?;
+        let now = permit.now_s();
+        let issue = |revocations: &Revocations| {
+            if let Some(ended) = permit.ended() {
+                return Err(ended_failure(ended));
+            }
+            let from = revocations.issuing_time(identity.resource(), now);
+            let issued = core
+                .ca
+                .issue(&self.csr_der, &identity, self.ttl_s, CLIENT_TTL_S, from)?;
+            Ok(issued)
+        };
+        let issued = core.certificates.issue_with(now, issue).await?;
         account.detail(issued.detail.clone());
         Ok(issued)
     }

@@ -87,7 +87,13 @@ impl Service {
             return Err(ended_failure(ended));
         }
         let (snapshot, now_us) = (core.access.snapshot(), core.clock.now_us());
-        admit(&snapshot, principal, call.action, call.peer.network, now_us)
+        admit(
+            &snapshot,
+            principal,
+            call.action,
+            call.peer.network(),
+            now_us,
+        )
     }
 
     /// Room for a message of `bytes` bytes of `peer`: first among those of its connection, then among those of all, so that

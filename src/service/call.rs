@@ -25,24 +25,44 @@ const STREAM_REPLIES_BYTES: u32 = 64 * 1024 * 1024;
 /// the others out by announcing messages and sending nothing.
 const MESSAGES_BYTES: u32 = 16 * 1024 * 1024;
 
-/// The other end of one connection, resolved once when its handshake ended.
+/// Who calls: the other end of one connection, resolved once when its handshake ended, or whom a call's own credential names.
 #[derive(Debug)]
 pub struct Peer {
-    /// The identity of its certificate; without one every call is refused.
-    pub principal: Option<Principal>,
+    /// The caller; without one every call is refused.
+    pub principal: Option<Arc<Principal>>,
     /// How it was authenticated: `mtls`, `jwt`, `api-key`, `none` without a client certificate, or `local` for the process itself.
     pub authentication: &'static str,
-    /// Its address and port, as text for the audit record.
-    pub address: String,
-    /// Its address without the port, as conditions of grants ask for it.
-    pub network: IpAddr,
     /// What its certificate says and who vouches for it, if it has one.
     credential: Option<Arc<Credential>>,
-    /// How its connection stands.
+    connection: Arc<Connection>,
+}
+
+/// What all calls of a connection share, whoever makes them.
+#[derive(Debug)]
+struct Connection {
+    address: String,
+    network: IpAddr,
+    /// How it stands.
     standing: Arc<Standing>,
     stream_replies: Arc<Semaphore>,
     messages: Arc<Semaphore>,
     replied: AtomicBool,
+    /// The keyed hash of the last credential that was verified here; 0: of none.
+    verified: AtomicU64,
+}
+
+impl Connection {
+    fn new(address: String, network: IpAddr, standing: Arc<Standing>) -> Arc<Self> {
+        Arc::new(Self {
+            address,
+            network,
+            standing,
+            stream_replies: bytes(STREAM_REPLIES_BYTES),
+            messages: bytes(MESSAGES_BYTES),
+            replied: AtomicBool::new(false),
+            verified: AtomicU64::new(0),
+        })
+    }
 }
 
 impl Peer {
@@ -53,15 +73,10 @@ impl Peer {
             .as_ref()
             .map_or(Method::Mtls, |principal| principal.method);
         Self {
-            principal,
+            principal: principal.map(Arc::new),
             authentication: method.as_str(),
-            address: address.to_string(),
-            network: address.ip(),
             credential: None,
-            standing: Arc::default(),
-            stream_replies: bytes(STREAM_REPLIES_BYTES),
-            messages: bytes(MESSAGES_BYTES),
-            replied: AtomicBool::new(false),
+            connection: Connection::new(address.to_string(), address.ip(), Arc::default()),
         }
     }
 
@@ -75,15 +90,62 @@ impl Peer {
     ) -> Self {
         let principal = credential.as_ref().map(|one| one.principal.clone());
         Self {
+            principal: principal.map(Arc::new),
             authentication: if has_certificate {
                 "mtls"
             } else {
                 WITHOUT_CERTIFICATE
             },
             credential,
-            standing,
-            ..Self::new(principal, address)
+            connection: Connection::new(address.to_string(), address.ip(), standing),
         }
+    }
+
+    /// The process itself.
+    #[must_use]
+    pub fn local() -> Self {
+        let here = IpAddr::V4(Ipv4Addr::LOCALHOST);
+        Self {
+            principal: None,
+            authentication: "local",
+            credential: None,
+            connection: Connection::new(String::new(), here, Arc::default()),
+        }
+    }
+
+    /// The same connection, for a call that `principal` makes by a credential of its own. The connection's certificate says
+    /// nothing about it.
+    #[must_use]
+    pub fn with_caller(&self, principal: Arc<Principal>) -> Self {
+        Self {
+            authentication: principal.method.as_str(),
+            principal: Some(principal),
+            credential: None,
+            connection: Arc::clone(&self.connection),
+        }
+    }
+
+    /// The same connection, for a call by a credential that names nobody.
+    #[must_use]
+    pub fn without_caller(&self, method: Method) -> Self {
+        Self {
+            authentication: method.as_str(),
+            principal: None,
+            credential: None,
+            connection: Arc::clone(&self.connection),
+        }
+    }
+
+    /// Its address and port, as text for the audit record.
+    #[must_use]
+    pub fn address(&self) -> &str {
+        &self.connection.address
+    }
+
+    /// Its address without the port, as conditions of grants ask for it.
+    #[must_use]
+    pub fn network(&self) -> IpAddr {
+        self.connection.network
     }
 
     /// What its certificate says, if it names somebody.
@@ -95,28 +157,23 @@ impl Peer {
     /// Why its calls are refused, although its handshake succeeded.
     #[must_use]
     pub fn ended(&self) -> Option<Ended> {
-        self.standing.ended()
+        self.connection.standing.ended()
     }
 
-    /// The process itself.
-    #[must_use]
-    pub fn local() -> Self {
-        Self {
-            principal: None,
-            authentication: "local",
-            address: String::new(),
-            network: IpAddr::V4(Ipv4Addr::LOCALHOST),
-            credential: None,
-            standing: Arc::default(),
-            stream_replies: bytes(STREAM_REPLIES_BYTES),
-            messages: bytes(MESSAGES_BYTES),
-            replied: AtomicBool::new(false),
-        }
+    /// Whether the credential with this keyed hash was the last that was verified on the connection.
+    pub(super) fn has_verified(&self, hash: u64) -> bool {
+        self.connection.verified.load(Ordering::Relaxed) == hash
+    }
+
+    /// Remembers the credential with this keyed hash.
+    pub(super) fn note_verified(&self, hash: u64) {
+        self.connection.verified.store(hash, Ordering::Relaxed);
     }
 
     /// Whether no reply went there yet: true once.
     pub fn is_first_reply(&self) -> bool {
-        !self.replied.load(Ordering::Relaxed) && !self.replied.swap(true, Ordering::Relaxed)
+        let replied = &self.connection.replied;
+        !replied.load(Ordering::Relaxed) && !replied.swap(true, Ordering::Relaxed)
     }
 
     /// Room for a reply of `bytes` among those of the connection's streams; waits until its caller took enough of them.
@@ -125,7 +182,7 @@ impl Peer {
     /// # Errors
     /// Never, since the room is never closed.
     pub async fn reply_room(&self, bytes: usize) -> Result<OwnedSemaphorePermit, Failure> {
-        take(&self.stream_replies, bytes, STREAM_REPLIES_BYTES).await
+        take(&self.connection.stream_replies, bytes, STREAM_REPLIES_BYTES).await
     }
 
     /// Room for a message of `bytes` bytes among those of the connection; see [`crate::service::Service::message_room`].
@@ -133,7 +190,7 @@ impl Peer {
         &self,
         bytes: usize,
     ) -> Result<OwnedSemaphorePermit, Failure> {
-        take(&self.messages, bytes, MESSAGES_BYTES).await
+        take(&self.connection.messages, bytes, MESSAGES_BYTES).await
     }
 }
 

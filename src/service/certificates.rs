@@ -52,6 +52,7 @@ impl Revoke {
 impl Operation for Revoke {
     const ACTION: Action = Action::Certificate;
     const CHANGES: bool = true;
+    const CHANGES_RIGHTS: bool = true;
     type Output = RevokedNow;
 
     fn asks<'a>(&'a self, caller: &'a Principal) -> Asks<'a> {
@@ -89,6 +90,8 @@ impl Operation for Revoke {
             .certificates
             .revoke(what, &caller.resource, operation, permit.now_s())
             .await?;
+        // Calls that looked at their connection before are waited for.
+        core.access.publish_again().await;
         if changed.changes.is_empty() {
             // It was made before, perhaps by a call whose record was not written.
             account.present(&core.certificates.present(&key).await?);
@@ -241,6 +244,7 @@ pub struct RemoveCa {
 impl Operation for RemoveCa {
     const ACTION: Action = Action::Certificate;
     const CHANGES: bool = true;
+    const CHANGES_RIGHTS: bool = true;
     /// How many open connections it ended.
     type Output = usize;
 
@@ -273,6 +277,7 @@ impl Operation for RemoveCa {
             .certificates
             .remove_root(&self.name, operation, permit.now_s())
             .await?;
+        core.access.publish_again().await;
         if changed.changes.is_empty() {
             let key = root_key(&self.name);
             account.present(&core.certificates.present(&key).await?);

@@ -70,25 +70,25 @@ pub(super) struct Opener {
     version: u32,
     field: usize,
     items: u32,
-    pub(super) ready: Result<Ready, Failure>,
+    found: Result<Found, Failure>,
 }
 
-/// What opens an item, and the right to it.
-pub(super) struct Ready {
-    pub(super) key: Arc<Key>,
-    field_key: Arc<FieldKey>,
+/// The key of an item, the right to it, and what opens it.
+struct Found {
+    key: Arc<Key>,
     right: Right,
+    /// Whether the key and version are there and enabled is told only to whoever has the right.
+    field_key: Result<Arc<FieldKey>, Failure>,
 }
 
 impl Opener {
     /// The key and version that it opens with, if it is ready to.
     pub(super) fn in_use(&self) -> Option<(Arc<Key>, u32)> {
-        let ready = self.ready.as_ref().ok()?;
-        Some((Arc::clone(&ready.key), self.version))
+        let found = self.found.as_ref().ok()?;
+        found.field_key.as_ref().ok()?;
+        Some((Arc::clone(&found.key), self.version))
     }
-}
 
-impl Opener {
     fn name(&self) -> (Handle, u32, usize) {
         (self.handle, self.version, self.field)
     }
@@ -100,16 +100,16 @@ impl Opener {
         opening: &Opening<'_>,
         context: &EncodedContext,
     ) -> Result<(), Failure> {
-        let Ok(ready) = &self.ready else {
+        let Ok(found) = &self.found else {
             return Ok(());
         };
-        if ready.right != Right::ByItem {
+        if found.right != Right::ByItem {
             return Ok(());
         }
-        let ask = opening.ask(permit.principal(), &ready.key);
+        let ask = opening.ask(permit.principal(), &found.key);
         match permit.allowed(&ask, context) {
             Ok(allowed) => may_be_used(allowed, opening, &ask),
-            Err(_) if *ready.key.tenant() != permit.principal().tenant => {
+            Err(_) if *found.key.tenant() != permit.principal().tenant => {
                 Err(Failure::DecryptionFailed(Opaque::ForeignTenant))
             }
             Err(refused) => Err(refused),
@@ -124,24 +124,22 @@ async fn open(
     opening: &Opening<'_>,
     ciphertext: &Ciphertext<'_>,
     field: &FieldName,
-) -> Result<Ready, Failure> {
+) -> Result<Found, Failure> {
     let named = Named {
         handle: ciphertext.handle(),
         suite: ciphertext.suite(),
     };
     let (key, right) = core.vault.opening_key(permit, named, opening).await?;
-    if let Right::Whole(allowed) = right {
-        may_be_used(allowed, opening, &opening.ask(permit.principal(), &key))?;
-    }
     let version = core
         .vault
         .opening_version(permit, &key, ciphertext.version())
-        .await?;
-    let field_key = version.field_key(field.field()?);
-    Ok(Ready {
+        .await;
+    let field = field.field()?;
+    let field_key = version.map(|version| version.field_key(field));
+    Ok(Found {
         key,
-        field_key,
         right,
+        field_key,
     })
 }
 
@@ -179,14 +177,14 @@ impl Openers {
         let opener = match known {
             Some(opener) => opener,
             None => {
-                let ready = open(core, permit, &opening, &ciphertext, field).await;
+                let found = open(core, permit, &opening, &ciphertext, field).await;
                 let (handle, _, version, field, _) = name;
                 self.list.push(Opener {
                     handle,
                     version,
                     field,
                     items: 0,
-                    ready,
+                    found,
                 });
                 self.index.insert(name, self.list.len() - 1);
                 self.list.len() - 1
@@ -213,9 +211,9 @@ impl Openers {
             let field = fields.get(opener.field).map_or("", FieldName::as_str);
             let version = opener.version;
             let handle = || format!("handle:{}", opener.handle);
-            match &opener.ready {
-                Ok(ready) => {
-                    account.used(field::resource_of(&ready.key), version, field, items);
+            match &opener.found {
+                Ok(found) => {
+                    account.used(field::resource_of(&found.key), version, field, items);
                 }
                 Err(Failure::DecryptionFailed(Opaque::UnknownHandle)) => {
                     account.not_found(handle(), version, field, items);
@@ -256,10 +254,9 @@ pub(super) fn opened_by(
     let opener = openers
         .get(index)
         .ok_or_else(|| Failure::internal("an item without an opener"))?;
-    match &opener.ready {
-        Ok(ready) => Ok((&ready.key, &ready.field_key)),
-        Err(failure) => Err(failure.clone()),
-    }
+    let found = opener.found.as_ref().map_err(Clone::clone)?;
+    let field_key = found.field_key.as_ref().map_err(Clone::clone)?;
+    Ok((&found.key, field_key))
 }
 
 /// The resolved thing at `index`, or its failure.

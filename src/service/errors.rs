@@ -1,12 +1,16 @@
 //! From the errors of the parts to what a call fails with.
 
+use std::time::Duration;
+
 use fieldkeep_keystore::error::{KeyError, KeystoreError};
 use fieldkeep_keystore::store::CommitError;
 
 use crate::access::AccessError;
+use crate::access::api_key::ApiKeyError;
 use crate::access::ca::CaError;
 use crate::access::certificates::CertificatesError;
 use crate::access::join::JoinError;
+use crate::access::lockout::Backoff;
 use crate::service::enroll::TOKEN_REFUSED;
 use crate::service::failure::{Failure, Opaque};
 use crate::service::perform::unauthenticated;
@@ -89,6 +93,15 @@ impl From<KeystoreError> for Failure {
     }
 }
 
+impl From<Backoff> for Failure {
+    fn from(wait: Backoff) -> Self {
+        Self::TooManyAttempts {
+            rule: wait.scope.as_str(),
+            retry_after: Duration::from_millis(wait.retry_after_ms),
+        }
+    }
+}
+
 impl From<AccessError> for Failure {
     fn from(error: AccessError) -> Self {
         match error {
@@ -98,12 +111,18 @@ impl From<AccessError> for Failure {
                 hidden_by: None,
             },
             AccessError::NotAMember { member, .. } => Self::MemberNotFound(member),
+            AccessError::NoSuchSetting { what, reason } => Self::NoSuchSetting { what, reason },
+            AccessError::Issuer(problem) => Self::invalid("issuer", problem.to_string()),
+            AccessError::ApiKey(ApiKeyError::Random(error)) => error.into(),
+            AccessError::ApiKey(problem) => Self::invalid("api_key", problem.to_string()),
             AccessError::SelfGrant => Self::SelfGrant,
             AccessError::LastGrantor => Self::LastGrantor,
             AccessError::Full { .. } => Self::AccessFull(error.to_string().into()),
             AccessError::Keystore(source) => source.into(),
             AccessError::Interrupted => Self::store(error),
-            AccessError::UnknownRecord { .. } | AccessError::OldRoles { .. } => logged(error),
+            AccessError::UnknownRecord { .. }
+            | AccessError::OldRoles { .. }
+            | AccessError::Tokens(_) => logged(error),
         }
     }
 }

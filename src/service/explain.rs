@@ -9,7 +9,7 @@ use fieldkeep_crypto::names::Name;
 use crate::access::action::Action;
 use crate::access::advice;
 use crate::access::grant::{Grant, GrantId, Scope, Who};
-use crate::access::principal::{Method, Principal};
+use crate::access::principal::{Identity, Method, Principal};
 use crate::access::snapshot::{AccessSnapshot, Asked};
 use crate::service::Core;
 use crate::service::access::{LocalName, after_grant};
@@ -20,8 +20,8 @@ use crate::service::perform::permit::{Asks, Permit};
 use crate::service::record::Account;
 use crate::service::resource::{FieldName, KeyName};
 
-/// The most identities that are named of one group.
-const MAX_IDENTITIES: usize = 1_000;
+/// The most identities that are named of one group, so that a page of groups stays a message of bounded length.
+const MAX_IDENTITIES: usize = 100;
 
 /// What a question is about.
 pub struct Subject {
@@ -176,8 +176,10 @@ pub struct WhoCan {
 pub struct Holder {
     /// The grant.
     pub grant: Arc<Grant>,
-    /// The resource names of the identities that have it, as far as the store knows.
+    /// The resource names of the identities that it counts for, as far as the store knows; the first of them.
     pub identities: Vec<Arc<str>>,
+    /// Whether there are more.
+    pub more: bool,
 }
 
 impl Operation for WhoCan {
@@ -211,10 +213,7 @@ impl Operation for WhoCan {
             .grants(after.as_ref())
             .filter(|grant| self.subject.is_covered(grant, tenant, now))
             .take(self.page.limit)
-            .map(|grant| Holder {
-                identities: identities(&snapshot, &grant.what.who),
-                grant: Arc::clone(grant),
-            })
+            .map(|grant| holder(&snapshot, grant, tenant))
             .collect();
         Ok(Listed::new(holders, &self.page, |holder| {
             holder.grant.id.to_string()
@@ -243,13 +242,24 @@ impl Subject {
     }
 }
 
-fn identities(snapshot: &AccessSnapshot, who: &Who) -> Vec<Arc<str>> {
-    match who {
+/// Who has `grant`, and may use it for what `tenant` has: whoever is of another tenant only if the grant says so.
+fn holder(snapshot: &AccessSnapshot, grant: &Arc<Grant>, tenant: &str) -> Holder {
+    let what = &grant.what;
+    let counts = |one: &Identity| what.cross_tenant || one.tenant().as_str() == tenant;
+    let mut identities: Vec<Arc<str>> = match &what.who {
         Who::Identity(identity) => vec![Arc::clone(identity.resource())],
         Who::Group(group) => snapshot
             .members(group.resource())
-            .take(MAX_IDENTITIES)
+            .filter(|membership| counts(&membership.member))
+            .take(MAX_IDENTITIES + 1)
             .map(|membership| Arc::clone(membership.member.resource()))
             .collect(),
+    };
+    let more = identities.len() > MAX_IDENTITIES;
+    identities.truncate(MAX_IDENTITIES);
+    Holder {
+        grant: Arc::clone(grant),
+        identities,
+        more,
     }
 }

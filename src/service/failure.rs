@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::sync::Arc;
+use std::time::Duration;
 
 use fieldkeep_crypto::random::RandomError;
 use tonic::Code;
@@ -93,6 +94,14 @@ pub enum Failure {
     /// The identity is not in the group.
     #[error("`{0}` is not in the group")]
     MemberNotFound(Arc<str>),
+    /// There is none to remove or change.
+    #[error("there is no such {what}")]
+    NoSuchSetting {
+        /// Of which kind.
+        what: &'static str,
+        /// The reason.
+        reason: &'static str,
+    },
     /// The name is taken.
     #[error("`{0}` exists already")]
     AlreadyExists(Arc<str>),
@@ -133,9 +142,17 @@ pub enum Failure {
     /// The service is stopping.
     #[error("the service is shutting down; try again")]
     ShuttingDown,
-    /// Too many attempts without a certificate from one address.
-    #[error("too many failed attempts from this address; try again in a minute")]
-    TooManyAttempts,
+    /// Too many attempts with what is no credential.
+    #[error("too many failed attempts from this address; try again in {} s", retry_after.as_millis().div_ceil(1_000))]
+    TooManyAttempts {
+        /// The rule that refused, for the audit trail.
+        rule: &'static str,
+        /// When to try again.
+        retry_after: Duration,
+    },
+    /// The keys of an issuer cannot be fetched.
+    #[error("{0}")]
+    KeysUnavailable(&'static str),
     /// No CA of this name.
     #[error("there is no CA `{0}`")]
     CaNotFound(Arc<str>),
@@ -162,6 +179,8 @@ impl std::fmt::Display for Refused {
     }
 }
 
+/// When to try again after a failure that passes.
+const RETRY_DELAY: Duration = Duration::from_millis(500);
 /// The rule of who would give himself a right.
 const RULE_SELF_GRANT: &str = "self-grant";
 /// The rule of a key that is another tenant's.
@@ -238,6 +257,7 @@ impl Failure {
             Self::VersionNotFound(_) => (Code::NotFound, "VERSION_NOT_FOUND"),
             Self::GrantNotFound { .. } => (Code::NotFound, "GRANT_NOT_FOUND"),
             Self::MemberNotFound(_) => (Code::NotFound, "MEMBER_NOT_FOUND"),
+            Self::NoSuchSetting { reason, .. } => (Code::NotFound, reason),
             Self::AlreadyExists(_) => (Code::AlreadyExists, "ALREADY_EXISTS"),
             Self::KeyDisabled => (Code::FailedPrecondition, "KEY_DISABLED"),
             Self::VersionDisabled => (Code::FailedPrecondition, "VERSION_DISABLED"),
@@ -251,7 +271,8 @@ impl Failure {
             Self::StoreUnavailable(_) => (Code::Unavailable, "STORE_UNAVAILABLE"),
             Self::AuditUnavailable => (Code::Unavailable, "AUDIT_UNAVAILABLE"),
             Self::ShuttingDown => (Code::Unavailable, "SHUTTING_DOWN"),
-            Self::TooManyAttempts => (Code::ResourceExhausted, "TOO_MANY_ATTEMPTS"),
+            Self::KeysUnavailable(_) => (Code::Unavailable, "KEYS_UNAVAILABLE"),
+            Self::TooManyAttempts { .. } => (Code::ResourceExhausted, "TOO_MANY_ATTEMPTS"),
             Self::CaNotFound(_) => (Code::NotFound, "CA_NOT_FOUND"),
             Self::NoSpace => (Code::ResourceExhausted, "NO_SPACE"),
             Self::Internal(_) => (Code::Internal, "INTERNAL"),
@@ -285,16 +306,28 @@ impl Failure {
         }
     }
 
-    /// The rule that refused, if this is a refusal of a right, whether or not the caller is told so.
+    /// The rule that refused, if this is a refusal of a caller or of a right, whether or not the caller is told so.
     #[must_use]
     pub fn refused_by(&self) -> Option<&'static str> {
         match self {
+            Self::Unauthenticated { rule, .. } => Some(rule),
             Self::PermissionDenied(refused) => Some(refused.rule),
             Self::RightWithdrawn(rule) => Some(rule),
+            Self::TooManyAttempts { rule, .. } => Some(rule),
+            Self::KeysUnavailable(_) => Some("token-keys-unavailable"),
             Self::GrantNotFound { hidden_by, .. } => *hidden_by,
             Self::SelfGrant => Some(RULE_SELF_GRANT),
             Self::DecryptionFailed(Opaque::ForeignTenant) => Some(RULE_FOREIGN_TENANT),
             _ => None,
+        }
+    }
+
+    /// When the same call may succeed, if it may without anybody's doing.
+    #[must_use]
+    pub fn retry_after(&self) -> Option<Duration> {
+        match self {
+            Self::TooManyAttempts { retry_after, .. } => Some(*retry_after),
+            other => other.is_transient().then_some(RETRY_DELAY),
         }
     }
 

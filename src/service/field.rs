@@ -11,9 +11,8 @@ use crate::access::action::Action;
 use crate::access::principal::Principal;
 use crate::service::Core;
 use crate::service::failure::{Failure, Opaque};
-use crate::service::masking::may_be_used;
 use crate::service::perform::Operation;
-use crate::service::perform::permit::{Asks, Permit, Right};
+use crate::service::perform::permit::{Asks, Permit};
 use crate::service::record::Account;
 use crate::service::resource::{FieldName, KeyName, key_resource};
 use crate::service::vault::{Named, Opening, Purpose};
@@ -43,8 +42,8 @@ impl Operation for Encrypt {
     const ACTION: Action = Action::Encrypt;
     type Output = Sealed;
 
-    fn asks<'a>(&'a self, caller: &'a Principal) -> Asks<'a> {
-        Asks::Field(self.key.seal(caller, &self.field))
+    fn asks<'a>(&'a self, _caller: &'a Principal) -> Asks<'a> {
+        Asks::Field
     }
 
     fn about(&self, caller: &Principal, account: &mut Account) {
@@ -140,8 +139,8 @@ pub(super) async fn open_source(
         handle,
         suite: ciphertext.suite(),
     };
-    let (key, right) = match core.vault.opening_key(permit, named, opening).await {
-        Ok(found) => found,
+    let key = match core.vault.opening_key(permit, named, opening).await {
+        Ok((key, _)) => key,
         Err(failure) => {
             account.used(
                 format!("handle:{handle}"),
@@ -153,9 +152,6 @@ pub(super) async fn open_source(
         }
     };
     account.used(resource_of(&key), ciphertext.version(), field.as_str(), 0);
-    if let Right::Whole(allowed) = right {
-        may_be_used(allowed, opening, &opening.ask(permit.principal(), &key))?;
-    }
     let version = core
         .vault
         .opening_version(permit, &key, ciphertext.version())

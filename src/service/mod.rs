@@ -4,10 +4,12 @@
 //! way to a key: the keystore is inside a [`vault::Vault`] that opens only with a [`perform::permit::Permit`], and only
 //! `perform` can make a permit or a [`perform::Reply`].
 
+use std::hash::RandomState;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use fieldkeep_crypto::keys::ApiKeyHashKey;
 use fieldkeep_journal::{Ticket, Waiters};
 use tokio::sync::{Notify, Semaphore};
 use tokio_util::sync::CancellationToken;
@@ -16,10 +18,10 @@ use tokio_util::task::TaskTracker;
 use crate::access::Access;
 use crate::access::ca::Ca;
 use crate::access::certificates::Certificates;
+use crate::access::lockout::Lockout;
 use crate::access::trust::Trust;
 use crate::audit::AuditLog;
 use crate::service::call::RequestIds;
-use crate::service::enroll::Attempts;
 use crate::service::failure::Failure;
 use crate::service::offload::Places;
 use crate::service::schedule::ChangedKeys;
@@ -29,6 +31,7 @@ use crate::service::withdrawn::Withdrawn;
 
 pub mod access;
 pub mod arrival;
+mod authenticate;
 pub mod batch;
 pub mod call;
 pub mod certificates;
@@ -122,6 +125,8 @@ pub struct Parts {
     pub ca: Ca,
     /// What was revoked, and the CAs of others.
     pub certificates: Certificates,
+    /// The key of the hashes of API keys.
+    pub api_key_hash: ApiKeyHashKey,
     /// Bounds on one call.
     pub limits: Limits,
     /// The time.
@@ -137,7 +142,12 @@ pub struct Core {
     audit: AuditLog,
     ca: Ca,
     certificates: Certificates,
-    attempts: Attempts,
+    /// Failed enrolments and credentials. Its clock is [`Clock`], in Unix milliseconds: there is no other one here, and if it is set back nobody waits
+    /// longer than a whole wait.
+    attempts: Lockout,
+    /// Keyed by chance, so that nobody can choose credentials that meet.
+    credential_hasher: RandomState,
+    api_key_hash: ApiKeyHashKey,
     limits: Limits,
     clock: Arc<dyn Clock>,
     about: system::About,
@@ -200,6 +210,7 @@ impl Core {
             audit,
             ca,
             certificates,
+            api_key_hash,
             limits,
             clock,
             about,
@@ -210,7 +221,9 @@ impl Core {
             audit,
             ca,
             certificates,
-            attempts: Attempts::default(),
+            attempts: Lockout::default(),
+            credential_hasher: RandomState::new(),
+            api_key_hash,
             limits,
             clock,
             about,

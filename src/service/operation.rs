@@ -63,19 +63,6 @@ impl Repeatable {
     }
 }
 
-/// The operation of a call that is never repeated under the same id.
-///
-/// # Errors
-/// If the operating system has no random numbers.
-pub(super) fn random_operation() -> Result<StoreOperation, Failure> {
-    let mut id = [0; 16];
-    random::fill(&mut id)?;
-    Ok(StoreOperation {
-        id,
-        fingerprint: [0; 32],
-    })
-}
-
 /// The first 16 bytes of SHA-256 over tenant, principal, RPC (each with a zero byte behind it) and request id.
 fn derive_id(tenant: &str, principal: &str, rpc: &str, request_id: &[u8; 16]) -> [u8; 16] {
     let mut context = Context::new(&SHA256);

@@ -175,8 +175,19 @@ impl Service {
 
     /// Records a call that the transport refused before there was a message to parse, and gives back the refusal.
     pub async fn refuse(&self, call: Call, failure: Failure) -> Refusal {
+        self.refuse_with(call, failure, String::new()).await
+    }
+
+    /// As [`Service::refuse`], with more for the record.
+    pub(super) async fn refuse_with(
+        &self,
+        call: Call,
+        failure: Failure,
+        detail: String,
+    ) -> Refusal {
         let request_id = call.request_id;
         let mut attempt = Attempt::with_rule(&self.core, call, rule_for(&failure));
+        attempt.account.detail(detail);
         let failure = match self.record(&mut attempt, Err(&failure)).await {
             Ok(()) => failure,
             Err(unavailable) => unavailable,
@@ -276,25 +287,22 @@ impl Service {
         attempt: &mut Attempt,
         grounds: &Grounds,
     ) -> Result<Arc<AccessSnapshot>, Failure> {
-        if let Some(ended) = attempt.call.peer.ended() {
-            let refused = ended_failure(ended);
-            attempt.decision = Decision::Refused;
-            attempt.rule = Rule::Named(rule_for(&refused));
-            self.record(attempt, Err(&refused)).await?;
-            return Err(refused);
-        }
         let Some(principal) = attempt.call.peer.principal.as_ref() else {
             return Err(NO_IDENTITY);
         };
         let refused = {
             let snapshot = self.core.access.snapshot();
-            if grounds.are_of(&snapshot) {
-                return Ok(snapshot);
-            }
             let now_us = self.core.clock.now_us();
-            match permit::recheck(&snapshot, &attempt.call, principal, grounds, now_us) {
-                Ok(()) => return Ok(snapshot),
-                Err(refused) => refused,
+            // Looked at while the snapshot is held: whoever ends the connection publishes a newer one afterwards, and waits.
+            match attempt.call.peer.ended() {
+                Some(ended) => ended_failure(ended),
+                None if grounds.are_of(&snapshot) => return Ok(snapshot),
+                None => {
+                    match permit::recheck(&snapshot, &attempt.call, principal, grounds, now_us) {
+                        Ok(()) => return Ok(snapshot),
+                        Err(refused) => refused,
+                    }
+                }
             }
         };
         attempt.decision = Decision::Refused;
@@ -373,6 +381,9 @@ impl Attempt {
             self.rule = Rule::Named(RULE_UNAUTHENTICATED);
             return Err(NO_IDENTITY);
         };
+        let now_us = self.core.clock.now_us();
+        let permit = Permit::new(&self.core.access, &self.call, principal, O::ACTION, now_us);
+        // Looked at while the permit holds a snapshot, as in `Service::check_again`.
         if let Some(ended) = self.call.peer.ended() {
             self.rule = Rule::Named(ended.rule());
             return Err(ended_failure(ended));
@@ -384,11 +395,9 @@ impl Attempt {
                 "the route and the operation name different actions",
             ));
         }
-        let now_us = self.core.clock.now_us();
-        let permit = Permit::new(&self.core.access, &self.call, principal, O::ACTION, now_us);
         let asked = match operation.asks(principal) {
-            Asks::OfFields | Asks::Found => permit.admit(None),
-            Asks::Field(ask) => permit.admit(Some(&ask)),
+            Asks::OfFields | Asks::Found => permit.admit(),
+            Asks::Field => Ok(()),
             Asks::Of { tenant, key } => permit.check(tenant, key),
         };
         asked.inspect_err(|refused| {
@@ -512,7 +521,6 @@ impl Core {
 /// The rule that refused a call.
 fn rule_for(refused: &Failure) -> &'static str {
     match refused {
-        Failure::Unauthenticated { rule, .. } => rule,
         Failure::ShuttingDown | Failure::AuditUnavailable => RULE_NOT_SERVING,
         other => other.refused_by().unwrap_or(RULE_INVALID),
     }

@@ -25,7 +25,6 @@ pub struct Account {
     detail: String,
     items_ok: u32,
     items_failed: u32,
-    items_refused: u32,
     refused_by: Option<&'static str>,
     failures: BTreeMap<&'static str, u32>,
     changes: Vec<AuditChange>,
@@ -80,7 +79,6 @@ impl Account {
                 Err(failure) => {
                     self.items_failed += 1;
                     if let Some(rule) = failure.refused_by() {
-                        self.items_refused += 1;
                         self.refused_by.get_or_insert(rule);
                     }
                     *self.failures.entry(failure.word()).or_default() += 1;
@@ -89,11 +87,11 @@ impl Account {
         }
     }
 
-    /// The rule that refused a batch as a whole: the first one's, if every item was refused.
+    /// The rule that refused a batch as a whole: the first one's, if no item succeeded. Items that are malformed beside it do not
+    /// make it an allowed one.
     #[must_use]
     pub fn refused_by(&self) -> Option<&'static str> {
-        let all = self.items_ok == 0 && self.items_refused == self.items_failed;
-        self.refused_by.filter(|_| all)
+        self.refused_by.filter(|_| self.items_ok == 0)
     }
 
     /// What a management operation changed.
@@ -158,7 +156,7 @@ pub fn compose(call: &Call, ending: Ending<'_>, account: &mut Account) -> Encode
         request_id: call.request_id.as_bytes(),
         principal: principal.map_or("", |principal| &principal.resource),
         authentication: call.peer.authentication,
-        address: &call.peer.address,
+        address: call.peer.address(),
         rpc: call.rpc,
         action: call.action.as_str(),
         decision: ending.decision.into(),

@@ -17,6 +17,7 @@ use crate::access::action::Action;
 use crate::access::principal::Principal;
 use crate::service::errors;
 use crate::service::failure::{Failure, Opaque};
+use crate::service::masking::may_be_used;
 use crate::service::perform::own::{OwnAct, OwnPermit};
 use crate::service::perform::permit::{Ask, Entitled, Permit, Right};
 use crate::service::resource::KeyName;
@@ -123,12 +124,13 @@ impl Vault {
         Ok(key)
     }
 
-    /// The key that a ciphertext names, to open a field with it: first by its handle, then its suite, then the right to it,
-    /// and then whether it is enabled. Everything that a foreign caller could learn from is one opaque failure.
+    /// The key that a ciphertext names, to open a field with it: first by its handle, then its suite, then the right to it.
+    /// Everything that a foreign caller could learn from is one opaque failure, so whether the key is enabled is looked at
+    /// after the right, in [`Vault::opening_version`].
     ///
     /// # Errors
     /// [`Failure::DecryptionFailed`] for an unknown handle, a key whose record is damaged, another suite and a foreign tenant's
-    /// key; [`Failure::PermissionDenied`] and [`Failure::KeyDisabled`] to the key's own tenant; or the store fails.
+    /// key; [`Failure::PermissionDenied`] to the key's own tenant, and to whoever may only see it masked; or the store fails.
     pub async fn opening_key(
         &self,
         permit: &Permit<'_>,
@@ -149,28 +151,34 @@ impl Vault {
             None => permit.entitle_any(ask),
         };
         let right = match entitled {
-            Ok(entitled) => entitled.right(),
+            Ok(entitled) => {
+                if let Right::Whole(allowed) = entitled.right() {
+                    may_be_used(allowed, wanted, &ask)?;
+                }
+                entitled.right()
+            }
             Err(_) if *key.tenant() != permit.principal().tenant => {
                 return Err(Failure::DecryptionFailed(Opaque::ForeignTenant));
             }
             Err(refused) => return Err(refused),
         };
-        if !key.enabled() {
-            return Err(Failure::KeyDisabled);
-        }
         Ok((key, right))
     }
 
-    /// The version of `key` that a ciphertext names, if it may decrypt.
+    /// The version of `key` that a ciphertext names, if it and the key may decrypt.
     ///
     /// # Errors
-    /// [`Failure::DecryptionFailed`] if there never was such a version, [`Failure::VersionDisabled`], or the store fails.
+    /// [`Failure::KeyDisabled`]; [`Failure::DecryptionFailed`] if there never was such a version, [`Failure::VersionDisabled`], or
+    /// the store fails.
     pub async fn opening_version(
         &self,
         _permit: &Permit<'_>,
         key: &Key,
         version: u32,
     ) -> Result<Arc<Version>, Failure> {
+        if !key.enabled() {
+            return Err(Failure::KeyDisabled);
+        }
         key.version(version)
             .await
             .map_err(errors::version_of_ciphertext)

@@ -43,6 +43,15 @@ fn token(f: &Fixture, name: &str, more: &[&str]) -> (String, String) {
     (text("token"), text("ca_fingerprint"))
 }
 
+/// A token with the same id, another secret, and the checksum that fits.
+fn guessed(token: &str) -> String {
+    let (id, _) = token.rsplit_once('_').unwrap();
+    let body = format!("{id}_{}", "ab".repeat(20));
+    let sum = ring::digest::digest(&ring::digest::SHA256, body.as_bytes());
+    let sum = data_encoding::HEXLOWER.encode(&sum.as_ref()[..4]);
+    format!("{body}{sum}")
+}
+
 fn serial(identity: &Identity) -> String {
     let pem = fs::read(&identity.certificate).unwrap();
     let (_, pem) = x509_parser::pem::parse_x509_pem(&pem).unwrap();
@@ -160,17 +169,21 @@ async fn tokens_that_do_not_count_are_refused_alike_and_attempts_are_bounded() {
         .err()
         .unwrap();
     assert!(refused.to_string().contains("mistyped"), "{refused}");
-    let mut reasons = Vec::new();
-    for _ in 0..12 {
-        let refused = join(&address, ServiceCa::Pem(&ca), &brief)
-            .await
-            .err()
-            .unwrap();
-        reasons.push(refused.reason().unwrap_or_default().to_owned());
-    }
-    assert!(
-        reasons.contains(&"TOO_MANY_ATTEMPTS".to_owned()),
-        "{reasons:?}"
+    // Whoever shows what has ended guesses nothing, and is not held up. Another secret is a guess.
+    let reasons_of = async |token: &str| {
+        let mut reasons = Vec::new();
+        for _ in 0..8 {
+            let refused = join(&address, ServiceCa::Pem(&ca), token).await.err();
+            reasons.push(refused.unwrap().reason().unwrap_or_default().to_owned());
+        }
+        reasons.dedup();
+        reasons
+    };
+    assert_eq!(reasons_of(&brief).await, ["UNAUTHENTICATED"]);
+    let guess = guessed(&brief);
+    assert_eq!(
+        reasons_of(&guess).await,
+        ["UNAUTHENTICATED", "TOO_MANY_ATTEMPTS"]
     );
     // Who has a certificate is not held up.
     encrypts(&f.app()).await.unwrap();
@@ -502,14 +515,37 @@ async fn a_new_server_certificate_is_served_without_a_restart_and_a_torn_one_nev
     let f = Fixture::start();
     let tls = f.home.path().join("tls");
     let (certificate, key) = (tls.join("server.pem"), tls.join("server.key"));
-    let old = (fs::read(&certificate).unwrap(), fs::read(&key).unwrap());
-    // A pair of the same CA: made offline in a copy of the directory.
-    f.server.signal(Signal::HUP);
+    let read = || (fs::read(&certificate).unwrap(), fs::read(&key).unwrap());
+    let first = read();
+    // A second pair is made while the service is stopped, and put aside.
+    f.server.stop();
+    let made = std::process::Command::new(fieldkeep_harness::binary())
+        .args(["cert", "server", "--config"])
+        .arg(f.home.config())
+        .output()
+        .unwrap();
+    assert!(made.status.success(), "{}", stderr(&made));
+    let old = read();
+    fs::write(&certificate, &first.0).unwrap();
+    fs::write(&key, &first.1).unwrap();
+    let f = Fixture {
+        server: f.home.serve(),
+        ..f
+    };
     let served = async || {
         let stream = raw(&f, &f.app_identity).await;
         stream.get_ref().1.peer_certificates().unwrap()[0].to_vec()
     };
-    let before = served().await;
+    let at_first = served().await;
+    fs::write(&key, &old.1).unwrap();
+    fs::write(&certificate, &old.0).unwrap();
+    f.server.signal(Signal::HUP);
+    let mut before = served().await;
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while before == at_first && Instant::now() < deadline {
+        before = served().await;
+    }
+    assert_ne!(before, at_first, "the new one is served");
     // A key of another certificate, and half of a file: the old pair goes on.
     let torn = KeyPair::generate().unwrap().serialize_pem();
     fs::write(&key, torn).unwrap();
@@ -525,6 +561,29 @@ async fn a_new_server_certificate_is_served_without_a_restart_and_a_torn_one_nev
     let log = f.server.stop();
     assert!(log.contains("are not served"), "{log}");
     assert!(log.contains("was taken over"), "{log}");
+}
+
+#[test]
+fn a_certificate_that_is_signed_without_the_service_replaces_files_only_when_forced() {
+    let home = Home::make();
+    let out = tempfile::tempdir().unwrap();
+    let issue = |name: &str, more: &[&str]| {
+        let mut command = std::process::Command::new(fieldkeep_harness::binary());
+        command.args(["cert", "issue", name, "--config"]);
+        command.arg(home.config()).arg("--out").arg(out.path());
+        command.args(more).output().unwrap()
+    };
+    let key = || fs::read(out.path().join("boss.key")).unwrap();
+    let made = issue("boss", &[]);
+    assert!(made.status.success(), "{}", stderr(&made));
+    let first = key();
+    let refused = issue("boss", &[]);
+    assert!(!refused.status.success());
+    assert!(stderr(&refused).contains("--force"), "{}", stderr(&refused));
+    assert_eq!(key(), first);
+    let forced = issue("boss", &["--force"]);
+    assert!(forced.status.success(), "{}", stderr(&forced));
+    assert_ne!(key(), first);
 }
 
 #[tokio::test]

@@ -15,7 +15,7 @@ Usage: cargo xtask <command> [arguments]
   test [--strict]      run every test; installs Debian packages and OpenBao, which tests need, or says what it skips and why
                        (--strict: a skipped test is a failure)
   ci                   fmt, clippy, test --strict, docs, cargo-deny, fuzz smoke, short fault runs
-  bench [arguments]    the system benchmark, release build (`cargo xtask bench -- --help`)
+  bench [arguments]    the system benchmark, release build (`cargo xtask bench -- --help`); `bench openbao` installs OpenBao
   faults [arguments]   kill and power-loss runs (`cargo xtask faults -- --help`)
   api                  write docs/api.md anew from the .proto files; a test fails when it is not current
   fuzz [seconds]       every fuzz target for that long (default 20)
@@ -34,7 +34,7 @@ fn main() -> ExitCode {
     let result = match arguments.first().map(String::as_str) {
         Some("test") => test(rest.iter().any(|a| a == "--strict")),
         Some("ci") => ci(),
-        Some("bench") => system_binary("fieldkeep-bench", rest),
+        Some("bench") => bench(rest),
         Some("faults") => system_binary("fieldkeep-faults", rest),
         Some("api") => api(),
         Some("fuzz") => fuzz::smoke(rest.first().and_then(|s| s.parse().ok()).unwrap_or(20)),
@@ -91,6 +91,16 @@ fn test(strict: bool) -> Result<(), Failed> {
         return Err(Failed::new("--strict: something was skipped"));
     }
     Ok(())
+}
+
+/// The system benchmark. OpenBao, for the run beside it, is installed unless `--server` names one.
+fn bench(arguments: &[String]) -> Result<(), Failed> {
+    let has = |word: &str| arguments.iter().any(|a| a == word);
+    let mut arguments = arguments.to_vec();
+    if has("openbao") && !has("--server") {
+        arguments.extend([String::from("--server"), tools::openbao()?]);
+    }
+    system_binary("fieldkeep-bench", &arguments)
 }
 
 /// The reference is written by the test that checks it.

@@ -4,7 +4,7 @@ use std::{env, fs, path::Path};
 
 use crate::step::{Failed, cargo, program_with};
 
-/// The version that `benches/peers/openbao.sh` has too.
+/// Of the PyPI package, which is that of the server in it.
 const OPENBAO_VERSION: &str = "2.7.2";
 
 pub(crate) struct Tools;

@@ -216,6 +216,7 @@ async fn route(
         "fieldkeep.v1.AccessService" => AccessServiceServer::new(handlers).call(request).await,
         "fieldkeep.v1.AuditService" => AuditServiceServer::new(handlers).call(request).await,
         "fieldkeep.v1.SystemService" => SystemServiceServer::new(handlers).call(request).await,
+        "fieldkeep.v1.CertificateService" => Ok(handlers.refuse_renewal().await.into_http()),
         _ => Ok(Status::unimplemented("no such service").into_http()),
     }
 }
@@ -234,6 +235,16 @@ pub(crate) fn retry_status(reason: &str, delay: Duration) -> Status {
 }
 
 impl Handlers {
+    /// Takes every certificate for one of another CA, as the service does with those that it did not sign itself.
+    async fn refuse_renewal(&self) -> Status {
+        let request = Request::new(v1::RenewCertificateRequest::default());
+        let scripted = self.arrive("RenewCertificate", &request, "").await;
+        scripted.err().unwrap_or_else(|| {
+            let message = "the certificate is of another CA";
+            status(Code::InvalidArgument, "INVALID_REQUEST", message)
+        })
+    }
+
     /// Notes the call, and does what the script says.
     async fn arrive<T: Message>(
         &self,

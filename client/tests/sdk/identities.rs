@@ -2,7 +2,10 @@
 
 #![allow(clippy::unwrap_used, reason = "tests")]
 
-use std::sync::Arc;
+use std::{
+    sync::Arc,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
 
 use fieldkeep_client::{Client, ClientBuilder};
 use rcgen::{
@@ -46,6 +49,20 @@ impl Authority {
 
     pub(crate) fn client(&self) -> Identity {
         self.sign(&client_params())
+    }
+
+    /// One whose certificate is due to be renewed: of its 15 minutes, less than two are left.
+    pub(crate) fn due_client(&self) -> Identity {
+        let now_s = SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .unwrap()
+            .as_secs();
+        let at = |s| date_time_ymd(1970, 1, 1) + Duration::from_secs(s);
+        let mut params = client_params();
+        // The service begins certificates 300 seconds in the past.
+        params.not_before = at(now_s - 800 - 300);
+        params.not_after = at(now_s + 100);
+        self.sign(&params)
     }
 
     pub(crate) fn expired_client(&self) -> Identity {

@@ -4,7 +4,7 @@
 
 use std::{fs, path::PathBuf, sync::Arc, time::Duration};
 
-use fieldkeep_client::{Client, ConfigError, Error};
+use fieldkeep_client::{Client, ConfigError, Error, reason};
 use tokio::sync::Notify;
 
 use crate::{
@@ -142,4 +142,20 @@ async fn files_are_not_looked_at_before_the_interval_has_passed() {
     fs::remove_file(files.path("app.key")).unwrap();
     field.encrypt(b"x").await.unwrap();
     assert!(client.identity_problem().is_none());
+}
+
+#[tokio::test]
+async fn a_certificate_of_another_ca_is_not_offered_for_renewal_again() {
+    let fake = Fake::start().await;
+    let identity = fake.authority.due_client();
+    let address = fake.address.to_string();
+    let builder = fake.authority.builder_as(&address, &identity);
+    let client = builder.build().unwrap();
+    fake.arrived(1).await;
+    // The first pause after another failure is one second at most.
+    tokio::time::sleep(Duration::from_millis(2_500)).await;
+    let calls: Vec<_> = fake.calls().iter().map(|call| call.rpc).collect();
+    assert_eq!(calls, ["RenewCertificate"]);
+    let problem = client.renewal_problem().unwrap();
+    assert_eq!(problem.reason(), Some(reason::INVALID_REQUEST));
 }

@@ -23,6 +23,7 @@ use std::{fmt, io};
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use fieldkeep_crypto::random::{self, RandomError};
 
 use self::watch::Watch;
 
@@ -56,6 +57,19 @@ impl Operation {
         id: [0; 16],
         fingerprint: [0; 32],
     };
+
+    /// A new change with a random id, which nobody repeats under the same one.
+    ///
+    /// # Errors
+    /// The operating system has no random numbers.
+    pub fn make() -> Result<Operation, RandomError> {
+        let mut id = [0; 16];
+        random::fill(&mut id)?;
+        Ok(Operation {
+            id,
+            fingerprint: [0; 32],
+        })
+    }
 
     pub(crate) fn is_once(&self) -> bool {
         self.id == Self::ONCE.id

@@ -234,8 +234,8 @@ fn without_a_record_or_under_another_hash_key_nothing_is_taken() {
     let wrong = authenticate(Some(&record), &presented, &other, here(), NOW);
     assert_eq!(wrong, Err(ApiKeyRefusal::WrongSecret));
     assert_eq!(
-        ApiKeyRefusal::UnknownId.to_string(),
-        ApiKeyRefusal::WrongSecret.to_string()
+        ApiKeyRefusal::UnknownId.told(),
+        ApiKeyRefusal::WrongSecret.told()
     );
 }
 
@@ -403,7 +403,7 @@ fn the_record_is_frozen() {
     let (_, record) = make();
     let record = ApiKeyRecord {
         id,
-        hash: fieldkeep_crypto::api_key::ApiKeyHash::from_bytes([0xAB; 32]),
+        hash: ApiKeyHash::from_bytes([0xAB; 32]),
         networks: vec!["198.51.100.0/24".parse().unwrap()],
         created_by: "init".into(),
         ..record

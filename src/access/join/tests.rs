@@ -2,30 +2,89 @@ use std::sync::Arc;
 
 use fieldkeep_keystore::{root::key_file::KeyFile, store::memory::MemoryStore};
 use proptest::prelude::*;
+use rustls_pki_types::{CertificateDer, pem::PemObject as _};
 
 use super::*;
-use crate::access::ca::{CLIENT_TTL_S, Ca};
+use crate::access::{
+    ca::{CLIENT_TTL_S, Ca},
+    revocation::Revoked,
+};
 
 const NOW: u64 = 1_800_000_000;
 
-async fn keystore() -> (Keystore, tempfile::TempDir) {
-    let dir = tempfile::tempdir().unwrap();
-    let root = KeyFile::create(dir.path().join("root.key")).unwrap();
-    let keystore = Keystore::init(Arc::new(MemoryStore::new()), &root, NOW)
-        .await
-        .unwrap();
-    (keystore, dir)
+struct Fixture {
+    keystore: Keystore,
+    ca: Ca,
+    certificates: Certificates,
+    _dir: tempfile::TempDir,
+}
+
+impl Fixture {
+    async fn make() -> Fixture {
+        let dir = tempfile::tempdir().unwrap();
+        let root = KeyFile::create(dir.path().join("root.key")).unwrap();
+        let keystore = Keystore::init(Arc::new(MemoryStore::new()), &root, NOW)
+            .await
+            .unwrap();
+        let ca = Ca::make(&keystore, "fieldkeep", operation(), NOW)
+            .await
+            .unwrap()
+            .value;
+        let der = CertificateDer::from_pem_slice(ca.certificate_pem().as_bytes()).unwrap();
+        let certificates = Certificates::load(&keystore, &der, "fieldkeep", NOW).await;
+        Fixture {
+            keystore,
+            ca,
+            certificates: certificates.unwrap(),
+            _dir: dir,
+        }
+    }
+
+    async fn made(&self, ttl_s: u64, now: u64) -> Result<JoinToken, JoinError> {
+        let issue = |revocations: &Revocations| {
+            WantedToken::new(app(), ttl_s, ADMIN.into(), revocations, now)
+        };
+        let wanted = self.certificates.issue_with(now, issue).await?;
+        let made = self.certificates.make_token(wanted, operation()).await?;
+        assert_eq!(made.value.expires, now + ttl_s_of(ttl_s));
+        Ok(made.value.token)
+    }
+
+    async fn admitted(&self, token: &JoinToken, csr: &[u8]) -> Admission {
+        match self.certificates.check_token(token, csr, NOW + 1).await {
+            Ok(Checked::New(admission)) => admission,
+            _ => panic!("not admitted"),
+        }
+    }
+
+    /// Why a token does not count; empty if it does.
+    async fn error(&self, token: &JoinToken, csr: &[u8], now: u64) -> String {
+        match self.certificates.check_token(token, csr, now).await {
+            Ok(_) => String::new(),
+            Err(error) => error.to_string(),
+        }
+    }
+
+    async fn revoke(&self, identity: Identity, now: u64) {
+        let what = Revoked::Identity(identity);
+        let revoked = self.certificates.revoke(what, ADMIN, operation(), now);
+        revoked.await.unwrap();
+    }
+}
+
+const ADMIN: &str = "tenants/default/identities/admin";
+
+fn ttl_s_of(asked: u64) -> u64 {
+    if asked == 0 { DEFAULT_TTL_S } else { asked }
+}
+
+fn operation() -> Operation {
+    Operation::make().unwrap()
 }
 
 fn app() -> Identity {
     let name = |text| Name::parse(text).unwrap();
     Identity::new(name("default"), name("app"))
-}
-
-async fn made(keystore: &Keystore, ttl_s: u64, now: u64) -> Result<MadeToken, JoinError> {
-    let operation = records::make_operation().unwrap();
-    let made = make_token(keystore, &app(), ttl_s, "admin", operation, now).await;
-    made.map(|changed| changed.value)
 }
 
 fn csr() -> Vec<u8> {
@@ -34,52 +93,36 @@ fn csr() -> Vec<u8> {
     request.unwrap().der().to_vec()
 }
 
-async fn error(keystore: &Keystore, token: &JoinToken, csr: &[u8], now: u64) -> String {
-    match check_token(keystore, token, csr, now).await {
-        Ok(_) => String::new(),
-        Err(error) => error.to_string(),
-    }
-}
-
 #[tokio::test]
 async fn a_token_counts_once_and_again_for_the_same_request_alone() {
-    let (keystore, _dir) = keystore().await;
-    let ca = Ca::make(
-        &keystore,
-        "fieldkeep",
-        records::make_operation().unwrap(),
-        NOW,
-    )
-    .await
-    .unwrap()
-    .value;
-    let token = made(&keystore, 0, NOW).await.unwrap().token;
+    let f = Fixture::make().await;
+    let token = f.made(0, NOW).await.unwrap();
     let token = JoinToken::parse(&token.to_text()).unwrap();
     let (mine, others) = (csr(), csr());
-    let admit = |csr: Vec<u8>| {
-        let (keystore, token) = (&keystore, &token);
-        async move {
-            match check_token(keystore, token, &csr, NOW + 1).await {
-                Ok(Checked::New(admission)) => admission,
-                _ => panic!("not admitted"),
-            }
-        }
-    };
-    // Two that looked at the same time: one succeeds.
-    let (first, second) = (admit(mine.clone()).await, admit(others.clone()).await);
+    // Four that looked at the same time: one succeeds, and its repetition gets what it got.
+    let first = f.admitted(&token, &mine).await;
+    let same = f.admitted(&token, &mine).await;
+    let second = f.admitted(&token, &others).await;
     assert_eq!(first.identity, app());
-    let issued = ca.issue(&mine, &app(), 0, CLIENT_TTL_S, NOW).unwrap();
-    let operation = || records::make_operation().unwrap();
-    first
-        .use_up(&keystore, &mine, &issued, operation(), NOW + 1)
-        .await
-        .unwrap();
-    let late = second
-        .use_up(&keystore, &others, &issued, operation(), NOW + 1)
-        .await;
+    let issue = |csr: &[u8]| f.ca.issue(csr, &app(), 0, CLIENT_TTL_S, NOW).unwrap();
+    let use_up = async |admission, issued: &Issued| {
+        let used = f
+            .certificates
+            .use_up(admission, issued, operation(), NOW + 1);
+        used.await
+    };
+    let issued = issue(&mine);
+    assert!(matches!(use_up(first, &issued).await, Ok(UsedUp::First(_))));
+    match use_up(same, &issue(&mine)).await {
+        Ok(UsedUp::Repeated(repeated)) => {
+            assert_eq!(repeated.certificate_pem, issued.certificate_pem);
+        }
+        _ => panic!("both have the key of this certificate"),
+    }
+    let late = use_up(second, &issue(&others)).await;
     assert!(matches!(late, Err(JoinError::Used)));
-    assert_eq!(error(&keystore, &token, &others, NOW + 2).await, "used");
-    match check_token(&keystore, &token, &mine, NOW + 2).await {
+    assert_eq!(f.error(&token, &others, NOW + 2).await, "used");
+    match f.certificates.check_token(&token, &mine, NOW + 2).await {
         Ok(Checked::Repeated(repeated)) => {
             assert_eq!(repeated.certificate_pem, issued.certificate_pem);
         }
@@ -89,27 +132,73 @@ async fn a_token_counts_once_and_again_for_the_same_request_alone() {
 
 #[tokio::test]
 async fn a_token_ends_and_a_wrong_secret_never_counts() {
-    let (keystore, _dir) = keystore().await;
-    let token = made(&keystore, 60, NOW).await.unwrap().token;
+    let f = Fixture::make().await;
+    let token = f.made(60, NOW).await.unwrap();
     let csr = csr();
-    assert_eq!(error(&keystore, &token, &csr, NOW + 60).await, "");
-    assert_eq!(error(&keystore, &token, &csr, NOW + 61).await, "expired");
+    assert_eq!(f.error(&token, &csr, NOW + 60).await, "");
+    assert_eq!(f.error(&token, &csr, NOW + 61).await, "expired");
     let mut other = JoinToken::parse(&token.to_text()).unwrap();
     other.secret[7] ^= 1;
-    assert_eq!(error(&keystore, &other, &csr, NOW).await, "unknown");
+    assert_eq!(f.error(&other, &csr, NOW).await, "unknown");
     let unknown = JoinToken::make(String::from("0123456789abcdef")).unwrap();
-    assert_eq!(error(&keystore, &unknown, &csr, NOW).await, "unknown");
-    assert!(matches!(
-        made(&keystore, MAX_TTL_S + 1, NOW).await,
-        Err(JoinError::Ttl { .. })
-    ));
+    assert_eq!(f.error(&unknown, &csr, NOW).await, "unknown");
+    let beyond = f.made(MAX_TTL_S + 1, NOW).await;
+    assert!(matches!(beyond, Err(JoinError::Ttl { .. })));
+}
+
+#[tokio::test]
+async fn a_revocation_ends_the_tokens_for_an_identity_and_those_that_it_made() {
+    let admin = || {
+        let name = |text| Name::parse(text).unwrap();
+        Identity::new(name("default"), name("admin"))
+    };
+    assert_eq!(&**admin().resource(), ADMIN);
+    for revoked in [app(), admin()] {
+        let f = Fixture::make().await;
+        let csr = csr();
+        let before = f.made(0, NOW).await.unwrap();
+        let used = f.made(0, NOW).await.unwrap();
+        let issued = f.ca.issue(&csr, &app(), 0, CLIENT_TTL_S, NOW).unwrap();
+        let admission = f.admitted(&used, &csr).await;
+        let first = f.certificates.use_up(admission, &issued, operation(), NOW);
+        first.await.unwrap();
+        let under_way = f.admitted(&before, &csr).await;
+        f.revoke(revoked.clone(), NOW).await;
+        assert_eq!(f.error(&before, &csr, NOW).await, "unknown");
+        assert_eq!(f.error(&used, &csr, NOW).await, "unknown", "repeated");
+        let look =
+            |revocations: &Revocations| Ok::<_, JoinError>(under_way.is_revoked(revocations));
+        assert!(f.certificates.issue_with(NOW, look).await.unwrap());
+        // In the same second, and once more.
+        let after = f.made(0, NOW).await.unwrap();
+        assert_eq!(f.error(&after, &csr, NOW).await, "");
+        f.revoke(revoked.clone(), NOW).await;
+        assert_eq!(f.error(&after, &csr, NOW).await, "unknown");
+    }
+}
+
+#[tokio::test]
+async fn one_tenant_cannot_take_the_place_of_all_tokens() {
+    let f = Fixture::make().await;
+    for _ in 0..MAX_TOKENS_OF_TENANT {
+        f.made(60, NOW).await.unwrap();
+    }
+    assert!(matches!(f.made(60, NOW).await, Err(JoinError::TooMany)));
+    let other = Identity::new(Name::parse("other").unwrap(), Name::parse("app").unwrap());
+    let issue =
+        |revocations: &Revocations| WantedToken::new(other, 0, ADMIN.into(), revocations, NOW);
+    let wanted = f.certificates.issue_with(NOW, issue).await.unwrap();
+    f.certificates
+        .make_token(wanted, operation())
+        .await
+        .unwrap();
 }
 
 #[tokio::test]
 async fn the_store_has_no_secret_and_ended_tokens_make_room() {
-    let (keystore, _dir) = keystore().await;
-    let token = made(&keystore, 60, NOW).await.unwrap().token;
-    let stored = keystore.system_record(&token.store_key()).await.unwrap();
+    let f = Fixture::make().await;
+    let token = f.made(60, NOW).await.unwrap();
+    let stored = f.keystore.system_record(&token.store_key()).await.unwrap();
     let payload = stored.unwrap().payload;
     let has = |bytes: &[u8]| {
         payload
@@ -117,10 +206,10 @@ async fn the_store_has_no_secret_and_ended_tokens_make_room() {
             .any(|part| bytes.windows(8).any(|b| b == part))
     };
     assert!(!has(token.secret.as_ref()));
-    let second = made(&keystore, 60, NOW + 61).await.unwrap().token;
+    let second = f.made(60, NOW + 61).await.unwrap();
     assert_eq!(second.id(), token.id(), "in the place of the ended one");
-    assert_eq!(error(&keystore, &token, &csr(), NOW + 62).await, "unknown");
-    let third = made(&keystore, 60, NOW + 61).await.unwrap().token;
+    assert_eq!(f.error(&token, &csr(), NOW + 62).await, "unknown");
+    let third = f.made(60, NOW + 61).await.unwrap();
     assert_ne!(third.id(), second.id());
 }
 

@@ -7,7 +7,8 @@ use std::sync::Arc;
 
 use quick_cache::{Weighter, sync::Cache};
 
-use super::{claims::Verified, keys::Key, source::Source};
+use super::{keys::Key, source::Source};
+use crate::access::principal::Principal;
 
 /// The memory of the entries, bytes.
 const MAX_BYTES: u64 = 8 * 1024 * 1024;
@@ -19,7 +20,7 @@ const MAX_AGE: u64 = 600;
 /// A verified token.
 #[derive(Clone)]
 pub(super) struct Entry {
-    pub(super) verified: Arc<Verified>,
+    pub(super) principal: Arc<Principal>,
     pub(super) source: Arc<Source>,
     pub(super) key: Arc<Key>,
     until: u64,
@@ -28,13 +29,13 @@ pub(super) struct Entry {
 impl Entry {
     /// What was verified at `now`, Unix seconds.
     pub(super) fn new(
-        verified: Arc<Verified>,
+        principal: Arc<Principal>,
         source: Arc<Source>,
         key: Arc<Key>,
         now: u64,
     ) -> Entry {
         Entry {
-            verified,
+            principal,
             source,
             key,
             until: now.saturating_add(MAX_AGE),
@@ -42,7 +43,7 @@ impl Entry {
     }
 
     fn is_good(&self, now: u64) -> bool {
-        let ended = i64::try_from(now).is_ok_and(|now| now > self.verified.not_after);
+        let ended = i64::try_from(now).is_ok_and(|now| now > self.principal.not_after);
         now < self.until && !ended
     }
 }
@@ -95,8 +96,8 @@ struct ByBytes;
 impl Weighter<[u8; 32], Entry> for ByBytes {
     fn weight(&self, _: &[u8; 32], entry: &Entry) -> u64 {
         const FIXED: usize = 384;
-        let verified = &entry.verified;
-        let groups: usize = verified.groups.iter().map(|group| group.len() + 32).sum();
-        (FIXED + verified.token_id.len() + verified.name.as_str().len() + groups) as u64
+        let principal = &entry.principal;
+        let groups: usize = principal.groups.iter().map(|group| group.len() + 32).sum();
+        (FIXED + principal.credential.len() + 2 * principal.resource.len() + groups) as u64
     }
 }

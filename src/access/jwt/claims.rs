@@ -8,34 +8,14 @@ use serde_json::Value;
 
 use super::{
     error::TokenError,
-    issuer::{Ceiling, Issuer, TenantSource},
+    issuer::{Issuer, TenantSource},
 };
+use crate::access::principal::{Identity, Method, Principal, Proof};
 
 /// The most groups of a caller.
 const MAX_GROUPS: usize = 128;
 /// The longest `jti` that is kept as it is, bytes.
 const MAX_ID_BYTES: usize = 128;
-
-/// Who the caller is, as a token says whose signature, times and audience were checked.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Verified {
-    /// The tenant, one of those that the issuer may vouch for.
-    pub tenant: Name,
-    /// The name within the tenant.
-    pub name: Name,
-    /// The groups that the token vouches for, `tenants/{tenant}/groups/{group}`, sorted and each once.
-    pub groups: Arc<[Arc<str>]>,
-    /// Whether the caller proved a second factor to the issuer.
-    pub second_factor: bool,
-    /// The last second, Unix time, in which the token may be used.
-    pub not_after: i64,
-    /// The name of the issuer's record.
-    pub issuer: Name,
-    /// The most that the issuer's callers may do.
-    pub ceiling: Ceiling,
-    /// The token's `jti`, or `sha256:` and 32 hexadecimal digits of its hash where it has none that fits an audit record.
-    pub token_id: Arc<str>,
-}
 
 /// The claims of one token, and whose they are.
 pub(super) struct Claims<'a> {
@@ -49,20 +29,25 @@ impl<'a> Claims<'a> {
     }
 
     /// Checks everything that is not the signature, at `now`, Unix seconds. `hash` is the token's SHA-256.
-    pub(super) fn verify(&self, hash: &[u8; 32], now: u64) -> Result<Verified, TokenError> {
+    pub(super) fn verify(&self, hash: &[u8; 32], now: u64) -> Result<Principal, TokenError> {
         self.check_issuer()?;
         self.check_audience()?;
         let not_after = self.check_times(now)?;
         let tenant = self.tenant()?;
-        Ok(Verified {
-            name: self.name()?,
-            groups: self.groups(&tenant)?,
+        let groups = self.groups(&tenant)?;
+        let identity = Identity::new(tenant, self.name()?);
+        let issuer = self.issuer.name();
+        Ok(Principal {
+            method: Method::Jwt,
+            credential: format!("{issuer}/{}", self.token_id(hash)).into(),
+            proof: Proof::Token {
+                issuer: issuer.clone(),
+                generation: self.issuer.generation(),
+            },
+            groups,
             second_factor: self.second_factor(),
-            not_after,
-            issuer: self.issuer.name().clone(),
-            ceiling: self.issuer.ceiling().clone(),
-            token_id: self.token_id(hash),
-            tenant,
+            ceiling: self.issuer.ceiling(),
+            ..Principal::new(&identity, not_after)
         })
     }
 

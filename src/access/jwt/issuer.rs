@@ -7,8 +7,8 @@ use rustls_pki_types::CertificateDer;
 use serde_json::Value;
 
 use self::checks::{
-    MAX_VALUES, algorithms, claim, leeway, max_age, names, parse_name, root, scopes, tenant_source,
-    texts, types, url_error,
+    MAX_VALUES, algorithms, claim, leeway, max_age, names, root, scopes, tenant_source, texts,
+    types, url_error,
 };
 use super::{
     algorithm::Algorithm,
@@ -16,6 +16,7 @@ use super::{
     naming::NameRule,
     record::{IssuerRecord, MAX_RECORD_BYTES, name_of_key},
 };
+use crate::access::{principal::Ceiling, role::Role};
 
 /// An issuer whose tokens are taken.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -34,18 +35,10 @@ pub struct Issuer {
     scope_claim: ClaimPath,
     scopes: Vec<(String, Name)>,
     tenants: Vec<Name>,
-    ceiling: Ceiling,
+    ceiling: Role,
     leeway: u64,
     max_age: u64,
-}
-
-/// The most that the callers of an issuer may do, whatever their grants say.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Ceiling {
-    /// The highest role.
-    pub role: Name,
-    /// Whether they may reach other tenants, where a grant says so too.
-    pub cross_tenant: bool,
+    generation: u64,
 }
 
 /// What a token is, by its header `typ`.
@@ -155,6 +148,9 @@ pub enum IssuerError {
     /// The rule is not known.
     #[error("`name_rule` must be `exact` or `escape`")]
     NameRule,
+    /// The highest role is none that there is.
+    #[error("`ceiling` must be the name of a role")]
+    Ceiling,
     /// More than 120 s.
     #[error("`leeway_seconds` must be at most 120")]
     Leeway,
@@ -215,12 +211,10 @@ impl Issuer {
             scope_claim: claim("scope_claim", &record.scope_claim)?
                 .unwrap_or(ClaimPath("scope".into())),
             scopes: scopes(&record)?,
-            ceiling: Ceiling {
-                role: parse_name("ceiling", &record.ceiling)?,
-                cross_tenant: record.cross_tenant,
-            },
+            ceiling: Role::parse(&record.ceiling).ok_or(IssuerError::Ceiling)?,
             leeway: leeway(&record)?,
             max_age: max_age(&record)?,
+            generation: 0,
             name,
             url,
             tenants,
@@ -244,6 +238,17 @@ impl Issuer {
         let name = Name::parse(name).map_err(|_| unknown())?;
         let record = IssuerRecord::decode_payload(payload).ok_or_else(unknown)?;
         Issuer::new(name, record).map_err(|_| unknown())
+    }
+
+    /// The same issuer, as the store has it under this generation of its record.
+    #[must_use]
+    pub fn with_generation(self, generation: u64) -> Issuer {
+        Issuer { generation, ..self }
+    }
+
+    /// Which generation of its record this is; 0: none yet.
+    pub fn generation(&self) -> u64 {
+        self.generation
     }
 
     /// The name that the operator gave it.
@@ -327,9 +332,12 @@ impl Issuer {
         self.record.amr_values.iter().any(|value| value == amr)
     }
 
-    /// The most that its callers may do.
-    pub fn ceiling(&self) -> &Ceiling {
-        &self.ceiling
+    /// The most that its callers may do, whatever is granted to them.
+    pub fn ceiling(&self) -> Ceiling {
+        Ceiling {
+            cross_tenant: self.record.cross_tenant,
+            actions: self.ceiling.actions(),
+        }
     }
 
     /// By how much its clock may differ, seconds.

@@ -29,13 +29,12 @@ use serde_json::Value;
 
 pub use self::{
     algorithm::{Algorithm, ForeignProvider},
-    claims::Verified,
     endpoint::{Endpoint, EndpointError},
     error::TokenError,
     fetch::{Fetch, FetchError, HttpsFetch},
-    issuer::{Ceiling, Issuer, IssuerError, TokenType},
+    issuer::{Issuer, IssuerError, TokenType},
     naming::NameRule,
-    record::{IssuerRecord, MAX_RECORD_BYTES, ScopeGroup, issuer_key},
+    record::{IssuerRecord, MAX_RECORD_BYTES, PREFIX, ScopeGroup, issuer_key},
 };
 use self::{
     cache::{Entry, TokenCache},
@@ -44,6 +43,8 @@ use self::{
     json::Unambiguous,
     source::Source,
 };
+
+use super::principal::Principal;
 
 /// The longest token, bytes.
 pub const MAX_TOKEN_BYTES: usize = 8 * 1024;
@@ -103,21 +104,21 @@ impl Jwt {
     ///
     /// # Errors
     /// See [`TokenError`].
-    pub async fn verify(&self, token: &str, now: u64) -> Result<Arc<Verified>, TokenError> {
+    pub async fn verify(&self, token: &str, now: u64) -> Result<Arc<Principal>, TokenError> {
         if token.len() > MAX_TOKEN_BYTES {
             return Err(TokenError::TooLong);
         }
         let hash = sha256(token);
         if let Some(entry) = self.cache.find(&hash, now) {
             if self.is_current(&entry.source) && entry.source.holds(&entry.key, now).await {
-                return Ok(entry.verified);
+                return Ok(entry.principal);
             }
             self.cache.remove(&hash);
         }
         let entry = self.verify_anew(token, &hash, now).await?;
-        let verified = Arc::clone(&entry.verified);
+        let principal = Arc::clone(&entry.principal);
         self.cache.insert(hash, entry);
-        Ok(verified)
+        Ok(principal)
     }
 
     async fn verify_anew(
@@ -145,8 +146,8 @@ impl Jwt {
         })?;
         let key = source.key(header.kid.as_deref(), algorithm, now).await?;
         let claims = check_signature(token, key.decoding(), algorithm, issuer)?;
-        let verified = Claims::new(issuer, &claims).verify(hash, now)?;
-        Ok(Entry::new(Arc::new(verified), source, key, now))
+        let principal = Claims::new(issuer, &claims).verify(hash, now)?;
+        Ok(Entry::new(Arc::new(principal), source, key, now))
     }
 
     fn is_current(&self, source: &Arc<Source>) -> bool {

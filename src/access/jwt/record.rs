@@ -5,7 +5,8 @@ use prost::Message as _;
 /// The longest payload of a system record, bytes.
 pub const MAX_RECORD_BYTES: usize = 4055;
 
-const PREFIX: &str = "sys/issuer/";
+/// What the store keys of all issuers begin with.
+pub const PREFIX: &str = "sys/issuer/";
 
 /// What an operator says of an issuer, as it is stored. [`super::issuer::Issuer`] is the same, checked. Texts that are
 /// empty, and numbers that are absent, have the default that stands with them.
@@ -59,7 +60,7 @@ pub struct IssuerRecord {
     /// The tenants that it may vouch for. At least one.
     #[prost(string, repeated, tag = "16")]
     pub tenants: Vec<String>,
-    /// The highest role of its callers.
+    /// The name of the highest role of its callers, such as `decrypter`.
     #[prost(string, tag = "17")]
     pub ceiling: String,
     /// Whether a grant may let its callers reach other tenants.

@@ -3,6 +3,7 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::access::settings::Settings;
 use crate::access::snapshot::Difference;
 
 /// Whether some grant of the list allows what is asked, tried one after the other.
@@ -170,7 +171,7 @@ proptest! {
         steps in prop::collection::vec(step(), 1..80),
         callers in prop::collection::vec((tenant(), prop::sample::select(vec!["x", "y"]), any::<bool>()), 3),
     ) {
-        let mut snapshot = AccessSnapshot::new([], []);
+        let mut snapshot = AccessSnapshot::new([], [], Settings::default());
         for (number, step) in (1u64..).zip(&steps) {
             snapshot = apply(snapshot, step, number);
         }
@@ -180,6 +181,7 @@ proptest! {
         let built = AccessSnapshot::new(
             grants.iter().map(|grant| Grant::clone(grant)),
             memberships.iter().map(|membership| Membership::clone(membership)),
+            Settings::default(),
         );
         for (tenant, text, cross_tenant) in callers {
             let mut caller = principal(tenant, text);
@@ -198,6 +200,9 @@ proptest! {
                                 prop_assert_eq!(again, Ok(()));
                                 let one = action::ActionSet::of(&[action]);
                                 prop_assert!(snapshot.may_ever(&caller, one, asked.now).is_ok());
+                                if action.is_data() && tenant != caller.tenant.as_str() {
+                                    prop_assert!(snapshot.opens_data_of_others(&caller));
+                                }
                             }
                         }
                     }

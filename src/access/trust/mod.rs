@@ -23,6 +23,10 @@ pub use self::{
 };
 use super::{principal::Principal, revocation::Revocations};
 
+/// How long a connection is kept that names nobody, seconds. Such a caller can enrol, which is one call; without this bound whoever
+/// can reach the service could keep any number of connections open.
+const NAMELESS_S: u64 = 60;
+
 /// What a verified certificate says, and who vouches for it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Credential {
@@ -161,7 +165,7 @@ impl Trust {
     }
 
     /// Enters the connection of a client whose handshake succeeded with `chain`, which is empty if it showed no certificate.
-    /// It has to close at `close_s` at the latest; both times are in Unix seconds.
+    /// It has to close at `close_s` at the latest, and within a minute if it names nobody; both times are in Unix seconds.
     ///
     /// # Errors
     /// The chain is not accepted any more.
@@ -171,11 +175,17 @@ impl Trust {
         close_s: u64,
         now: u64,
     ) -> Result<(Place, Option<Arc<Credential>>), rustls::Error> {
+        let nameless_s = close_s.min(now.saturating_add(NAMELESS_S));
         if chain.is_empty() {
-            return Ok((self.connections.enter(None, close_s), None));
+            return Ok((self.connections.enter(None, nameless_s), None));
         }
         let before = self.state();
         let credential = before.authenticate(chain, now)?.map(Arc::new);
+        let close_s = if credential.is_some() {
+            close_s
+        } else {
+            nameless_s
+        };
         let place = self.connections.enter(credential.clone(), close_s);
         // A change that was published before the place was taken has not seen it.
         let after = self.state();

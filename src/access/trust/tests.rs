@@ -1,3 +1,5 @@
+use std::task::{Context, Waker};
+
 use fieldkeep_crypto::names::Name;
 use rcgen::{
     BasicConstraints, CertificateParams, CertifiedIssuer, ExtendedKeyUsagePurpose, IsCa, KeyPair,
@@ -207,6 +209,28 @@ fn a_removed_ca_ends_its_connections_alone() {
     let ceiling = credential.principal.ceiling;
     assert_eq!(ceiling.actions, Role::Data.actions());
     assert!(!ceiling.cross_tenant);
+}
+
+#[test]
+fn a_connection_that_names_nobody_is_closed_after_a_minute() {
+    let ours = Authority::make();
+    let trust = Trust::new(state(&[ours.built_in()]));
+    let is_cut = |place: &Place| {
+        let context = Context::from_waker(Waker::noop());
+        place.standing().poll_cut(&context)
+    };
+    let (app, _) = trust.enter(&[ours.client(APP)], NOW + 3_600, NOW).unwrap();
+    let (nobody, _) = trust.enter(&[], NOW + 3_600, NOW).unwrap();
+    // A certificate of another trust domain.
+    let (nameless, none) = trust.enter(&[ours.client(CORP)], NOW + 3_600, NOW).unwrap();
+    assert!(none.is_none());
+    let (brief, _) = trust.enter(&[], NOW + 10, NOW).unwrap();
+    trust.connections().sweep(NOW + 11);
+    assert!(is_cut(&brief) && !is_cut(&nobody) && !is_cut(&nameless));
+    trust.connections().sweep(NOW + NAMELESS_S);
+    assert!(!is_cut(&nobody) && !is_cut(&nameless));
+    trust.connections().sweep(NOW + NAMELESS_S + 1);
+    assert!(is_cut(&nobody) && is_cut(&nameless) && !is_cut(&app));
 }
 
 #[test]

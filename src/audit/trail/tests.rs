@@ -37,7 +37,7 @@ fn open(dir: &TempDir) -> AuditLog {
 }
 
 fn operation() -> Operation {
-    make_operation().unwrap()
+    Operation::make().unwrap()
 }
 
 /// A keystore over `store`, its key file, and a trail beside them.

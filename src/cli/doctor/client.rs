@@ -10,7 +10,7 @@ use super::super::connection::ConnectionArgs;
 use super::super::failure::Failure;
 use super::super::init::unix_now;
 use super::Findings;
-use super::certificates::Checked;
+use super::certificates::{Checked, Signer};
 use super::{files, health};
 
 const PATIENCE: Duration = Duration::from_secs(15);
@@ -26,10 +26,11 @@ pub(super) async fn check(findings: &mut Findings, connection: &ConnectionArgs, 
     let checked = Checked {
         check: "own certificate",
         ca,
+        signer: Signer::CaOrAdded,
         certificate,
         key,
-        notice_s: 14 * 86_400,
-        remedy: "have a new one issued: `fieldkeep cert issue NAME --out DIR --force`",
+        renewal: "renew it with `fieldkeep cert renew`; after its end that takes a new join token",
+        remedy: "get a new one: an admin makes a join token with `fieldkeep cert join-token create NAME`, and `fieldkeep join` uses it here",
     };
     checked.check(findings, now);
     let client = match connection.client() {

@@ -417,6 +417,7 @@ pub fn holders(listed: Listed<Holder>) -> WhoCanResponse {
     let entry = |holder: Holder| HolderMessage {
         grant: Some(grant(holder.grant)),
         identities: holder.identities.iter().map(ToString::to_string).collect(),
+        more_identities: holder.more,
     };
     WhoCanResponse {
         holders: listed.entries.into_iter().map(entry).collect(),

@@ -162,7 +162,7 @@ async fn a_client_of_the_ca_is_named_by_its_certificate() {
     let peer = connection.peer();
     let principal = peer.principal.as_ref().unwrap();
     assert_eq!(&*principal.resource, "tenants/acme/identities/app");
-    assert!(peer.address.starts_with("127.0.0.1:"));
+    assert!(peer.address().starts_with("127.0.0.1:"));
 }
 
 #[tokio::test]
@@ -199,6 +199,41 @@ async fn a_connection_that_is_cut_ends_its_reading() {
     assert_eq!(read.unwrap_err().kind(), io::ErrorKind::ConnectionAborted);
     drop(connection);
     assert!(connections.is_empty());
+}
+
+#[tokio::test]
+async fn a_connection_that_is_cut_ends_its_writing_to_a_client_that_reads_nothing() {
+    let f = Fixture::make().await;
+    let identity = f.authority.client(APP);
+    let (connection, _client) = f.connect_both(Some(identity), b"h2").await;
+    let mut connection = connection.unwrap();
+    let connections = Arc::clone(f.handshaker.trust.connections());
+    connections.end_where(Ended::Revoked, |_| true);
+    let data = vec![0_u8; 1 << 20];
+    // It fills what lies between the two and waits then, unless it is cut.
+    let fill = async {
+        loop {
+            if let Err(error) = connection.write_all(&data).await {
+                return error;
+            }
+        }
+    };
+    let cut = async {
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        connections.sweep(0);
+    };
+    let both = async { tokio::join!(fill, cut) };
+    let (error, ()) = tokio::time::timeout(Duration::from_secs(60), both)
+        .await
+        .unwrap();
+    assert_eq!(error.kind(), io::ErrorKind::ConnectionAborted);
+    let error = connection.flush().await.unwrap_err();
+    assert_eq!(error.kind(), io::ErrorKind::ConnectionAborted);
+    let slices = [io::IoSlice::new(b"x")];
+    let error = connection.write_vectored(&slices).await.unwrap_err();
+    assert_eq!(error.kind(), io::ErrorKind::ConnectionAborted);
+    let error = connection.shutdown().await.unwrap_err();
+    assert_eq!(error.kind(), io::ErrorKind::ConnectionAborted);
 }
 
 #[tokio::test]

@@ -100,7 +100,7 @@ impl Attempt {
         let outcome = entry.run(&self.core, &entrant, &mut self.account).await;
         let refused = matches!(
             outcome,
-            Err(Failure::Unauthenticated { .. } | Failure::TooManyAttempts)
+            Err(Failure::Unauthenticated { .. } | Failure::TooManyAttempts { .. })
         );
         if !refused {
             self.decision = Decision::Allowed;

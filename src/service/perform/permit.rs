@@ -15,6 +15,7 @@ use crate::access::condition::Unmet;
 use crate::access::grant::{GrantId, Scope};
 use crate::access::principal::{Method, Principal};
 use crate::access::snapshot::{AccessSnapshot, Allowed, Asked, Denied, Missing};
+use crate::access::trust::Ended;
 use crate::service::call::Call;
 use crate::service::failure::{Failure, Refused};
 
@@ -26,8 +27,8 @@ const MAX_NAMED: usize = 8;
 pub enum Asks<'a> {
     /// Fields, each of which is asked for when it is found out under which key it is.
     OfFields,
-    /// One field under a key that is named.
-    Field(Ask<'a>),
+    /// One field under a key that is named, which the operation asks for at once.
+    Field,
     /// Something whose tenant is found out when it is looked up, and is asked for then.
     Found,
     /// What belongs to a tenant, or to all (`*`), or one of its keys.
@@ -112,6 +113,8 @@ struct Used {
 #[derive(Clone, Debug)]
 pub struct Grounds {
     generation: u64,
+    /// Most calls rely on one, which costs them no allocation.
+    first: Option<GrantId>,
     few: Vec<GrantId>,
     more: BTreeSet<GrantId>,
 }
@@ -128,6 +131,7 @@ impl<'a> Permit<'a> {
         let snapshot = access.snapshot();
         let grounds = Grounds {
             generation: snapshot.generation(),
+            first: None,
             few: Vec::new(),
             more: BTreeSet::new(),
         };
@@ -165,7 +169,13 @@ impl<'a> Permit<'a> {
     /// The caller's address.
     #[must_use]
     pub fn network(&self) -> IpAddr {
-        self.call.peer.network
+        self.call.peer.network()
+    }
+
+    /// Why the caller's connection does not count any more, if it does not.
+    #[must_use]
+    pub fn ended(&self) -> Option<Ended> {
+        self.call.peer.ended()
     }
 
     /// The rights as they are now, for operations that read them. They must not be kept across an await.
@@ -179,21 +189,12 @@ impl<'a> Permit<'a> {
         self.used.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Whether the caller may do what the call is for to anything at all. A refusal names what `ask` has.
-    pub(super) fn admit(&self, ask: Option<&Ask<'_>>) -> Result<(), Failure> {
-        let now = seconds(self.now_us);
-        let admitted = {
-            let mut used = self.used();
-            let snapshot = used.snapshot(self.access);
-            snapshot.may_ever(self.principal, admitting(self.action), now)
-        };
-        admitted.map_err(|denied| match ask {
-            Some(ask) => refused(self.principal, &self.asked(ask, None), &denied),
-            None => {
-                let asked = anything(self.principal, self.action, self.network(), now);
-                refused(self.principal, &asked, &denied)
-            }
-        })
+    /// Whether the caller may do what the call is for to anything at all.
+    pub(super) fn admit(&self) -> Result<(), Failure> {
+        let mut used = self.used();
+        let snapshot = used.snapshot(self.access);
+        let network = self.network();
+        admit(snapshot, self.principal, self.action, network, self.now_us)
     }
 
     /// Whether the caller may do the permitted action to what `tenant` has, or to one of its keys. `tenant` is `*` for what
@@ -322,10 +323,14 @@ impl Used {
 
 impl Grounds {
     fn add(&mut self, grant: GrantId) {
-        if self.few.contains(&grant) {
+        let Some(first) = self.first else {
+            self.first = Some(grant);
+            return;
+        };
+        if first == grant || self.few.contains(&grant) {
             return;
         }
-        if self.few.len() < MAX_NAMED {
+        if self.few.len() + 1 < MAX_NAMED {
             self.few.push(grant);
         } else {
             self.more.insert(grant);
@@ -333,15 +338,15 @@ impl Grounds {
     }
 
     fn iter(&self) -> impl Iterator<Item = &GrantId> {
-        self.few.iter().chain(&self.more)
+        self.first.iter().chain(&self.few).chain(&self.more)
     }
 
     /// The rule that allowed the call, as its record names it.
     pub(super) fn rule(&self) -> Rule {
-        match self.few.as_slice() {
-            [] => Rule::Named(RULE_ADMITTED),
-            [only] => Rule::Grant(*only),
-            [first, others @ ..] => {
+        match (self.first, self.few.as_slice()) {
+            (None, _) => Rule::Named(RULE_ADMITTED),
+            (Some(only), []) => Rule::Grant(only),
+            (Some(first), others) => {
                 let mut text = first.as_rule().to_owned();
                 for other in others {
                     let _ = write!(text, ",{other}");
@@ -428,7 +433,7 @@ pub(in crate::service) fn recheck(
     grounds: &Grounds,
     now_us: u64,
 ) -> Result<(), Failure> {
-    let network = call.peer.network;
+    let network = call.peer.network();
     admit(snapshot, principal, call.action, network, now_us)?;
     let counts = |id| snapshot.still_counts(principal, id, network, seconds(now_us));
     match grounds.iter().map(counts).find_map(Result::err) {
@@ -451,12 +456,17 @@ pub(in crate::service) fn refused(
     denied: &Denied,
 ) -> Failure {
     let rule = denied.rule(principal.method);
-    if denied.missing == Missing::Credential {
-        let told = match principal.method {
-            Method::Mtls => "the certificate has expired; issue a new one",
-            Method::Jwt => "the token has expired; get a new one",
-            Method::ApiKey => "the API key has expired; make a new one",
-        };
+    let told = match (denied.missing, principal.method) {
+        (Missing::Credential, Method::Mtls) => Some("the certificate has expired; issue a new one"),
+        (Missing::Credential, Method::Jwt) => Some("the token has expired; get a new one"),
+        (Missing::Credential, Method::ApiKey) => Some("the API key has expired; make a new one"),
+        (Missing::Proof, Method::ApiKey) => Some(
+            "the API key was revoked or rotated; use the one that took its place, or ask for a new one",
+        ),
+        (Missing::Proof, _) => Some("the token's issuer was changed or removed; get a new token"),
+        _ => None,
+    };
+    if let Some(told) = told {
         return Failure::Unauthenticated { rule, told };
     }
     Failure::PermissionDenied(Refused {

@@ -159,6 +159,7 @@ impl Fixture {
             .await
             .unwrap();
         let core = Core::new(Parts {
+            api_key_hash: keystore.derive_api_key_hash_key(),
             certificates,
             vault: Vault::new(keystore.clone()),
             access: access.clone(),

@@ -167,6 +167,28 @@ async fn who_may_only_see_masks_gets_no_value() {
         refused_by(&f.perform("acme/support", moved).await.unwrap_err()),
         "no-grant"
     );
+    // Nor does moving the value to a key of his own show it.
+    create_key(&f, "acme", "own").await;
+    f.grant(wanted(Role::Data, "acme/support", &["own"], &["*"]))
+        .await;
+    let moved = reencrypt(&ciphertext, Some("own"));
+    assert_eq!(
+        refused_by(&f.perform("acme/support", moved).await.unwrap_err()),
+        "masked-alone"
+    );
+    let item = DecryptItem {
+        field: 0,
+        context: Some(context("42")),
+        ciphertext: ciphertext.clone(),
+    };
+    let batch = BatchReEncrypt {
+        fields: vec![field("email")],
+        destinations: vec![key("own")],
+        shared: context("none"),
+        items: vec![Ok((item, Some(0)))],
+    };
+    let results = f.perform("acme/support", batch).await.unwrap();
+    assert_eq!(refused_by(results[0].as_ref().unwrap_err()), "masked-alone");
     // A whole right beside it wins.
     f.grant(wanted(Role::Decrypter, "acme/support", &["*"], &["*"]))
         .await;
@@ -373,6 +395,60 @@ async fn a_condition_on_the_context_is_asked_of_each_item() {
     assert_eq!(
         results.iter().map(Result::is_ok).collect::<Vec<_>>(),
         [false, true]
+    );
+}
+
+#[tokio::test]
+async fn whoever_lacks_the_right_is_not_told_that_a_key_is_disabled() {
+    let f = Fixture::make().await;
+    let conditions = Conditions {
+        context: vec![("id".into(), "43".into())],
+        ..Conditions::default()
+    };
+    f.grant(Wanted {
+        conditions: conditions.clone(),
+        ..wanted(Role::Data, "acme/one", &["*"], &["*"])
+    })
+    .await;
+    f.grant(Wanted {
+        conditions,
+        cross_tenant: true,
+        scope: Scope::Tenant(name("acme")),
+        ..wanted(Role::Data, "other/guest", &["*"], &["*"])
+    })
+    .await;
+    let ciphertext = sealed(&f).await;
+    f.disable_pii().await;
+    for (caller, rule) in [
+        ("acme/one", "condition-context"),
+        ("other/guest", "foreign-tenant"),
+    ] {
+        let alone = f.perform(caller, decrypt(&ciphertext)).await.unwrap_err();
+        assert_eq!(alone.refused_by(), Some(rule), "{caller}");
+        let batch = open_batch(&["email"], &[(0, "42", &ciphertext)]);
+        let results = f.perform(caller, batch).await.unwrap();
+        let item = results[0].as_ref().unwrap_err();
+        assert_eq!(item.to_string(), alone.to_string(), "{caller}");
+    }
+    // Whoever has it is told.
+    let batch = open_batch(&["email"], &[(0, "42", &ciphertext)]);
+    let results = f.perform("acme/app", batch).await.unwrap();
+    assert_eq!(results[0], Err(Failure::KeyDisabled));
+}
+
+#[tokio::test]
+async fn a_malformed_item_makes_a_refused_batch_no_allowed_one() {
+    let f = Fixture::make().await;
+    f.grant(wanted(Role::Decrypter, "acme/narrow", &["*"], &["phone"]))
+        .await;
+    let (ciphertext, malformed) = (sealed(&f).await, Bytes::from_static(b"none"));
+    let batch = open_batch(&["email"], &[(0, "42", &ciphertext), (0, "42", &malformed)]);
+    let results = f.perform("acme/narrow", batch).await.unwrap();
+    assert!(results.iter().all(Result::is_err));
+    let record = f.last_record();
+    assert_eq!(
+        (record.decision(), record.rule.as_str()),
+        (Decision::Refused, "no-grant")
     );
 }
 

@@ -131,7 +131,7 @@ pub(super) fn names(setting: &'static str, listed: &[String]) -> Result<Vec<Name
         .collect()
 }
 
-pub(super) fn parse_name(setting: &'static str, name: &str) -> Result<Name, IssuerError> {
+fn parse_name(setting: &'static str, name: &str) -> Result<Name, IssuerError> {
     Name::parse(name).map_err(|problem| IssuerError::Name { setting, problem })
 }
 

@@ -179,13 +179,10 @@ fn settings_that_are_missing_or_out_of_bounds() {
         problem(|r| r.tenant_claim = "org".into()),
         IssuerError::TenantSource
     );
-    assert!(matches!(
-        problem(|r| r.ceiling.clear()),
-        IssuerError::Name {
-            setting: "ceiling",
-            ..
-        }
-    ));
+    for unknown in ["", "root", "Decrypter", "decrypter "] {
+        let refused = problem(|r| r.ceiling = unknown.into());
+        assert_eq!(refused, IssuerError::Ceiling, "{unknown}");
+    }
     assert!(matches!(
         problem(|r| r.name_claim = "a\u{0}".into()),
         IssuerError::Text { .. }

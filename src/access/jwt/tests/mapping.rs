@@ -3,8 +3,9 @@
 use serde_json::json;
 
 use super::{super::ScopeGroup, *};
+use crate::access::{principal::Ceiling, role::Role};
 
-fn groups(verified: &Verified) -> Vec<&str> {
+fn groups(verified: &Principal) -> Vec<&str> {
     verified.groups.iter().map(AsRef::as_ref).collect()
 }
 
@@ -15,17 +16,12 @@ async fn caller_of_a_plain_token() {
         (verified.tenant.as_str(), verified.name.as_str()),
         ("acme", "billing")
     );
-    assert_eq!(
-        (verified.issuer.as_str(), verified.token_id.as_ref()),
-        ("login", "token-1")
-    );
-    assert_eq!(
-        (
-            verified.ceiling.role.as_str(),
-            verified.ceiling.cross_tenant
-        ),
-        ("decrypter", false)
-    );
+    assert_eq!(verified.credential.as_ref(), "login/token-1");
+    let ceiling = Ceiling {
+        cross_tenant: false,
+        actions: Role::Decrypter.actions(),
+    };
+    assert_eq!(verified.ceiling, ceiling);
     assert!(verified.groups.is_empty() && !verified.second_factor);
 }
 
@@ -244,7 +240,8 @@ async fn token_id_that_does_not_fit_a_record_is_replaced_by_a_hash() {
             .await
             .unwrap();
         assert!(
-            verified.token_id.starts_with("sha256:") && verified.token_id.len() == 39,
+            verified.credential.starts_with("login/sha256:")
+                && verified.credential.len() == "login/".len() + 39,
             "{jti}"
         );
     }

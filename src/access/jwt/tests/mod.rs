@@ -34,7 +34,8 @@ use ring::{
 use rustls_pki_types::CertificateDer;
 use serde_json::{Value, json};
 
-use super::{Endpoint, Fetch, FetchError, Issuer, IssuerRecord, Jwt, TokenError, Verified};
+use super::{Endpoint, Fetch, FetchError, Issuer, IssuerRecord, Jwt, TokenError};
+use crate::access::principal::Principal;
 
 /// The time of the tests, Unix seconds.
 const NOW: u64 = 1_900_000_000;
@@ -268,12 +269,12 @@ impl World {
         self.signer.token(&self.header(), &claims)
     }
 
-    async fn verify(&self, token: &str) -> Result<Arc<Verified>, TokenError> {
+    async fn verify(&self, token: &str) -> Result<Arc<Principal>, TokenError> {
         self.jwt.verify(token, NOW).await
     }
 
     /// Verifies what `change` makes of good claims.
-    async fn claim(&self, change: impl FnOnce(&mut Value)) -> Result<Arc<Verified>, TokenError> {
+    async fn claim(&self, change: impl FnOnce(&mut Value)) -> Result<Arc<Principal>, TokenError> {
         self.verify(&self.token(change)).await
     }
 }
