@@ -38,6 +38,7 @@
 
 mod access;
 mod admin;
+mod api_keys;
 mod batch;
 mod call;
 mod certificates;
@@ -66,6 +67,7 @@ mod wire;
 
 pub use access::{Grants, Groups};
 pub use admin::{Audit, Keys, Tenants};
+pub use api_keys::ApiKeys;
 pub use batch::{MAX_BATCH_ITEMS, MAX_REQUEST_BYTES};
 pub use call::Client;
 pub use certificates::Certificates;

@@ -54,10 +54,14 @@ pub const STORE_UNAVAILABLE: &str = "STORE_UNAVAILABLE";
 pub const AUDIT_UNAVAILABLE: &str = "AUDIT_UNAVAILABLE";
 /// The service is shutting down.
 pub const SHUTTING_DOWN: &str = "SHUTTING_DOWN";
-/// Too many failed attempts from one address; try again in a minute.
+/// Too many failed attempts from one address; try again when RetryInfo says.
 pub const TOO_MANY_ATTEMPTS: &str = "TOO_MANY_ATTEMPTS";
 /// No CA of this name was added.
 pub const CA_NOT_FOUND: &str = "CA_NOT_FOUND";
+/// There is no such API key, mask, limit or issuer.
+pub const SETTING_NOT_FOUND: &str = "SETTING_NOT_FOUND";
+/// An identity provider's keys cannot be fetched, so that its tokens cannot be verified; try again.
+pub const KEYS_UNAVAILABLE: &str = "KEYS_UNAVAILABLE";
 /// The service's disk is full.
 pub const NO_SPACE: &str = "NO_SPACE";
 /// A fault of the service; its log has more.

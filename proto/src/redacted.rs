@@ -3,8 +3,8 @@
 use std::fmt;
 
 use crate::v1::{
-    ContextPair, CreateJoinTokenResponse, DecryptResponse, DecryptResult, EncryptItem,
-    EncryptRequest, EnrollRequest,
+    ContextPair, CreateApiKeyResponse, CreateJoinTokenResponse, DecryptResponse, DecryptResult,
+    EncryptItem, EncryptRequest, EnrollRequest, RotateApiKeyResponse,
 };
 
 /// A length in place of what has it.
@@ -23,6 +23,24 @@ impl fmt::Debug for CreateJoinTokenResponse {
             .field("identity", &self.identity)
             .field("expire_time", &self.expire_time)
             .field("ca_fingerprint", &self.ca_fingerprint)
+            .finish()
+    }
+}
+
+impl fmt::Debug for CreateApiKeyResponse {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("CreateApiKeyResponse")
+            .field("secret", &Hidden(self.secret.len()))
+            .field("api_key", &self.api_key)
+            .finish()
+    }
+}
+
+impl fmt::Debug for RotateApiKeyResponse {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RotateApiKeyResponse")
+            .field("secret", &Hidden(self.secret.len()))
+            .field("api_key", &self.api_key)
             .finish()
     }
 }

@@ -23,7 +23,7 @@
 //!   gets more attempts than the table would give them; he had one for each source anyway.
 //! - **A refused attempt is not counted**, nor is the secret looked at: a client that tries again too early does not wait longer.
 //!
-//! How to plug it in: [`Lockout::check`] before a credential is verified, with the refusal as `RESOURCE_EXHAUSTED` or 429 and
+//! [`Lockout::check`] comes before a credential is verified, with the refusal as `RESOURCE_EXHAUSTED` and
 //! its time as RetryInfo; then [`Lockout::failed`] or [`Lockout::succeeded`]. A credential that names nobody (it cannot be
 //! parsed) has no `who`. Not a failure is what the caller proved and may not use (expired, from another network): it knows the secret.
 //! Between `check` and `failed` other attempts may pass, as many as are being verified at that moment.

@@ -162,13 +162,14 @@ pub enum AccessError {
     /// Tokens cannot be verified, or an issuer's keys not be fetched: a defect of the build.
     #[error("tokens cannot be verified: {0}")]
     Tokens(String),
+    /// It was changed since it was looked at.
+    #[error("it was changed by another call at the same time: try again")]
+    Changed,
     /// There is none to remove.
     #[error("there is no such {what}")]
     NoSuchSetting {
         /// Of which kind.
         what: &'static str,
-        /// The reason that a caller is told.
-        reason: &'static str,
     },
     /// The keystore refused or failed.
     #[error(transparent)]

@@ -31,8 +31,6 @@ pub trait Setting: Clone + PartialEq + Send + Sync + 'static {
     const PREFIX: &'static str;
     /// What one of them is called.
     const ONE: &'static str;
-    /// The reason of a refusal where there is none.
-    const NOT_FOUND: &'static str;
     /// What many of them are called.
     const WHAT: &'static str;
     /// The most of them. One tenant has a tenth at most, so that none can keep the others from having theirs.
@@ -69,6 +67,18 @@ pub trait Setting: Clone + PartialEq + Send + Sync + 'static {
 /// The settings of one kind by their store keys.
 pub type Kept<T> = BTreeMap<Arc<str>, Arc<T>>;
 
+impl HeldApiKey {
+    /// An API key that was not used yet.
+    #[must_use]
+    pub fn new(record: Arc<ApiKeyRecord>) -> HeldApiKey {
+        HeldApiKey {
+            principal: Arc::new(record.principal(Secret::Current)),
+            last_use: Arc::default(),
+            record,
+        }
+    }
+}
+
 impl std::fmt::Debug for Settings {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Settings").finish_non_exhaustive()
@@ -87,6 +97,7 @@ pub struct Settings {
 }
 
 /// An API key as calls find it.
+#[derive(Clone)]
 pub struct HeldApiKey {
     /// Its record.
     pub record: Arc<ApiKeyRecord>,
@@ -211,7 +222,6 @@ impl Settings {
 impl Setting for FieldMask {
     const PREFIX: &'static str = mask::PREFIX;
     const ONE: &'static str = "mask";
-    const NOT_FOUND: &'static str = "MASK_NOT_FOUND";
     const WHAT: &'static str = "masks";
     const MOST: usize = 100_000;
 
@@ -253,7 +263,6 @@ impl Setting for FieldMask {
 impl Setting for ApiKeyRecord {
     const PREFIX: &'static str = record::PREFIX;
     const ONE: &'static str = "API key";
-    const NOT_FOUND: &'static str = "API_KEY_NOT_FOUND";
     const WHAT: &'static str = "API keys";
     const MOST: usize = 100_000;
 
@@ -286,11 +295,10 @@ impl Setting for ApiKeyRecord {
         let held = |record: &Arc<ApiKeyRecord>| match before.get(&record.id) {
             Some(held) if Arc::ptr_eq(&held.record, record) => Arc::clone(held),
             held => Arc::new(HeldApiKey {
-                principal: Arc::new(record.principal(Secret::Current)),
                 last_use: held
                     .map(|held| Arc::clone(&held.last_use))
                     .unwrap_or_default(),
-                record: Arc::clone(record),
+                ..HeldApiKey::new(Arc::clone(record))
             }),
         };
         let all = settings.api_keys.values();
@@ -302,7 +310,6 @@ impl Setting for ApiKeyRecord {
 impl Setting for Issuer {
     const PREFIX: &'static str = jwt::PREFIX;
     const ONE: &'static str = "issuer";
-    const NOT_FOUND: &'static str = "ISSUER_NOT_FOUND";
     const WHAT: &'static str = "issuers";
     const MOST: usize = 64;
 

@@ -11,8 +11,8 @@ use super::connection::ConnectionArgs;
 use super::failure::Exit;
 use super::output::Format;
 use super::{
-    access, audit, ca, cert, completions, data, demo, dev, doctor, field, grant, group, init, join,
-    key, profile, serve, status, tenant,
+    access, api_key, audit, ca, cert, completions, data, demo, dev, doctor, field, grant, group,
+    init, join, key, profile, serve, status, tenant,
 };
 
 const EXAMPLES: &str = "\
@@ -75,6 +75,7 @@ pub(crate) enum Connected {
     Join(join::JoinArgs),
     Cert(cert::CertArgs),
     Ca(ca::CaArgs),
+    ApiKey(api_key::ApiKeyArgs),
     Grant(grant::GrantArgs),
     Group(group::GroupArgs),
     Access(access::AccessArgs),

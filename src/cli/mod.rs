@@ -1,6 +1,7 @@
 //! The command line: one module a group of verbs.
 
 mod access;
+mod api_key;
 mod args;
 mod audit;
 mod ca;
@@ -104,6 +105,7 @@ async fn run_connected(
         }
         Connected::Doctor(args) => doctor::run(&args, connection, format).await,
         Connected::Grant(args) => grant::run(args, &connection.client()?, format).await,
+        Connected::ApiKey(args) => api_key::run(args, &connection.client()?, format).await,
         Connected::Group(args) => group::run(args, &connection.client()?, format).await,
         Connected::Access(args) => access::run(args, &connection.client()?, format).await,
         Connected::Tenant(args) => tenant::run(args, &connection.client()?, format).await,

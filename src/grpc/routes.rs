@@ -136,7 +136,7 @@ const fn open(path: &'static str) -> Route {
 }
 
 /// All of them; the most frequent first, since they are looked up in this order.
-pub static ROUTES: [Route; 42] = [
+pub static ROUTES: [Route; 46] = [
     field(
         "/fieldkeep.v1.FieldService/Encrypt",
         Unary::Encrypt,
@@ -253,6 +253,22 @@ pub static ROUTES: [Route; 42] = [
     ),
     admin(
         "/fieldkeep.v1.CertificateService/RemoveCa",
+        Action::Certificate,
+    ),
+    admin(
+        "/fieldkeep.v1.ApiKeyService/CreateApiKey",
+        Action::Certificate,
+    ),
+    admin(
+        "/fieldkeep.v1.ApiKeyService/RotateApiKey",
+        Action::Certificate,
+    ),
+    admin(
+        "/fieldkeep.v1.ApiKeyService/RevokeApiKey",
+        Action::Certificate,
+    ),
+    admin(
+        "/fieldkeep.v1.ApiKeyService/ListApiKeys",
         Action::Certificate,
     ),
     admin("/fieldkeep.v1.AuditService/ListRecords", Action::Audit),

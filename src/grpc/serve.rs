@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use fieldkeep_crypto::random;
 use fieldkeep_proto::v1::access_service_server::AccessServiceServer;
+use fieldkeep_proto::v1::api_key_service_server::ApiKeyServiceServer;
 use fieldkeep_proto::v1::audit_service_server::AuditServiceServer;
 use fieldkeep_proto::v1::certificate_service_server::CertificateServiceServer;
 use fieldkeep_proto::v1::field_service_server::FieldServiceServer;
@@ -63,12 +64,13 @@ const KEEP_ALIVE: Duration = Duration::from_secs(60);
 const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// The names of the services that the health service reports on, besides "" for all.
-pub const SERVICE_NAMES: [&str; 7] = [
+pub const SERVICE_NAMES: &[&str] = &[
     <FieldServiceServer<Handlers> as NamedService>::NAME,
     <KeyServiceServer<Handlers> as NamedService>::NAME,
     <TenantServiceServer<Handlers> as NamedService>::NAME,
     <AccessServiceServer<Handlers> as NamedService>::NAME,
     <CertificateServiceServer<Handlers> as NamedService>::NAME,
+    <ApiKeyServiceServer<Handlers> as NamedService>::NAME,
     <AuditServiceServer<Handlers> as NamedService>::NAME,
     <SystemServiceServer<Handlers> as NamedService>::NAME,
 ];
@@ -238,6 +240,10 @@ fn add_admin(services: &mut Vec<(&'static str, Boxed)>, handlers: Handlers) {
     add(
         services,
         AccessServiceServer::new(handlers.clone()).max_decoding_message_size(ADMIN_BYTES),
+    );
+    add(
+        services,
+        ApiKeyServiceServer::new(handlers.clone()).max_decoding_message_size(ADMIN_BYTES),
     );
     add(
         services,

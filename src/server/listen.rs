@@ -288,7 +288,7 @@ async fn report_health(reporter: &HealthReporter, serving: bool) {
     } else {
         ServingStatus::NotServing
     };
-    for name in SERVICE_NAMES.into_iter().chain([""]) {
+    for name in SERVICE_NAMES.iter().copied().chain([""]) {
         reporter.set_service_status(name, status).await;
     }
 }
@@ -303,7 +303,7 @@ async fn follow_health(core: Arc<Core>, mut reporter: HealthReporter) {
         if core.is_draining() {
             // Whoever watches has had the time to hear of it; an open watch would hold its connection, and the shutdown.
             tokio::time::sleep(WATCHERS).await;
-            for name in SERVICE_NAMES.into_iter().chain([""]) {
+            for name in SERVICE_NAMES.iter().copied().chain([""]) {
                 reporter.clear_service_status(name).await;
             }
             return;

@@ -99,8 +99,8 @@ pub enum Failure {
     NoSuchSetting {
         /// Of which kind.
         what: &'static str,
-        /// The reason.
-        reason: &'static str,
+        /// The rule that hides it from the caller, if there is one. He never learns it.
+        hidden_by: Option<&'static str>,
     },
     /// The name is taken.
     #[error("`{0}` exists already")]
@@ -257,7 +257,7 @@ impl Failure {
             Self::VersionNotFound(_) => (Code::NotFound, "VERSION_NOT_FOUND"),
             Self::GrantNotFound { .. } => (Code::NotFound, "GRANT_NOT_FOUND"),
             Self::MemberNotFound(_) => (Code::NotFound, "MEMBER_NOT_FOUND"),
-            Self::NoSuchSetting { reason, .. } => (Code::NotFound, reason),
+            Self::NoSuchSetting { .. } => (Code::NotFound, "SETTING_NOT_FOUND"),
             Self::AlreadyExists(_) => (Code::AlreadyExists, "ALREADY_EXISTS"),
             Self::KeyDisabled => (Code::FailedPrecondition, "KEY_DISABLED"),
             Self::VersionDisabled => (Code::FailedPrecondition, "VERSION_DISABLED"),
@@ -315,7 +315,9 @@ impl Failure {
             Self::RightWithdrawn(rule) => Some(rule),
             Self::TooManyAttempts { rule, .. } => Some(rule),
             Self::KeysUnavailable(_) => Some("token-keys-unavailable"),
-            Self::GrantNotFound { hidden_by, .. } => *hidden_by,
+            Self::GrantNotFound { hidden_by, .. } | Self::NoSuchSetting { hidden_by, .. } => {
+                *hidden_by
+            }
             Self::SelfGrant => Some(RULE_SELF_GRANT),
             Self::DecryptionFailed(Opaque::ForeignTenant) => Some(RULE_FOREIGN_TENANT),
             _ => None,

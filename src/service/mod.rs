@@ -30,6 +30,7 @@ use crate::service::vault::Vault;
 use crate::service::withdrawn::Withdrawn;
 
 pub mod access;
+pub mod api_keys;
 pub mod arrival;
 mod authenticate;
 pub mod batch;

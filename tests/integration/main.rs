@@ -9,6 +9,7 @@
 
 mod access;
 mod api;
+mod api_keys;
 mod audit;
 mod backup;
 mod certificates;

@@ -115,10 +115,7 @@ impl Inner {
         self.publish_setting::<T>(key, &before).await?;
         match outcome {
             Err(KeystoreError::Conflict { .. }) if present.is_none() => {
-                Err(AccessError::NoSuchSetting {
-                    what: T::ONE,
-                    reason: T::NOT_FOUND,
-                })
+                Err(AccessError::NoSuchSetting { what: T::ONE })
             }
             outcome => Ok(outcome?),
         }

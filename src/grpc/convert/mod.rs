@@ -2,6 +2,7 @@
 
 pub mod access;
 pub mod admin;
+pub mod api_keys;
 pub mod batch;
 pub mod certificates;
 pub mod field;

@@ -11,6 +11,7 @@ use tonic::Code;
 use tonic_health::ServingStatus;
 use tonic_types::StatusExt;
 
+mod credentials;
 mod matrix;
 
 use super::*;
@@ -230,7 +231,7 @@ fn health_names_are_the_services_of_the_contract() {
         .filter_map(|route| route.rpc().split_once('/'))
         .map(|(service, _)| service)
         .collect();
-    assert_eq!(routed, SERVICE_NAMES.into_iter().collect());
+    assert_eq!(routed, SERVICE_NAMES.iter().copied().collect());
 }
 
 /// Sends a request of `identity` with `path` and headers to the data listener.

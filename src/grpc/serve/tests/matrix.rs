@@ -5,14 +5,15 @@ use std::collections::BTreeSet;
 
 use fieldkeep_proto::v1::revoke_certificate_request::What;
 use fieldkeep_proto::v1::{
-    AddCaRequest, AddGroupMemberRequest, BatchReEncryptRequest, CreateGrantRequest,
-    CreateJoinTokenRequest, CreateKeyRequest, CreateTenantRequest, Decision, DisableKeyRequest,
-    DisableKeyVersionRequest, EnableKeyRequest, EnableKeyVersionRequest, EnrollRequest,
-    ExplainAccessRequest, GetGrantRequest, GetKeyUsageRequest, GetStatusRequest,
-    IssueCertificateRequest, ListCasRequest, ListGrantsRequest, ListGroupMembersRequest,
-    ListGroupsRequest, ListKeysRequest, ListRecordsRequest, ListRevocationsRequest,
-    ListTenantsRequest, ReEncryptItem, ReEncryptRequest, RemoveCaRequest, RemoveGroupMemberRequest,
-    RenewCertificateRequest, RevokeCertificateRequest, RevokeGrantRequest, RotateKeyRequest,
+    AddCaRequest, AddGroupMemberRequest, BatchReEncryptRequest, CreateApiKeyRequest,
+    CreateGrantRequest, CreateJoinTokenRequest, CreateKeyRequest, CreateTenantRequest, Decision,
+    DisableKeyRequest, DisableKeyVersionRequest, EnableKeyRequest, EnableKeyVersionRequest,
+    EnrollRequest, ExplainAccessRequest, GetGrantRequest, GetKeyUsageRequest, GetStatusRequest,
+    IssueCertificateRequest, ListApiKeysRequest, ListCasRequest, ListGrantsRequest,
+    ListGroupMembersRequest, ListGroupsRequest, ListKeysRequest, ListRecordsRequest,
+    ListRevocationsRequest, ListTenantsRequest, ReEncryptItem, ReEncryptRequest, RemoveCaRequest,
+    RemoveGroupMemberRequest, RenewCertificateRequest, RevokeApiKeyRequest,
+    RevokeCertificateRequest, RevokeGrantRequest, RotateApiKeyRequest, RotateKeyRequest,
     SetKeyRotationRequest, WhoCanRequest,
 };
 
@@ -345,6 +346,32 @@ fn rows() -> Vec<(&'static str, Row)> {
             })
         }),
     ];
+    let api_keys: [Row; 4] = [
+        ("CreateApiKey", Action::Certificate, At::Tenant, |cell| {
+            bytes(CreateApiKeyRequest {
+                identity: cell.someone(),
+                ..Default::default()
+            })
+        }),
+        ("RotateApiKey", Action::Certificate, At::Anywhere, |_| {
+            bytes(RotateApiKeyRequest {
+                id: "0123456789abcdef".into(),
+                ..Default::default()
+            })
+        }),
+        ("RevokeApiKey", Action::Certificate, At::Anywhere, |_| {
+            bytes(RevokeApiKeyRequest {
+                id: "0123456789abcdef".into(),
+                ..Default::default()
+            })
+        }),
+        ("ListApiKeys", Action::Certificate, At::Tenant, |cell| {
+            bytes(ListApiKeysRequest {
+                parent: cell.parent(),
+                ..Default::default()
+            })
+        }),
+    ];
     let audit: Row = ("ListRecords", Action::Audit, At::All, |_| {
         bytes(ListRecordsRequest::default())
     });
@@ -357,6 +384,7 @@ fn rows() -> Vec<(&'static str, Row)> {
         .chain(key.map(|row| (KEY, row)))
         .chain(access.map(|row| (ACCESS, row)))
         .chain(certificates.map(|row| ("CertificateService", row)))
+        .chain(api_keys.map(|row| ("ApiKeyService", row)))
         .chain(tenant.map(|row| ("TenantService", row)))
         .chain([("AuditService", audit), ("SystemService", system)])
         .collect()
