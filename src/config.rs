@@ -171,6 +171,8 @@ pub enum LogLevel {
 pub struct LimitsConfig {
     /// The most open connections on the data and admin listeners together.
     pub connections: usize,
+    /// The most of them from one address, or from one /64 of IPv6; on the admin listener an eighth of that.
+    pub connections_per_source: usize,
     /// The most TLS handshakes under way at once.
     pub handshakes: usize,
     /// How long a TLS handshake may take.
@@ -185,6 +187,7 @@ impl Default for LimitsConfig {
     fn default() -> LimitsConfig {
         LimitsConfig {
             connections: 10_000,
+            connections_per_source: 2_500,
             handshakes: 256,
             handshake_timeout: Duration::from_secs(10),
             drain_timeout: Duration::from_secs(10),

@@ -103,6 +103,7 @@ struct CacheSection {
 #[serde(deny_unknown_fields)]
 struct LimitsSection {
     connections: Option<Spanned<u64>>,
+    connections_per_source: Option<Spanned<u64>>,
     handshakes: Option<Spanned<u64>>,
     handshake_timeout_ms: Option<Spanned<u64>>,
     drain_timeout_ms: Option<Spanned<u64>>,

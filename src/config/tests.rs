@@ -199,6 +199,7 @@ fn out_of_range_values_are_refused_with_the_range() {
         ("cache", "bytes", "1", "1048576 to 68719476736"),
         ("cache", "tenants", "0", "1 to 1000000"),
         ("limits", "connections", "0", "1 to 1000000"),
+        ("limits", "connections_per_source", "0", "1 to 1000000"),
         ("limits", "handshakes", "100001", "1 to 100000"),
         ("limits", "handshake_timeout_ms", "99", "100 to 120000"),
         ("limits", "drain_timeout_ms", "600001", "0 to 600000"),

@@ -7,9 +7,11 @@ use bytes::Bytes;
 use http::header::CONTENT_TYPE;
 use http::{HeaderMap, HeaderName, HeaderValue, Response};
 use hyper::body::{Body as HttpBody, Frame, SizeHint};
+use tokio::sync::OwnedSemaphorePermit;
 use tonic::Status;
 use tonic::body::Body;
 
+use crate::grpc::convert::batch::REPLY_ITEM_BYTES;
 use crate::grpc::status;
 use crate::service::call::Call;
 
@@ -85,6 +87,28 @@ impl HttpBody for ReplyBody {
             Kind::Whole(_) | Kind::Trailers => SizeHint::default(),
         }
     }
+}
+
+/// What the reply to a message of `bytes` bytes and so many items takes at most, bytes.
+pub(super) fn longest(bytes: usize, items: usize) -> usize {
+    bytes + items * REPLY_ITEM_BYTES
+}
+
+/// A frame, and its place among the replies that its connection has not taken yet.
+struct Unread {
+    frame: Bytes,
+    _room: OwnedSemaphorePermit,
+}
+
+impl AsRef<[u8]> for Unread {
+    fn as_ref(&self) -> &[u8] {
+        &self.frame
+    }
+}
+
+/// The same frame, which gives its `room` back when the last of it is sent, or nobody waits for it any more.
+pub(super) fn unread(frame: Bytes, room: OwnedSemaphorePermit) -> Bytes {
+    Bytes::from_owner(Unread { frame, _room: room })
 }
 
 /// A successful response: the frame, and the trailers behind it.

@@ -103,6 +103,15 @@ impl Asked<'_> {
         let uncounted = (weight.bytes > OFFLOAD_BYTES).then_some(shape);
         let parsed = parsed(service, call, message, weight, uncounted, parse).await;
         arrival.end();
+        let (parsed, items) = match parsed {
+            Ok((operation, items)) => (Ok(operation), items),
+            Err(failure) => (Err(failure), 0),
+        };
+        let room = match reply::longest(weight.bytes, items) {
+            // Of short ones a connection cannot have many: its streams are bounded.
+            ..=OFFLOAD_BYTES => None,
+            bytes => call.peer.reply_room(bytes).await.ok(),
+        };
         // The rights are held until the frame is made, so that a change of rights is acknowledged after it.
         let (value, _, _held) = match service.perform(call.clone(), parsed).await {
             Ok(reply) => reply.into_parts(),
@@ -111,7 +120,13 @@ impl Asked<'_> {
         // Encoded here, however large: to wait for a place after the last look at the rights and the keys would let results
         // leave after they were taken back.
         match encode(&convert(value)) {
-            Some(frame) => reply::whole(frame, call),
+            Some(frame) => {
+                let frame = match room {
+                    Some(room) => reply::unread(frame, room),
+                    None => frame,
+                };
+                reply::whole(frame, call)
+            }
             None => {
                 let mut status = Status::out_of_range("the reply is too long");
                 status::set_request_id(&mut status, call.request_id);
@@ -122,7 +137,7 @@ impl Asked<'_> {
 }
 
 /// Decodes and parses a message, off this thread if it is large, which is done only for callers who may do what the RPC is
-/// for. One that is `uncounted` is counted before it is decoded.
+/// for. One that is `uncounted` is counted before it is decoded. Tells how many items it has, too.
 ///
 /// # Errors
 /// Why it is not valid, or the refusal.
@@ -133,7 +148,7 @@ pub(super) async fn parsed<M, O>(
     weight: Weight,
     uncounted: Option<Shape>,
     parse: fn(M, &Limits) -> Result<O, Failure>,
-) -> Result<O, Failure>
+) -> Result<(O, usize), Failure>
 where
     M: Message + Default + 'static,
     O: Operation,
@@ -143,12 +158,13 @@ where
     }
     let limits = *service.core().limits();
     let work = move || {
-        if let Some(shape) = uncounted {
-            count(&message, shape, &limits)?;
-        }
+        let items = match uncounted {
+            Some(shape) => count(&message, shape, &limits)?,
+            None => weight.items,
+        };
         let message =
             M::decode(message).map_err(|error| Failure::invalid("message", error.to_string()))?;
-        parse(message, &limits)
+        Ok((parse(message, &limits)?, items))
     };
     service.offload(weight, work).await?
 }

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use tokio::net::TcpListener;
 use tokio::sync::mpsc::error::TrySendError;
-use tokio::sync::{Notify, Semaphore, mpsc};
+use tokio::sync::{Notify, mpsc};
 use tokio::task::JoinHandle;
 use tonic_health::ServingStatus;
 use tonic_health::server::HealthReporter;
@@ -84,22 +84,22 @@ impl Listening {
             }
         };
         let workers = Self::start_workers(config, opened, &reporter, tracer.as_ref())?;
-        let intake = |listener, connections| Intake {
+        let intake = |listener, places| Intake {
             senders: workers
                 .iter()
                 .map(|worker| worker.sender(listener))
                 .collect(),
             next: 0,
-            places: Arc::new(Semaphore::new(connections)),
+            places,
             metrics: Arc::clone(&opened.metrics),
         };
-        let connections = config.limits.connections;
+        let limits = &config.limits;
+        let (connections, of_source) = (limits.connections, limits.connections_per_source);
         let admin_connections = for_admins(connections);
-        let data_intake = intake(
-            Listener::Data,
-            connections.saturating_sub(admin_connections).max(1),
-        );
-        let admin_intake = intake(Listener::Admin, admin_connections);
+        let data_connections = connections.saturating_sub(admin_connections).max(1);
+        let data_intake = intake(Listener::Data, Slots::new(data_connections, of_source));
+        let admin_places = Slots::new(admin_connections, for_admins(of_source));
+        let admin_intake = intake(Listener::Admin, admin_places);
         let (service, hub) = opened.core.on_runtime();
         let metrics = Arc::clone(&opened.metrics);
         let reloader = Reloader::new(
@@ -150,8 +150,8 @@ impl Listening {
             limits.connection_age.mul_f64(1.0 + AGE_JITTER) + AGE_GRACE,
             Arc::new(SystemClock),
         );
-        let admin_handshakes = Slots::new(for_admins(limits.handshakes));
-        let data_handshakes = Slots::new(limits.handshakes);
+        let admin_handshakes = Slots::quartered(for_admins(limits.handshakes));
+        let data_handshakes = Slots::quartered(limits.handshakes);
         (0..cores)
             .map(|number| {
                 Worker::start(super::worker::Setup {
@@ -226,7 +226,7 @@ fn for_admins(bound: usize) -> usize {
 struct Intake {
     senders: Vec<mpsc::Sender<Accepted>>,
     next: usize,
-    places: Arc<Semaphore>,
+    places: Slots,
     metrics: Arc<Metrics>,
 }
 
@@ -262,9 +262,9 @@ async fn accept(socket: TcpListener, listener: Listener, mut intake: Intake) {
             }
         };
         intake.metrics.connections_accepted.inc();
-        let Ok(place) = Arc::clone(&intake.places).try_acquire_owned() else {
+        let Some(place) = intake.places.take(address.ip()) else {
             intake.metrics.connections_refused.inc();
-            tracing::debug!(%address, "refused a connection: as many as allowed are open");
+            tracing::debug!(%address, "refused a connection: as many as allowed are open, of all or of this address");
             continue;
         };
         let stream = match stream.set_nodelay(true).and_then(|()| stream.into_std()) {
@@ -366,7 +366,7 @@ mod tests {
         Intake {
             senders,
             next: 0,
-            places: Arc::new(Semaphore::new(100)),
+            places: Slots::new(100, 100),
             metrics: Arc::new(Metrics::new().unwrap()),
         }
     }
@@ -378,12 +378,12 @@ mod tests {
         let (full, mut stuck) = mpsc::channel(1);
         let (free, mut working) = mpsc::channel(4);
         let mut intake = intake(vec![full, free]);
-        let places = Arc::clone(&intake.places);
+        let places = intake.places.clone();
         let mut hand_over = || {
             intake.hand_over(Accepted {
                 stream: std::net::TcpStream::connect(address).unwrap(),
                 address,
-                place: Arc::clone(&places).try_acquire_owned().unwrap(),
+                place: places.take(address.ip()).unwrap(),
             });
             intake.metrics.connections_refused.get()
         };
@@ -392,7 +392,7 @@ mod tests {
         }
         // Both are full: the connection is closed, and its place is free.
         assert_eq!(hand_over(), 1);
-        assert_eq!(places.available_permits(), 95);
+        assert_eq!(places.taken(), 5);
         assert_eq!((stuck.len(), working.len()), (1, 4));
         drop((stuck.try_recv(), working.try_recv()));
         assert_eq!(hand_over(), 1);

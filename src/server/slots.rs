@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr};
 use std::sync::{Arc, Mutex, PoisonError};
 
-/// The handshakes that may be under way.
+/// The places for what clients can begin: handshakes that may be under way, connections that may be open.
 #[derive(Debug, Clone)]
 pub(super) struct Slots {
     taken: Arc<Mutex<Taken>>,
@@ -19,7 +19,7 @@ struct Taken {
     by_address: HashMap<IpAddr, usize>,
 }
 
-/// One handshake; it ends when this is dropped.
+/// One place; it is free when this is dropped.
 #[derive(Debug)]
 pub(super) struct Slot {
     taken: Arc<Mutex<Taken>>,
@@ -27,13 +27,26 @@ pub(super) struct Slot {
 }
 
 impl Slots {
-    /// At most `most` at once, and a quarter of that for each address.
-    pub(super) fn new(most: usize) -> Self {
+    /// At most `most` at once, and `most_an_address` for each address.
+    pub(super) fn new(most: usize, most_an_address: usize) -> Self {
         Self {
             taken: Arc::default(),
             most,
-            most_an_address: most.div_ceil(4),
+            most_an_address,
         }
+    }
+
+    /// At most `most` at once, and a quarter of that for each address.
+    pub(super) fn quartered(most: usize) -> Self {
+        Self::new(most, most.div_ceil(4))
+    }
+
+    #[cfg(test)]
+    pub(super) fn taken(&self) -> usize {
+        self.taken
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .all
     }
 
     /// A slot for a connection from `address`, if there is one.
@@ -90,7 +103,7 @@ mod tests {
 
     #[test]
     fn one_address_has_a_quarter_and_the_others_the_rest() {
-        let slots = Slots::new(8);
+        let slots = Slots::quartered(8);
         let first = take(&slots, "192.0.2.1").unwrap();
         let _second = take(&slots, "::ffff:192.0.2.1").unwrap();
         assert!(take(&slots, "192.0.2.1").is_none());
@@ -104,7 +117,7 @@ mod tests {
 
     #[test]
     fn a_network_of_ipv6_is_one_address() {
-        let slots = Slots::new(4);
+        let slots = Slots::quartered(4);
         let _one = take(&slots, "2001:db8::1").unwrap();
         assert!(take(&slots, "2001:db8::ffff:1").is_none());
         assert!(take(&slots, "2001:db8:0:1::1").is_some());
@@ -112,10 +125,10 @@ mod tests {
 
     #[test]
     fn nothing_is_kept_of_an_address_that_is_gone() {
-        let slots = Slots::new(1);
+        let slots = Slots::quartered(1);
         drop(take(&slots, "192.0.2.1").unwrap());
         assert!(slots.taken.lock().unwrap().by_address.is_empty());
         drop(take(&slots, "192.0.2.2").unwrap());
-        assert!(take(&Slots::new(0), "192.0.2.1").is_none());
+        assert!(take(&Slots::quartered(0), "192.0.2.1").is_none());
     }
 }

@@ -6,11 +6,11 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use tokio::net::TcpStream;
-use tokio::sync::{OwnedSemaphorePermit, mpsc, watch};
+use tokio::sync::{mpsc, watch};
 use tonic_health::server::HealthReporter;
 
 use super::error::StartError;
-use super::slots::Slots;
+use super::slots::{Slot, Slots};
 use crate::grpc::routes::Listener;
 use crate::grpc::serve::{Kind, serve};
 use crate::grpc::tls::{Handshaker, TlsConnection};
@@ -31,7 +31,7 @@ const LEAVE: Duration = Duration::from_secs(1);
 pub(super) struct Accepted {
     pub(super) stream: std::net::TcpStream,
     pub(super) address: SocketAddr,
-    pub(super) place: OwnedSemaphorePermit,
+    pub(super) place: Slot,
 }
 
 /// What a worker is made of.
@@ -244,15 +244,15 @@ fn shake_hands(setup: &Setup, handshakes: &Slots, connection: Accepted, port: &P
 /// A place among the open connections, counted while it is held.
 struct Place {
     metrics: Arc<Metrics>,
-    _permit: OwnedSemaphorePermit,
+    _slot: Slot,
 }
 
 impl Place {
-    fn new(permit: OwnedSemaphorePermit, metrics: &Arc<Metrics>) -> Self {
+    fn new(slot: Slot, metrics: &Arc<Metrics>) -> Self {
         metrics.connections.inc();
         Self {
             metrics: Arc::clone(metrics),
-            _permit: permit,
+            _slot: slot,
         }
     }
 }

@@ -10,6 +10,7 @@
 mod access;
 mod api;
 mod api_keys;
+mod attacks;
 mod audit;
 mod backup;
 mod certificates;

@@ -271,6 +271,12 @@ impl Source<'_> {
             1..=1_000_000,
             size(default.connections),
         )?;
+        let of_source = self.number(
+            "limits.connections_per_source",
+            section.connections_per_source.as_ref(),
+            1..=1_000_000,
+            size(default.connections_per_source),
+        )?;
         let handshakes = self.number(
             "limits.handshakes",
             section.handshakes.as_ref(),
@@ -297,6 +303,7 @@ impl Source<'_> {
         )?;
         Ok(LimitsConfig {
             connections: count(connections),
+            connections_per_source: count(of_source),
             handshakes: count(handshakes),
             handshake_timeout: Duration::from_millis(handshake_timeout_ms),
             drain_timeout: Duration::from_millis(drain_timeout_ms),

@@ -191,6 +191,41 @@ async fn what_is_too_long_is_refused_on_record() {
 }
 
 #[tokio::test]
+async fn a_long_reply_has_its_place_until_it_is_taken() {
+    let f = Fixture::make().await;
+    let connection = peer("acme/app");
+    let item = EncryptItem {
+        plaintext: Bytes::from(vec![7; 60_000]),
+        ..Default::default()
+    };
+    let batch = BatchEncryptRequest {
+        key: "pii".into(),
+        field: "email".into(),
+        items: vec![item; 2],
+        ..Default::default()
+    };
+    let router = Router::new(
+        Handlers::new(f.service.clone()),
+        Listener::Data,
+        HealthReporter::new(),
+    );
+    let gate = Gate::new(f.service.clone(), Listener::Data, &f.metrics, None, router);
+    let request = Request::post("/fieldkeep.v1.FieldService/BatchEncrypt")
+        .header("content-type", "application/grpc")
+        .body(Body::new(Full::new(frame(&batch.encode_to_vec()))));
+    let Ok(response) = gate.answer(&connection, request.unwrap()).await;
+    let mut all = Box::pin(connection.reply_room(usize::MAX));
+    assert!(futures_util::poll!(&mut all).is_pending(), "not taken yet");
+    let body = response.into_body().collect().await.unwrap();
+    assert!(
+        futures_util::poll!(&mut all).is_pending(),
+        "still in memory"
+    );
+    drop(body);
+    drop(all.await.unwrap());
+}
+
+#[tokio::test]
 async fn the_data_listener_knows_no_administration() {
     let f = Fixture::make().await;
     let key = GetKeyRequest { name: "pii".into() };

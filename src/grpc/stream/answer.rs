@@ -198,7 +198,9 @@ where
             let (service, call) = (&asked.service, &asked.ended.call);
             (
                 room,
-                parsed(service, call, message, weight, None, parse).await,
+                parsed(service, call, message, weight, None, parse)
+                    .await
+                    .map(|(operation, _)| operation),
             )
         }
         Err(refused) => (None, Err(refused)),

@@ -13,8 +13,8 @@ use tonic::Status;
 use super::answer::{Kind, Whole, Work, answer, shrink};
 use super::frames::{Frames, Stop};
 use super::{Asked, Opened};
-use crate::grpc::convert::batch::REPLY_ITEM_BYTES;
 use crate::grpc::receive::{SHORT_BYTES, count};
+use crate::grpc::reply::longest;
 use crate::grpc::routes::{MAX_MESSAGE_BYTES, Route};
 use crate::grpc::status::{self, OUT_OF_TIME};
 use crate::service::call::Call;
@@ -194,8 +194,8 @@ where
         }
 
         // An item takes two bytes at least.
-        let longest = reply_bytes(length, length / 2).min(limits.reply_bytes);
-        let unread = async { call.peer.reply_room(longest).await.map_err(Stop::Broken) };
+        let bytes = longest(length, length / 2).min(limits.reply_bytes);
+        let unread = async { call.peer.reply_room(bytes).await.map_err(Stop::Broken) };
         let mut unread = patience.wait(idle, IDLE, unread).await?;
         let received = async {
             let room = match length {
@@ -211,7 +211,7 @@ where
             patience.wait(route.deadline, OUT_OF_TIME, received).await?;
         let counted = count(&message, route.shape, limits);
         let whole = counted.map(|items| {
-            shrink(&mut unread, reply_bytes(message.len(), items));
+            shrink(&mut unread, longest(message.len(), items));
             Whole {
                 message,
                 items,
@@ -232,9 +232,4 @@ fn admit(service: &Service, call: &Call, length: usize) -> Result<(), Failure> {
         service.admit(call)?;
     }
     Ok(())
-}
-
-/// What the reply to a message of `bytes` bytes takes at most.
-fn reply_bytes(bytes: usize, items: usize) -> usize {
-    bytes + items * REPLY_ITEM_BYTES
 }
