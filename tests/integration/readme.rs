@@ -127,3 +127,33 @@ fn the_sdk_example_runs() {
     );
     assert!(output.stdout.starts_with(b"fk1:"));
 }
+/// Every test that a document names as proof exists.
+#[test]
+fn the_tests_that_documents_name_exist() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut sources = String::new();
+    let mut folders: Vec<_> = ["src", "tests", "client", "crypto", "journal", "keystore"]
+        .iter()
+        .map(|name| root.join(name))
+        .collect();
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                folders.push(path);
+            } else if path.extension().is_some_and(|end| end == "rs") {
+                sources.push_str(&fs::read_to_string(path).unwrap());
+            }
+        }
+    }
+    let table = fs::read_to_string(root.join("docs/owasp.md")).unwrap();
+    let proofs = table.lines().filter(|line| line.starts_with("| **API"));
+    let mut named = 0;
+    for proof in proofs.filter_map(|line| line.rsplit('|').nth(1)) {
+        for test in proof.split('`').skip(1).step_by(2) {
+            named += 1;
+            assert!(sources.contains(&format!("fn {test}(")), "no test `{test}`");
+        }
+    }
+    assert!(named > 30, "{named}");
+}

@@ -26,6 +26,20 @@ async fn with_headers(
     path: &str,
     message: &impl Message,
 ) -> Response<ReplyBody> {
+    let headers: Vec<_> = values
+        .iter()
+        .map(|value| ("authorization", *value))
+        .collect();
+    with_any_headers(f, peer, &headers, path, message).await
+}
+
+async fn with_any_headers(
+    f: &Fixture,
+    peer: &Arc<Peer>,
+    headers: &[(&str, &str)],
+    path: &str,
+    message: &impl Message,
+) -> Response<ReplyBody> {
     let router = Router::new(
         Handlers::new(f.service.clone()),
         Listener::Admin,
@@ -35,8 +49,8 @@ async fn with_headers(
     let mut request = Request::post(path)
         .header("content-type", "application/grpc")
         .header("te", "trailers");
-    for value in values {
-        request = request.header("authorization", *value);
+    for (name, value) in headers {
+        request = request.header(*name, *value);
     }
     let body = Body::new(Full::new(frame(&message.encode_to_vec())));
     let Ok(response) = gate.answer(peer, request.body(body).unwrap()).await;
@@ -218,4 +232,35 @@ async fn an_api_key_ends_by_time_network_rotation_and_revocation() {
     f.advance(600);
     assert_eq!(encrypts(&f, &connection, &bound).await, "UNAUTHENTICATED");
     assert_eq!(f.last_record().rule, "api-key-expired");
+}
+
+#[tokio::test]
+async fn what_a_gateway_says_of_the_caller_is_never_believed() {
+    let f = Fixture::make().await;
+    let key = made(&f, "app", &["192.0.2.0/24"]).await.secret;
+    let app = "tenants/acme/identities/app";
+    let uri = "URI=spiffe://fieldkeep/tenant/acme/app";
+    let bearer = format!("Bearer {key}");
+    let forged = [
+        ("x-forwarded-client-cert", uri),
+        ("x-forwarded-for", "192.0.2.7"),
+        ("x-real-ip", "192.0.2.7"),
+        ("forwarded", "for=192.0.2.7;proto=https"),
+        ("x-ssl-client-s-dn", "CN=app"),
+        ("x-remote-user", app),
+        ("grpc-authority", app),
+    ];
+    let connection = nobody("198.51.100.1:1");
+    let response = with_any_headers(&f, &connection, &forged, ENCRYPT, &encrypt()).await;
+    assert_eq!(reason(&response), "UNAUTHENTICATED");
+    let record = f.last_record();
+    assert_eq!(
+        (record.principal.as_str(), record.address.as_str()),
+        ("", "198.51.100.1:1")
+    );
+    let mut headers = forged.to_vec();
+    headers.push(("authorization", &bearer));
+    let response = with_any_headers(&f, &connection, &headers, ENCRYPT, &encrypt()).await;
+    assert_eq!(reason(&response), "UNAUTHENTICATED");
+    assert_eq!(f.last_record().rule, "api-key-network");
 }
