@@ -10,6 +10,7 @@ use fieldkeep_crypto::random::{self, RandomError};
 
 pub(super) use self::record::{PREFIX, decode, key_of};
 use super::{
+    action::Action,
     condition::Conditions,
     group::Group,
     pattern::Pattern,
@@ -287,6 +288,11 @@ impl Wanted {
             Some(expires) if expires <= begins => Err(GrantError::Ended),
             _ => Ok(()),
         }
+    }
+
+    /// Whether it lets somebody grant rights for all tenants, for good.
+    pub(super) fn is_grantor(&self) -> bool {
+        self.scope == Scope::All && self.role.actions().has(Action::Grant) && self.is_lasting()
     }
 
     /// Whether it counts whenever it is found: without conditions and without an end.

@@ -422,12 +422,8 @@ impl AccessSnapshot {
     /// Whether somebody could grant rights to everything if all of `without` were not there.
     pub(super) fn has_grantor_without(&self, without: &Difference) -> bool {
         self.grants.values().any(|grant| {
-            let what = &grant.what;
-            let grants_all = what.scope == Scope::All
-                && what.role.actions().has(Action::Grant)
-                && what.is_lasting();
             let kept = !matches!(without, Difference::Revoked(id) if *id == grant.id);
-            grants_all && kept && self.has_somebody(&what.who, without)
+            kept && grant.what.is_grantor() && self.has_somebody(&grant.what.who, without)
         })
     }
 

@@ -11,7 +11,6 @@ use ring::digest::{SHA256, digest};
 
 use super::{
     AccessError, By, Inner, MAX_GRANTS, MAX_GROUPS_OF_ONE, MAX_MEMBERSHIPS,
-    action::Action,
     grant::{self, Grant, GrantId, Scope, Wanted, Who},
     group::{self, Group, Membership},
     index::MAX_ALIKE,
@@ -131,7 +130,7 @@ impl Inner {
         };
         let key = grant::key_of(&grant.id);
         let difference = Difference::Revoked(id);
-        if is_grantor(&grant) && !self.current.load().has_grantor_without(&difference) {
+        if grant.what.is_grantor() && !self.current.load().has_grantor_without(&difference) {
             return Err(AccessError::LastGrantor);
         }
         let outcome = self.delete(&key, operation, now).await;
@@ -204,7 +203,7 @@ impl Inner {
             let names = (Arc::clone(group.resource()), Arc::clone(member.resource()));
             let difference = Difference::Left(Arc::clone(&names.0), Arc::clone(&names.1));
             let grants = current.grants_of(group.resource());
-            let left = !grants.iter().any(|grant| is_grantor(grant))
+            let left = !grants.iter().any(|grant| grant.what.is_grantor())
                 || current.has_grantor_without(&difference);
             let found = current.membership(&group, member.resource()).is_some();
             (names, found, left)
@@ -325,12 +324,6 @@ fn check_group_room(
         });
     }
     Ok(())
-}
-
-/// Whether it lets somebody grant rights for all tenants, for good.
-fn is_grantor(grant: &Grant) -> bool {
-    let what = &grant.what;
-    what.scope == Scope::All && what.role.actions().has(Action::Grant) && what.is_lasting()
 }
 
 impl AccessSnapshot {

@@ -268,7 +268,12 @@ impl Operation for RemoveCa {
         for root in core.certificates.list_roots().await? {
             if root.binding.name == self.name {
                 for tenant in &root.binding.tenants {
-                    permit.check(tenant.as_str(), None)?;
+                    permit
+                        .check(tenant.as_str(), None)
+                        .map_err(|refused| Failure::CaNotFound {
+                            name: self.name.as_str().into(),
+                            hidden_by: refused.refused_by(),
+                        })?;
                 }
             }
         }

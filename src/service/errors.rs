@@ -152,7 +152,10 @@ impl From<CertificatesError> for Failure {
     fn from(error: CertificatesError) -> Self {
         match error {
             CertificatesError::RootExists(name) => Self::AlreadyExists(name.as_str().into()),
-            CertificatesError::RootNotFound(name) => Self::CaNotFound(name.as_str().into()),
+            CertificatesError::RootNotFound(name) => Self::CaNotFound {
+                name: name.as_str().into(),
+                hidden_by: None,
+            },
             CertificatesError::OwnTrustDomain(_) => {
                 Self::invalid("trust_domain", error.to_string())
             }

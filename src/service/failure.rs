@@ -154,8 +154,13 @@ pub enum Failure {
     #[error("{0}")]
     KeysUnavailable(&'static str),
     /// No CA of this name.
-    #[error("there is no CA `{0}`")]
-    CaNotFound(Arc<str>),
+    #[error("there is no CA `{name}`")]
+    CaNotFound {
+        /// Its name.
+        name: Arc<str>,
+        /// The rule that hides it from the caller, if there is one. He never learns it.
+        hidden_by: Option<&'static str>,
+    },
     /// No space for the change.
     #[error("there is no space left on the disk of the data directory; free some and try again")]
     NoSpace,
@@ -273,7 +278,7 @@ impl Failure {
             Self::ShuttingDown => (Code::Unavailable, "SHUTTING_DOWN"),
             Self::KeysUnavailable(_) => (Code::Unavailable, "KEYS_UNAVAILABLE"),
             Self::TooManyAttempts { .. } => (Code::ResourceExhausted, "TOO_MANY_ATTEMPTS"),
-            Self::CaNotFound(_) => (Code::NotFound, "CA_NOT_FOUND"),
+            Self::CaNotFound { .. } => (Code::NotFound, "CA_NOT_FOUND"),
             Self::NoSpace => (Code::ResourceExhausted, "NO_SPACE"),
             Self::Internal(_) => (Code::Internal, "INTERNAL"),
         }
@@ -315,9 +320,9 @@ impl Failure {
             Self::RightWithdrawn(rule) => Some(rule),
             Self::TooManyAttempts { rule, .. } => Some(rule),
             Self::KeysUnavailable(_) => Some("token-keys-unavailable"),
-            Self::GrantNotFound { hidden_by, .. } | Self::NoSuchSetting { hidden_by, .. } => {
-                *hidden_by
-            }
+            Self::GrantNotFound { hidden_by, .. }
+            | Self::CaNotFound { hidden_by, .. }
+            | Self::NoSuchSetting { hidden_by, .. } => *hidden_by,
             Self::SelfGrant => Some(RULE_SELF_GRANT),
             Self::DecryptionFailed(Opaque::ForeignTenant) => Some(RULE_FOREIGN_TENANT),
             _ => None,

@@ -34,7 +34,7 @@ enum At {
     All,
     /// Anywhere: whose it is is found out first.
     Anywhere,
-    /// No right helps: what counts is in the message, and there is nothing in it here.
+    /// No right helps: what counts is in the message or the certificate, and here that is a token of nobody, or nothing.
     Open,
 }
 
@@ -104,6 +104,19 @@ fn reencrypt_batch(cell: &Cell) -> Vec<u8> {
         }],
         ..Default::default()
     })
+}
+
+fn csr() -> Bytes {
+    let key = rcgen::KeyPair::generate().unwrap();
+    let request = rcgen::CertificateParams::default().serialize_request(&key);
+    request.unwrap().der().to_vec().into()
+}
+
+/// A join token of the right form that was never made.
+fn unknown_join_token() -> String {
+    let body = format!("fkj_0123456789abcdef_{}", "ab".repeat(20));
+    let sum = ring::digest::digest(&ring::digest::SHA256, body.as_bytes());
+    body + &data_encoding::HEXLOWER.encode(&sum.as_ref()[..4])
 }
 
 const FIELD: &str = "FieldService";
@@ -303,10 +316,16 @@ fn rows() -> Vec<(&'static str, Row)> {
             })
         }),
         ("Enroll", Action::Certificate, At::Open, |_| {
-            bytes(EnrollRequest::default())
+            bytes(EnrollRequest {
+                token: unknown_join_token(),
+                csr_der: csr(),
+            })
         }),
         ("RenewCertificate", Action::Certificate, At::Open, |_| {
-            bytes(RenewCertificateRequest::default())
+            bytes(RenewCertificateRequest {
+                csr_der: csr(),
+                ..Default::default()
+            })
         }),
         (
             "RevokeCertificate",
@@ -499,6 +518,7 @@ async fn every_rpc_with_every_role_on_own_and_foreign_tenants() {
                 };
                 let what = format!("{path} {} {tenant}: {}", caller.name, record.rule);
                 assert_eq!(record.decision(), expected, "{what}");
+                assert_ne!(record.rule, "invalid", "{what}: nothing was decided");
                 cells += 1;
                 if service == ACCESS {
                     f.revoke_all_of(tenant, "victim").await;
