@@ -165,9 +165,10 @@ impl Peer {
         self.connection.verified.load(Ordering::Relaxed) == hash
     }
 
-    /// Remembers the credential with this keyed hash.
+    /// Remembers the credential with this keyed hash, and that the connection is somebody's.
     pub(super) fn note_verified(&self, hash: u64) {
         self.connection.verified.store(hash, Ordering::Relaxed);
+        self.connection.standing.name();
     }
 
     /// Whether no reply went there yet: true once.

@@ -63,6 +63,8 @@ impl Ended {
 #[derive(Debug, Default)]
 pub struct Standing {
     ended: AtomicU8,
+    /// Whether a credential of a call named somebody.
+    named: AtomicBool,
     cut: AtomicBool,
     waker: AtomicWaker,
 }
@@ -76,6 +78,11 @@ impl Standing {
             2 => Some(Ended::CaRemoved),
             _ => None,
         }
+    }
+
+    /// Notes that a call on it had a credential that counts: it stays longer than one that names nobody.
+    pub fn name(&self) {
+        self.named.store(true, Ordering::Relaxed);
     }
 
     /// Whether the connection has to close now; the task of `context` is woken when it has to.
@@ -105,6 +112,8 @@ struct Open {
     credential: Option<Arc<Credential>>,
     /// When it has to close at the latest, Unix seconds.
     close_s: u64,
+    /// When it has to close if it names nobody until then.
+    nameless_s: u64,
 }
 
 /// All open connections.
@@ -123,14 +132,21 @@ pub struct Place {
 }
 
 impl Connections {
-    /// Enters a connection that closes at `close_s`, Unix seconds, at the latest.
-    pub fn enter(self: &Arc<Self>, credential: Option<Arc<Credential>>, close_s: u64) -> Place {
+    /// Enters a connection that closes at `close_s` at the latest, and at `nameless_s` if neither its certificate nor a credential of
+    /// a call has named anybody; both are in Unix seconds.
+    pub fn enter(
+        self: &Arc<Self>,
+        credential: Option<Arc<Credential>>,
+        close_s: u64,
+        nameless_s: u64,
+    ) -> Place {
         let id = self.next.fetch_add(1, Ordering::Relaxed);
         let standing = Arc::new(Standing::default());
         let open = Open {
             standing: Arc::clone(&standing),
             credential,
             close_s,
+            nameless_s,
         };
         self.lock().insert(id, open);
         Place {
@@ -162,8 +178,11 @@ impl Connections {
                     .unwrap_or(0)
                     .saturating_add(EXPIRED_GRACE_S)
             });
+            let is_nameless =
+                open.credential.is_none() && !open.standing.named.load(Ordering::Relaxed);
             if open.standing.ended().is_some()
                 || now > open.close_s
+                || (is_nameless && now > open.nameless_s)
                 || ends.is_some_and(|ends| now > ends)
             {
                 open.standing.cut();
@@ -235,10 +254,10 @@ mod tests {
     fn what_ended_is_refused_at_once_and_closed_by_the_next_sweep() {
         let all = Arc::new(Connections::default());
         let (app, other) = (
-            all.enter(credential("app", 1_000), 1_000),
-            all.enter(credential("other", 1_000), 1_000),
+            all.enter(credential("app", 1_000), 1_000, 1_000),
+            all.enter(credential("other", 1_000), 1_000, 1_000),
         );
-        let nobody = all.enter(None, 1_000);
+        let nobody = all.enter(None, 1_000, 1_000);
         let is_app = |credential: &Credential| credential.principal.name.as_str() == "app";
         assert_eq!(all.end_where(Ended::Revoked, is_app), 1);
         assert_eq!(app.standing().ended(), Some(Ended::Revoked));
@@ -252,14 +271,18 @@ mod tests {
     #[test]
     fn a_connection_ends_with_its_certificate_and_with_its_age() {
         let all = Arc::new(Connections::default());
-        let brief = all.enter(credential("app", 50), 1_000);
-        let old = all.enter(credential("app", 1_000), 70);
-        let nobody = all.enter(None, 70);
+        let brief = all.enter(credential("app", 50), 1_000, 1_000);
+        let old = all.enter(credential("app", 1_000), 70, 70);
+        let nobody = all.enter(None, 70, 70);
+        let named = all.enter(None, 1_000, 60);
+        named.standing().name();
+        let nameless = all.enter(None, 1_000, 60);
         all.sweep(50 + EXPIRED_GRACE_S);
         assert!(!is_cut(&brief));
         all.sweep(51 + EXPIRED_GRACE_S);
         assert!(is_cut(&brief) && !is_cut(&old));
         all.sweep(71);
-        assert!(is_cut(&old) && is_cut(&nobody));
+        assert!(is_cut(&old) && is_cut(&nobody) && is_cut(&nameless));
+        assert!(!is_cut(&named), "a call has named somebody");
     }
 }

@@ -23,8 +23,8 @@ pub use self::{
 };
 use super::{principal::Principal, revocation::Revocations};
 
-/// How long a connection is kept that names nobody, seconds. Such a caller can enrol, which is one call; without this bound whoever
-/// can reach the service could keep any number of connections open.
+/// How long a connection is kept on which nobody has been named, by its certificate or a call's credential, seconds. Such a caller
+/// can enrol, which is one call; without this bound whoever can reach the service could keep any number of connections open.
 const NAMELESS_S: u64 = 60;
 
 /// What a verified certificate says, and who vouches for it.
@@ -165,7 +165,8 @@ impl Trust {
     }
 
     /// Enters the connection of a client whose handshake succeeded with `chain`, which is empty if it showed no certificate.
-    /// It has to close at `close_s` at the latest, and within a minute if it names nobody; both times are in Unix seconds.
+    /// It has to close at `close_s` at the latest, and within a minute if neither it nor a call on it names anybody; both times are in
+    /// Unix seconds.
     ///
     /// # Errors
     /// The chain is not accepted any more.
@@ -175,18 +176,15 @@ impl Trust {
         close_s: u64,
         now: u64,
     ) -> Result<(Place, Option<Arc<Credential>>), rustls::Error> {
-        let nameless_s = close_s.min(now.saturating_add(NAMELESS_S));
+        let nameless_s = now.saturating_add(NAMELESS_S);
         if chain.is_empty() {
-            return Ok((self.connections.enter(None, nameless_s), None));
+            return Ok((self.connections.enter(None, close_s, nameless_s), None));
         }
         let before = self.state();
         let credential = before.authenticate(chain, now)?.map(Arc::new);
-        let close_s = if credential.is_some() {
-            close_s
-        } else {
-            nameless_s
-        };
-        let place = self.connections.enter(credential.clone(), close_s);
+        let place = self
+            .connections
+            .enter(credential.clone(), close_s, nameless_s);
         // A change that was published before the place was taken has not seen it.
         let after = self.state();
         if let Some(credential) = &credential
