@@ -168,6 +168,7 @@ impl Peer {
     /// Remembers the credential with this keyed hash.
     pub(super) fn note_verified(&self, hash: u64) {
         self.connection.verified.store(hash, Ordering::Relaxed);
+        self.connection.standing.name();
     }
 
     /// Whether no reply went there yet: true once.

@@ -300,8 +300,10 @@ pub struct CheckToken {
 
 /// Whom a token would name, or why it is refused.
 pub struct CheckedToken {
-    /// The caller, or the reason in full.
-    pub outcome: Result<Arc<Principal>, TokenError>,
+    /// The caller, or the reason in full; `None`: there was no token.
+    pub outcome: Option<Result<Arc<Principal>, TokenError>>,
+    /// How many keys of the issuer are known.
+    pub keys: usize,
     /// Why the issuer's keys could not be fetched at the last attempt, if that is why and the caller may know.
     pub fetch_problem: Option<Arc<str>>,
 }
@@ -334,14 +336,18 @@ impl Operation for CheckToken {
         let checked = core.access.jwt().check(&self.issuer, &self.token, now);
         let Checked {
             outcome,
+            keys,
             fetch_problem,
         } = checked.await.ok_or_else(|| not_found(None))?;
+        let name = &self.issuer;
         account.detail(match &outcome {
-            Ok(principal) => format!("issuer={} names={}", self.issuer, principal.resource),
-            Err(error) => format!("issuer={} refused={}", self.issuer, error.rule()),
+            None => format!("issuer={name} keys={keys}"),
+            Some(Ok(principal)) => format!("issuer={name} names={}", principal.resource),
+            Some(Err(error)) => format!("issuer={name} refused={}", error.rule()),
         });
         Ok(CheckedToken {
             outcome,
+            keys,
             fetch_problem: fetch_problem.filter(|_| sees_network),
         })
     }

@@ -18,7 +18,7 @@ mod naming;
 mod record;
 mod source;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 use std::{collections::HashMap, sync::Arc};
 
@@ -54,8 +54,10 @@ pub const MAX_TOKEN_BYTES: usize = 8 * 1024;
 
 /// Whom a token would name to one issuer.
 pub struct Checked {
-    /// The caller, or why the token is refused.
-    pub outcome: Result<Arc<Principal>, TokenError>,
+    /// The caller, or why the token is refused; `None`: there was no token.
+    pub outcome: Option<Result<Arc<Principal>, TokenError>>,
+    /// How many keys of the issuer are known.
+    pub keys: usize,
     /// Why the issuer's keys could not be fetched at the last attempt, if a key is what was missing.
     pub fetch_problem: Option<Arc<str>>,
 }
@@ -150,19 +152,23 @@ impl Jwt {
     }
 
     /// Who the bearer of `token` would be to the issuer `name` at `now`, Unix seconds; `None`: there is no such issuer. The token is
-    /// verified anew, and nothing is remembered of it. It waits for the issuer's keys if they are not there.
+    /// verified anew, and nothing is remembered of it; of an empty one, nothing but the keys. It waits for the issuer's keys if they are
+    /// not there.
     pub async fn check(&self, name: &Name, token: &str, now: u64) -> Option<Checked> {
         let issuers = self.issuers.load_full();
         let source = issuers
             .values()
             .find(|source| source.issuer().name() == name)?;
-        let outcome = check_with(source, token, now).await;
-        let lacks_key = matches!(
-            outcome,
-            Err(TokenError::NoKeys { .. } | TokenError::UnknownKey { .. })
-        );
+        let outcome = if token.is_empty() {
+            None
+        } else {
+            Some(check_with(source, token, now).await.map(Arc::new))
+        };
+        let keys = source.count(now).await;
+        let lacks_key = keys == 0 || matches!(outcome, Some(Err(TokenError::UnknownKey { .. })));
         Some(Checked {
-            outcome: outcome.map(Arc::new),
+            outcome,
+            keys,
             fetch_problem: source.problem().filter(|_| lacks_key),
         })
     }

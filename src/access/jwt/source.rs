@@ -92,6 +92,11 @@ impl Source {
         })
     }
 
+    /// How many keys there are at `now`. It may wait for one fetch.
+    pub(super) async fn count(self: &Arc<Self>, now: u64) -> usize {
+        self.current(now).await.map_or(0, |held| held.keys.len())
+    }
+
     /// Whether the issuer still has `key`, at `now`. It may wait for one fetch.
     pub(super) async fn holds(self: &Arc<Self>, key: &Key, now: u64) -> bool {
         self.current(now)

@@ -64,6 +64,8 @@ impl Ended {
 pub struct Standing {
     ended: AtomicU8,
     cut: AtomicBool,
+    /// Whether a call on it named somebody by a credential of its own.
+    named: AtomicBool,
     waker: AtomicWaker,
 }
 
@@ -87,6 +89,14 @@ impl Standing {
         self.cut.load(Ordering::Acquire)
     }
 
+    /// Takes note that a call on the connection named somebody by a token or an API key: then it is no connection of nobody's, which
+    /// would be closed after a minute.
+    pub fn name(&self) {
+        if !self.named.load(Ordering::Relaxed) {
+            self.named.store(true, Ordering::Relaxed);
+        }
+    }
+
     fn end(&self, cause: Ended) {
         self.ended.store(cause.code(), Ordering::Release);
     }
@@ -105,6 +115,8 @@ struct Open {
     credential: Option<Arc<Credential>>,
     /// When it has to close at the latest, Unix seconds.
     close_s: u64,
+    /// When it has to close if it has named nobody until then, Unix seconds.
+    nameless_s: u64,
 }
 
 /// All open connections.
@@ -123,14 +135,21 @@ pub struct Place {
 }
 
 impl Connections {
-    /// Enters a connection that closes at `close_s`, Unix seconds, at the latest.
-    pub fn enter(self: &Arc<Self>, credential: Option<Arc<Credential>>, close_s: u64) -> Place {
+    /// Enters a connection that closes at `close_s`, Unix seconds, at the latest, and at `nameless_s` if neither its certificate nor a
+    /// call on it has named anybody until then.
+    pub fn enter(
+        self: &Arc<Self>,
+        credential: Option<Arc<Credential>>,
+        close_s: u64,
+        nameless_s: u64,
+    ) -> Place {
         let id = self.next.fetch_add(1, Ordering::Relaxed);
         let standing = Arc::new(Standing::default());
         let open = Open {
             standing: Arc::clone(&standing),
             credential,
             close_s,
+            nameless_s,
         };
         self.lock().insert(id, open);
         Place {
@@ -162,8 +181,10 @@ impl Connections {
                     .unwrap_or(0)
                     .saturating_add(EXPIRED_GRACE_S)
             });
+            let is_named = open.credential.is_some() || open.standing.named.load(Ordering::Relaxed);
             if open.standing.ended().is_some()
                 || now > open.close_s
+                || (!is_named && now > open.nameless_s)
                 || ends.is_some_and(|ends| now > ends)
             {
                 open.standing.cut();
@@ -235,10 +256,10 @@ mod tests {
     fn what_ended_is_refused_at_once_and_closed_by_the_next_sweep() {
         let all = Arc::new(Connections::default());
         let (app, other) = (
-            all.enter(credential("app", 1_000), 1_000),
-            all.enter(credential("other", 1_000), 1_000),
+            all.enter(credential("app", 1_000), 1_000, 1_000),
+            all.enter(credential("other", 1_000), 1_000, 1_000),
         );
-        let nobody = all.enter(None, 1_000);
+        let nobody = all.enter(None, 1_000, 1_000);
         let is_app = |credential: &Credential| credential.principal.name.as_str() == "app";
         assert_eq!(all.end_where(Ended::Revoked, is_app), 1);
         assert_eq!(app.standing().ended(), Some(Ended::Revoked));
@@ -252,9 +273,9 @@ mod tests {
     #[test]
     fn a_connection_ends_with_its_certificate_and_with_its_age() {
         let all = Arc::new(Connections::default());
-        let brief = all.enter(credential("app", 50), 1_000);
-        let old = all.enter(credential("app", 1_000), 70);
-        let nobody = all.enter(None, 70);
+        let brief = all.enter(credential("app", 50), 1_000, 1_000);
+        let old = all.enter(credential("app", 1_000), 70, 70);
+        let nobody = all.enter(None, 70, 70);
         all.sweep(50 + EXPIRED_GRACE_S);
         assert!(!is_cut(&brief));
         all.sweep(51 + EXPIRED_GRACE_S);

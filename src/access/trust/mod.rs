@@ -165,7 +165,8 @@ impl Trust {
     }
 
     /// Enters the connection of a client whose handshake succeeded with `chain`, which is empty if it showed no certificate.
-    /// It has to close at `close_s` at the latest, and within a minute if it names nobody; both times are in Unix seconds.
+    /// It has to close at `close_s` at the latest, and within a minute if it names nobody and no call on it does; both times are in Unix
+    /// seconds.
     ///
     /// # Errors
     /// The chain is not accepted any more.
@@ -177,16 +178,13 @@ impl Trust {
     ) -> Result<(Place, Option<Arc<Credential>>), rustls::Error> {
         let nameless_s = close_s.min(now.saturating_add(NAMELESS_S));
         if chain.is_empty() {
-            return Ok((self.connections.enter(None, nameless_s), None));
+            return Ok((self.connections.enter(None, close_s, nameless_s), None));
         }
         let before = self.state();
         let credential = before.authenticate(chain, now)?.map(Arc::new);
-        let close_s = if credential.is_some() {
-            close_s
-        } else {
-            nameless_s
-        };
-        let place = self.connections.enter(credential.clone(), close_s);
+        let place = self
+            .connections
+            .enter(credential.clone(), close_s, nameless_s);
         // A change that was published before the place was taken has not seen it.
         let after = self.state();
         if let Some(credential) = &credential

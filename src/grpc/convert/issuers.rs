@@ -209,9 +209,17 @@ pub fn check(request: CheckTokenRequest) -> Result<CheckToken, Failure> {
 /// What a token says.
 #[must_use]
 pub fn checked(checked: CheckedToken) -> CheckTokenResponse {
-    let fetch_problem = checked.fetch_problem.as_deref().unwrap_or_default();
+    let looked = CheckTokenResponse {
+        keys: u32::try_from(checked.keys).unwrap_or(u32::MAX),
+        fetch_problem: checked
+            .fetch_problem
+            .map(|problem| problem.as_ref().to_owned())
+            .unwrap_or_default(),
+        ..CheckTokenResponse::default()
+    };
     match checked.outcome {
-        Ok(principal) => CheckTokenResponse {
+        None => looked,
+        Some(Ok(principal)) => CheckTokenResponse {
             accepted: true,
             identity: principal.resource.as_ref().to_owned(),
             groups: principal.groups.iter().map(ToString::to_string).collect(),
@@ -220,13 +228,12 @@ pub fn checked(checked: CheckedToken) -> CheckTokenResponse {
                 seconds: principal.not_after,
                 nanos: 0,
             }),
-            ..CheckTokenResponse::default()
+            ..looked
         },
-        Err(error) => CheckTokenResponse {
+        Some(Err(error)) => CheckTokenResponse {
             rule: error.rule().to_owned(),
             message: error.to_string(),
-            fetch_problem: fetch_problem.to_owned(),
-            ..CheckTokenResponse::default()
+            ..looked
         },
     }
 }
