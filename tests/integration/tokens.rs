@@ -12,7 +12,8 @@ use std::{
     time::Duration,
 };
 
-use fieldkeep_client::{Client, ClientBuilder, Error};
+use fieldkeep_client::{BatchEncrypt, Client, ClientBuilder, EncryptItem, Error};
+use futures_util::{StreamExt as _, stream};
 
 use crate::{
     fixture::{Fixture, reason},
@@ -149,6 +150,16 @@ async fn tokens_of_an_issuer_that_the_command_line_added() {
         .identity_files(&other.certificate, &other.key)
         .token_file(&file);
     round_trip(&on_other.build().unwrap()).await.unwrap();
+    let items = stream::iter([EncryptItem::new("ada"), EncryptItem::new("bob")]);
+    let batch = BatchEncrypt {
+        key: "pii".into(),
+        field: "email".into(),
+        ..BatchEncrypt::default()
+    };
+    let results = client.encrypt_stream(batch, items);
+    let results: Vec<_> = results.collect().await;
+    assert_eq!(results.len(), 2);
+    assert!(results.into_iter().all(|result| result.unwrap().is_ok()));
     let sealed = world.with_token(&file, &["encrypt", "--key", "pii", "--field", "email", "x"]);
     assert!(sealed.status.success(), "{}", text(&sealed));
     // The groups give what is granted to them, and no more.

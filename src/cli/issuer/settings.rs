@@ -284,6 +284,16 @@ mod tests {
     }
 
     #[test]
+    fn the_file_of_the_documentation_is_one() {
+        let page = include_str!("../../../docs/access-tokens.md");
+        let (_, rest) = page.split_once("```toml\n").unwrap();
+        let (text, _) = rest.split_once("```").unwrap();
+        let made = issuer(text).unwrap();
+        assert_eq!(made.tenant_claim, "org");
+        assert_eq!(made.scopes[0].group, "support");
+    }
+
+    #[test]
     fn a_setting_that_does_not_exist_is_refused() {
         let text = "url = 'u'\naudiences = ['fk']\ntenant = 'a'\nverify = false";
         assert!(toml::from_str::<IssuerFile>(text).is_err());
