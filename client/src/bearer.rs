@@ -242,19 +242,19 @@ mod tests {
         assert!(!bearer.is_replaced(&first).await);
         write("two");
         // It was looked at just before.
-        assert_eq!(text(&bearer.shown().await), "Bearer one");
+        assert_eq!(text(bearer.shown().await.as_ref()), "Bearer one");
         assert!(bearer.is_replaced(&first).await);
         let second = bearer.shown().await;
         assert_eq!(text(&second), "Bearer two");
         write("three");
         tokio::time::sleep(INTERVAL + Duration::from_millis(100)).await;
-        assert_eq!(text(&bearer.shown().await), "Bearer three");
+        assert_eq!(text(bearer.shown().await.as_ref()), "Bearer three");
         // Half a replacement changes nothing, and is told.
         std::fs::remove_file(&path).unwrap();
         assert!(bearer.is_replaced(&second).await);
         let third = bearer.shown().await;
         assert!(!bearer.is_replaced(&third).await);
-        assert_eq!(text(&bearer.shown().await), "Bearer three");
+        assert_eq!(text(bearer.shown().await.as_ref()), "Bearer three");
         assert!(bearer.problem().unwrap().to_string().contains("token file"));
         write("four");
         assert!(bearer.is_replaced(&third).await);

@@ -494,7 +494,7 @@ mod tests {
         let credentials = cut_short(dir.path(), &old, &new, false);
         let (texts, _) = credentials.load(None).unwrap().unwrap();
         assert_eq!(
-            **texts.identity.unwrap().certificate,
+            **texts.identity.as_ref().unwrap().certificate,
             *old.certificate.as_bytes()
         );
         assert!(dir.path().join("a.pem.new").exists());
@@ -507,7 +507,7 @@ mod tests {
         let credentials = cut_short(dir.path(), &old, &new, true);
         let (texts, _) = credentials.load(None).unwrap().unwrap();
         assert_eq!(
-            **texts.identity.unwrap().certificate,
+            **texts.identity.as_ref().unwrap().certificate,
             *new.certificate.as_bytes()
         );
         let kept = std::fs::read_to_string(dir.path().join("a.pem")).unwrap();
@@ -525,7 +525,7 @@ mod tests {
         lock.try_lock().unwrap();
         let (texts, _) = credentials.load(None).unwrap().unwrap();
         assert_eq!(
-            **texts.identity.unwrap().certificate,
+            **texts.identity.as_ref().unwrap().certificate,
             *new.certificate.as_bytes()
         );
         assert!(dir.path().join("a.pem.new").exists());

@@ -219,7 +219,7 @@ async fn add(
                         "--replace puts this one in its place, `fieldkeep issuer show` shows it",
                     ));
             }
-            Err(error) if error.reason() == Some(reason::ISSUER_NOT_FOUND) => {}
+            Err(error) if error.reason() == Some(reason::SETTING_NOT_FOUND) => {}
             Err(error) => return Err(Failure::from(error).while_doing(doing())),
         }
     }

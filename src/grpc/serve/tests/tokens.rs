@@ -331,7 +331,7 @@ async fn an_issuer_that_was_changed_or_removed_vouches_for_nobody_any_more() {
     assert!(is_ok(&remove(&f, "acme/boss").await));
     let response = encrypt_as(&f, &connection, &good).await;
     assert_eq!(unauthenticated(&f, &response), "token-issuer");
-    assert_eq!(reason(&remove(&f, "acme/boss").await), "ISSUER_NOT_FOUND");
+    assert_eq!(reason(&remove(&f, "acme/boss").await), "SETTING_NOT_FOUND");
 }
 
 #[tokio::test]
@@ -412,7 +412,7 @@ async fn who_sets_an_issuer_needs_the_right_for_all_that_it_vouches_for() {
     };
     assert!(is_ok(&set(&f, "acme/boss", others).await));
     let hidden = call(&f, Listener::Admin, "acme/own", GET, &get).await;
-    assert_eq!(reason(&hidden), "ISSUER_NOT_FOUND");
+    assert_eq!(reason(&hidden), "SETTING_NOT_FOUND");
     let list = ListIssuersRequest {};
     let listed = call(&f, Listener::Admin, "acme/own", LIST, &list).await;
     assert_eq!(message::<ListIssuersResponse>(listed).await.issuers, []);
