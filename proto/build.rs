@@ -11,6 +11,7 @@ const FILES: &[&str] = &[
     "fieldkeep/v1/tenant.proto",
     "fieldkeep/v1/access.proto",
     "fieldkeep/v1/api_key.proto",
+    "fieldkeep/v1/issuer.proto",
     "fieldkeep/v1/audit.proto",
     "fieldkeep/v1/system.proto",
 ];
@@ -26,6 +27,7 @@ const SECRET: &[&str] = &[
     ".fieldkeep.v1.RotateApiKeyResponse",
     ".fieldkeep.v1.CreateJoinTokenResponse",
     ".fieldkeep.v1.EnrollRequest",
+    ".fieldkeep.v1.CheckTokenRequest",
 ];
 
 fn main() -> Result<(), Box<dyn Error>> {

@@ -16,6 +16,7 @@ use tonic::Code;
 use crate::testing::{Fault, Injected};
 use crate::{
     ClientBuilder, ConfigError, ConnectError, Error, ServerError,
+    bearer::{Bearer, Shown},
     codec::SharedCodec,
     pool::{Lease, Pool},
     renew,
@@ -40,6 +41,8 @@ pub struct Client {
 pub(crate) struct Shared {
     settings: Settings,
     pool: Pool,
+    /// What is shown with each call beside the connection's certificate, or instead of one.
+    bearer: Option<Bearer>,
     renewal_problem: renew::Problem,
     /// The task that renews the certificate, which ends with the client.
     renewing: OnceLock<AbortHandle>,
@@ -98,6 +101,9 @@ impl Client {
     /// | `FIELDKEEP_CERT` | a PEM file with this client's certificate |
     /// | `FIELDKEEP_KEY` | a PEM file with the certificate's private key |
     ///
+    /// Instead of the last two, or beside them: `FIELDKEEP_TOKEN_FILE`, a file with a token of an identity provider;
+    /// `FIELDKEEP_API_KEY`, an API key; or `FIELDKEEP_API_KEY_FILE`, a file with one.
+    ///
     /// It connects when the first call is made.
     ///
     /// # Errors
@@ -134,11 +140,12 @@ impl Client {
         ClientBuilder::default()
     }
 
-    pub(crate) fn new(settings: Settings, pool: Pool) -> Self {
+    pub(crate) fn new(settings: Settings, pool: Pool, bearer: Option<Bearer>) -> Self {
         Self {
             shared: Arc::new(Shared {
                 settings,
                 pool,
+                bearer,
                 renewal_problem: renew::Problem::default(),
                 renewing: OnceLock::new(),
             }),
@@ -215,8 +222,8 @@ impl Client {
         &self.shared.settings
     }
 
-    /// Why changed identity files were not taken over at the last look: for example a certificate that is there before its
-    /// key. `None` if nothing is wrong. The client goes on with what it read before, and looks again.
+    /// Why changed files of the identity, the token or the API key were not taken over at the last look: for example a certificate that
+    /// is there before its key. `None` if nothing is wrong. The client goes on with what it read before, and looks again.
     ///
     /// ```
     /// # #[tokio::main(flavor = "current_thread")]
@@ -229,7 +236,25 @@ impl Client {
     /// # }
     /// ```
     pub fn identity_problem(&self) -> Option<Arc<ConfigError>> {
-        self.shared.pool.identity_problem()
+        let of_bearer = || self.shared.bearer.as_ref()?.problem();
+        self.shared.pool.identity_problem().or_else(of_bearer)
+    }
+
+    /// The token or API key to show with a call, if the client has one.
+    pub(crate) async fn shown(&self) -> Option<Arc<Shown>> {
+        match &self.shared.bearer {
+            Some(bearer) => Some(bearer.shown().await),
+            None => None,
+        }
+    }
+
+    /// Looks for a newer certificate, token or API key than those that a call was refused with.
+    async fn has_newer(&self, lease: &Lease, shown: Option<&Arc<Shown>>) -> bool {
+        let newer_token = match (&self.shared.bearer, shown) {
+            (Some(bearer), Some(shown)) => bearer.is_replaced(shown).await,
+            _ => false,
+        };
+        self.shared.pool.renew(lease).await || newer_token
     }
 
     /// How a call is made that touches one thing.
@@ -309,7 +334,9 @@ impl Client {
             let Ok(mut lease) = lease else {
                 return Err(exceeded(last));
             };
-            let attempt = attempt(&mut lease, path, Arc::clone(&request), deadline);
+            let shown = self.shown().await;
+            let message = Arc::clone(&request);
+            let attempt = attempt(&mut lease, path, message, deadline, shown.as_deref());
             let error = match tokio::time::timeout_at(deadline, attempt).await {
                 Ok(Ok(reply)) => return Ok(reply),
                 Ok(Err(status)) => match self.explain(status, &lease) {
@@ -318,8 +345,10 @@ impl Client {
                 },
                 Err(_) => return Err(exceeded(last)),
             };
-            // Whoever was refused may have shown a certificate that was replaced since; nothing was carried out.
-            if tries < MAX_TRIES && may_be_outdated(&error) && self.shared.pool.renew(&lease).await
+            // Whoever was refused may have shown what was replaced since; nothing was carried out.
+            if tries < MAX_TRIES
+                && may_be_outdated(&error)
+                && self.has_newer(&lease, shown.as_ref()).await
             {
                 last = Some(error);
                 continue;
@@ -394,6 +423,7 @@ async fn attempt<Req, Res>(
     path: &'static str,
     message: Arc<Req>,
     deadline: Instant,
+    shown: Option<&Shown>,
 ) -> Result<Res, tonic::Status>
 where
     Req: Message + 'static,
@@ -406,6 +436,9 @@ where
         .map_err(|error| tonic::Status::from_error(error.into()))?;
     let mut request = tonic::Request::new(message);
     request.set_timeout(deadline.saturating_duration_since(Instant::now()));
+    if let Some(shown) = shown {
+        shown.add_to(request.metadata_mut());
+    }
     #[cfg(feature = "otel")]
     crate::trace::inject(request.metadata_mut());
     let path = PathAndQuery::from_static(path);

@@ -10,7 +10,8 @@ use std::{
 use http::Uri;
 
 use crate::{
-    Client, Error,
+    Client, CredentialProblem, Error,
+    bearer::Bearer,
     call::Settings,
     connect::Address,
     identity::{Credentials, Origin, Part, PemProblem, Source},
@@ -83,6 +84,24 @@ pub enum ConfigError {
         /// What is wrong with it.
         problem: PemProblem,
     },
+    /// A token or an API key is none that can be.
+    #[error("the {what} {origin} {problem}")]
+    BadCredential {
+        /// What it is.
+        what: Part,
+        /// The file, or that it was given in memory.
+        origin: Origin,
+        /// What is wrong with it.
+        problem: CredentialProblem,
+    },
+    /// Two variables say who the client is by a token or an API key.
+    #[error("the environment variables `{one}` and `{other}` are both set; leave one of them out")]
+    TwoCredentials {
+        /// One of them.
+        one: &'static str,
+        /// The other.
+        other: &'static str,
+    },
     /// The private key is not that of the certificate.
     #[error("the private key {key} does not belong to the certificate {certificate}")]
     KeyMismatch {
@@ -105,6 +124,7 @@ pub struct ClientBuilder {
     address: Option<String>,
     ca: Option<Source>,
     identity: Option<(Source, Source)>,
+    bearer: Option<(Part, Source)>,
     timeout: Option<Duration>,
     batch_timeout: Option<Duration>,
     parallel_batches: Option<usize>,
@@ -114,7 +134,7 @@ pub struct ClientBuilder {
 }
 
 impl fmt::Debug for ClientBuilder {
-    // The identity may hold a private key.
+    // The identity may hold a private key, a token or an API key.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ClientBuilder")
             .field("address", &self.address)
@@ -164,18 +184,21 @@ impl ClientBuilder {
             name: "FIELDKEEP_ADDR",
         })?;
         let ca = required("FIELDKEEP_CA", "the path of the service's `ca.pem`")?;
+        let mut builder = Self::default().address(address).ca_file(PathBuf::from(ca));
+        builder.bearer = bearer_of(&variable)?;
+        let is_set = |name| variable(name).is_some_and(|value| !value.is_empty());
+        if builder.bearer.is_some() && !is_set("FIELDKEEP_CERT") && !is_set("FIELDKEEP_KEY") {
+            return Ok(builder);
+        }
         let certificate = required(
             "FIELDKEEP_CERT",
-            "the path of this client's certificate, a PEM file",
+            "the path of this client's certificate, a PEM file, instead of which FIELDKEEP_TOKEN_FILE or FIELDKEEP_API_KEY may be set",
         )?;
         let key = required(
             "FIELDKEEP_KEY",
             "the path of the certificate's private key, a PEM file",
         )?;
-        Ok(Self::default()
-            .address(address)
-            .ca_file(PathBuf::from(ca))
-            .identity_files(PathBuf::from(certificate), PathBuf::from(key)))
+        Ok(builder.identity_files(PathBuf::from(certificate), PathBuf::from(key)))
     }
 
     /// The service: `https://host:port` or `host:port`; the port is 7420 if there is none. The service's certificate
@@ -243,6 +266,55 @@ impl ClientBuilder {
             Source::memory(certificate.as_ref()),
             Source::memory(key.as_ref()),
         ));
+        self
+    }
+
+    /// A token of an identity provider, shown with each call. It says who the client is; a certificate, if the client has one too,
+    /// then secures the connection and says nothing more. The last of [`token`](Self::token), [`token_file`](Self::token_file),
+    /// [`api_key`](Self::api_key) and [`api_key_file`](Self::api_key_file) counts.
+    ///
+    /// ```
+    /// let builder = fieldkeep_client::Client::builder().token("eyJhbGciOiJFUzI1NiIs…");
+    /// ```
+    #[must_use]
+    pub fn token(mut self, token: impl AsRef<[u8]>) -> Self {
+        self.bearer = Some((Part::Token, Source::memory(token.as_ref())));
+        self
+    }
+
+    /// As [`token`](Self::token), from a file that may be replaced, as Kubernetes replaces the projected token of a service account.
+    ///
+    /// It is read again at most once a second while calls are made, and at once when the service refuses what it held: then the call
+    /// is tried again with the new one. What cannot be used is left for the next look ([`Client::identity_problem`]).
+    ///
+    /// ```
+    /// let builder = fieldkeep_client::Client::builder().token_file("/var/run/secrets/fieldkeep/token");
+    /// ```
+    #[must_use]
+    pub fn token_file(mut self, path: impl AsRef<Path>) -> Self {
+        self.bearer = Some((Part::Token, Source::File(path.as_ref().into())));
+        self
+    }
+
+    /// An API key, shown with each call, as [`token`](Self::token).
+    ///
+    /// ```
+    /// let builder = fieldkeep_client::Client::builder().api_key("fk_…");
+    /// ```
+    #[must_use]
+    pub fn api_key(mut self, key: impl AsRef<[u8]>) -> Self {
+        self.bearer = Some((Part::ApiKey, Source::memory(key.as_ref())));
+        self
+    }
+
+    /// As [`api_key`](Self::api_key), from a file that may be replaced, as [`token_file`](Self::token_file).
+    ///
+    /// ```
+    /// let builder = fieldkeep_client::Client::builder().api_key_file("app.api-key");
+    /// ```
+    #[must_use]
+    pub fn api_key_file(mut self, path: impl AsRef<Path>) -> Self {
+        self.bearer = Some((Part::ApiKey, Source::File(path.as_ref().into())));
         self
     }
 
@@ -339,12 +411,16 @@ impl ClientBuilder {
         let missing = |what, call| ConfigError::Missing { what, call };
         let address = self.address.ok_or(missing("address", "address"))?;
         let ca = self.ca.ok_or(missing("CA certificate", "ca_file"))?;
-        let (certificate, key) = self.identity.ok_or(missing("identity", "identity_files"))?;
+        if self.identity.is_none() && self.bearer.is_none() {
+            return Err(missing("identity", "identity_files").into());
+        }
         let address = parse_address(&address)?;
+        let open = |(what, source)| Bearer::open(what, source);
+        let bearer = self.bearer.map(open).transpose()?;
+        let has_certificate = self.identity.is_some();
         let credentials = Credentials {
             ca,
-            certificate,
-            key,
+            identity: self.identity,
         };
         let connections = self.connections.unwrap_or_else(|| {
             available_parallelism().map_or(1, |cores| cores.get().min(DEFAULT_CONNECTIONS))
@@ -356,8 +432,8 @@ impl ClientBuilder {
             connections.clamp(1, MAX_CONNECTIONS),
             interval,
         )?;
-        let client = Client::new(settings, pool);
-        if !self.without_renewal {
+        let client = Client::new(settings, pool, bearer);
+        if has_certificate && !self.without_renewal {
             client.start_renewal();
         }
         Ok(client)
@@ -374,6 +450,36 @@ impl ClientBuilder {
                 .max(1),
         }
     }
+}
+
+/// The token or API key that the environment names, if it names one.
+fn bearer_of(
+    variable: &impl Fn(&'static str) -> Option<std::ffi::OsString>,
+) -> Result<Option<(Part, Source)>, ConfigError> {
+    const NAMES: [(&str, Part, bool); 3] = [
+        ("FIELDKEEP_TOKEN_FILE", Part::Token, true),
+        ("FIELDKEEP_API_KEY", Part::ApiKey, false),
+        ("FIELDKEEP_API_KEY_FILE", Part::ApiKey, true),
+    ];
+    let mut found: Option<(&'static str, Part, Source)> = None;
+    for (name, what, is_file) in NAMES {
+        let Some(value) = variable(name).filter(|value| !value.is_empty()) else {
+            continue;
+        };
+        if let Some((one, ..)) = found {
+            return Err(ConfigError::TwoCredentials { one, other: name });
+        }
+        let source = if is_file {
+            Source::File(PathBuf::from(value))
+        } else {
+            let text = value
+                .into_string()
+                .map_err(|_| ConfigError::VariableNotText { name })?;
+            Source::memory(text.as_bytes())
+        };
+        found = Some((name, what, source));
+    }
+    Ok(found.map(|(_, what, source)| (what, source)))
 }
 
 pub(crate) fn parse_address(text: &str) -> Result<Address, ConfigError> {
@@ -432,7 +538,7 @@ mod tests {
                     if name == missing {
                         value.clone()
                     } else {
-                        Some("x".into())
+                        names.contains(&name).then(|| "x".into())
                     }
                 })
                 .unwrap_err();
@@ -443,7 +549,45 @@ mod tests {
                 );
             }
         }
-        ClientBuilder::from_variables(|_| Some("x".into())).unwrap();
+        ClientBuilder::from_variables(|name| names.contains(&name).then(|| "x".into())).unwrap();
+    }
+
+    #[test]
+    fn a_token_or_an_api_key_of_the_environment_takes_the_place_of_a_certificate() {
+        let builder = |set: &[&'static str]| {
+            ClientBuilder::from_variables(|name| set.contains(&name).then(|| "x".into()))
+        };
+        let service = ["FIELDKEEP_ADDR", "FIELDKEEP_CA"];
+        for name in [
+            "FIELDKEEP_TOKEN_FILE",
+            "FIELDKEEP_API_KEY",
+            "FIELDKEEP_API_KEY_FILE",
+        ] {
+            let alone = builder(&[&service[..], &[name]].concat()).unwrap();
+            assert!(alone.bearer.is_some() && alone.identity.is_none());
+            // A certificate beside it has to be whole.
+            let half = builder(&[&service[..], &[name, "FIELDKEEP_CERT"]].concat());
+            assert!(half.unwrap_err().to_string().contains("`FIELDKEEP_KEY`"));
+            let both = [&service[..], &[name, "FIELDKEEP_CERT", "FIELDKEEP_KEY"]].concat();
+            let both = builder(&both).unwrap();
+            assert!(both.bearer.is_some() && both.identity.is_some());
+        }
+        let two = builder(&[
+            "FIELDKEEP_ADDR",
+            "FIELDKEEP_CA",
+            "FIELDKEEP_TOKEN_FILE",
+            "FIELDKEEP_API_KEY",
+        ]);
+        assert_eq!(
+            two.unwrap_err().to_string(),
+            "the environment variables `FIELDKEEP_TOKEN_FILE` and `FIELDKEEP_API_KEY` are both set; leave one of them out"
+        );
+    }
+
+    #[test]
+    fn a_builder_shows_no_token() {
+        let builder = Client::builder().token("secret").ca_pem("secret");
+        assert!(!format!("{builder:?}").contains("secret"));
     }
 
     #[test]

@@ -24,6 +24,10 @@ pub enum Part {
     Certificate,
     /// The client's private key.
     Key,
+    /// The token that is shown with each call.
+    Token,
+    /// The API key that is shown with each call.
+    ApiKey,
 }
 
 impl fmt::Display for Part {
@@ -32,6 +36,8 @@ impl fmt::Display for Part {
             Self::Ca => "CA certificate",
             Self::Certificate => "client certificate",
             Self::Key => "private key",
+            Self::Token => "token",
+            Self::ApiKey => "API key",
         })
     }
 }
@@ -95,14 +101,14 @@ impl Source {
         Self::Memory(Zeroizing::new(pem.to_vec()))
     }
 
-    fn origin(&self) -> Origin {
+    pub(crate) fn origin(&self) -> Origin {
         match self {
             Self::File(path) => Origin::File(path.clone()),
             Self::Memory(_) => Origin::Memory,
         }
     }
 
-    fn read(&self, what: Part) -> Result<Zeroizing<Vec<u8>>, ConfigError> {
+    pub(crate) fn read(&self, what: Part) -> Result<Zeroizing<Vec<u8>>, ConfigError> {
         let path = match self {
             Self::Memory(pem) => return Ok(pem.clone()),
             Self::File(path) => path,
@@ -164,17 +170,22 @@ pub(crate) struct Life {
     pub(crate) not_after: u64,
 }
 
-/// Who the client is and whom it trusts: where the three parts are from.
+/// Who the client is and whom it trusts: where the parts are from.
 pub(crate) struct Credentials {
     pub(crate) ca: Source,
-    pub(crate) certificate: Source,
-    pub(crate) key: Source,
+    /// Certificate and private key; `None`: a token or an API key alone says who the client is.
+    pub(crate) identity: Option<(Source, Source)>,
 }
 
-/// What the three parts held when they were read.
+/// What the parts held when they were read.
 #[derive(PartialEq, Eq)]
 pub(crate) struct Texts {
     ca: Zeroizing<Vec<u8>>,
+    identity: Option<Pair>,
+}
+
+#[derive(PartialEq, Eq)]
+struct Pair {
     certificate: Zeroizing<Vec<u8>>,
     key: Zeroizing<Vec<u8>>,
 }
@@ -184,14 +195,17 @@ impl Texts {
     pub(crate) fn with_identity(&self, certificate: Vec<u8>, key: &[u8]) -> Self {
         Self {
             ca: self.ca.clone(),
-            certificate: Zeroizing::new(certificate),
-            key: Zeroizing::new(key.to_vec()),
+            identity: Some(Pair {
+                certificate: Zeroizing::new(certificate),
+                key: Zeroizing::new(key.to_vec()),
+            }),
         }
     }
 
     /// The life of the client's certificate, if it can be read.
     pub(crate) fn life(&self) -> Option<Life> {
-        let der = CertificateDer::from_pem_slice(&self.certificate).ok()?;
+        let pair = self.identity.as_ref()?;
+        let der = CertificateDer::from_pem_slice(&pair.certificate).ok()?;
         let (_, parsed) = X509Certificate::from_der(&der).ok()?;
         let seconds = |time: ASN1Time| u64::try_from(time.timestamp()).ok();
         Some(Life {
@@ -213,16 +227,22 @@ fn pem_problem(error: &pem::Error, text: &[u8], expected: &'static str) -> PemPr
 impl Credentials {
     /// Whether any part is a file, which may change.
     pub(crate) fn may_change(&self) -> bool {
-        [&self.ca, &self.certificate, &self.key]
-            .iter()
+        let own = self.identity.iter().flat_map(|(one, other)| [one, other]);
+        std::iter::once(&self.ca)
+            .chain(own)
             .any(|source| matches!(source, Source::File(_)))
     }
 
     pub(crate) fn read(&self) -> Result<Texts, ConfigError> {
+        let read = |(certificate, key): &(Source, Source)| {
+            Ok(Pair {
+                certificate: certificate.read(Part::Certificate)?,
+                key: key.read(Part::Key)?,
+            })
+        };
         Ok(Texts {
             ca: self.ca.read(Part::Ca)?,
-            certificate: self.certificate.read(Part::Certificate)?,
-            key: self.key.read(Part::Key)?,
+            identity: self.identity.as_ref().map(read).transpose()?,
         })
     }
 
@@ -247,19 +267,22 @@ impl Credentials {
     }
 
     fn load_unfinished(&self, texts: Texts) -> Option<(Texts, ClientConfig)> {
-        let Source::File(path) = &self.certificate else {
+        let (Source::File(path), key) = self.identity.as_ref()? else {
             return None;
         };
         let new = unfinished(path);
-        let certificate = Source::File(new).read(Part::Certificate).ok()?;
+        let pair = Pair {
+            certificate: Source::File(new).read(Part::Certificate).ok()?,
+            ..texts.identity?
+        };
         let texts = Texts {
-            certificate,
-            ..texts
+            ca: texts.ca,
+            identity: Some(pair),
         };
         let config = self.tls_config(&texts).ok()?;
         // Whoever may not write here uses it where it is. So does who meets a process that is replacing the pair, which is about
         // to rename that file itself.
-        if let Source::File(key) = &self.key {
+        if let Source::File(key) = key {
             let _ = finish_pair(path, key);
         }
         Some((texts, config))
@@ -267,47 +290,56 @@ impl Credentials {
 
     /// Replaces the files of the identity, if it is in files. Says whether it did.
     pub(crate) fn keep(&self, texts: &Texts) -> std::io::Result<bool> {
-        let (Source::File(certificate), Source::File(key)) = (&self.certificate, &self.key) else {
+        let (Some((Source::File(certificate), Source::File(key))), Some(pair)) =
+            (&self.identity, &texts.identity)
+        else {
             return Ok(false);
         };
-        replace_pair((certificate, &texts.certificate), (key, &texts.key))?;
+        replace_pair((certificate, &pair.certificate), (key, &pair.key))?;
         Ok(true)
     }
 
-    /// TLS 1.3 only, ring's algorithms, one CA, a client certificate, no resumption.
+    /// TLS 1.3 only, ring's algorithms, one CA, a client certificate if there is one, no resumption.
     pub(crate) fn tls_config(&self, texts: &Texts) -> Result<ClientConfig, ConfigError> {
-        let Self {
-            ca,
-            certificate,
-            key,
-        } = self;
+        let ca = &self.ca;
         let mut roots = RootCertStore::empty();
         for root in ca.certificates(Part::Ca, &texts.ca)? {
             roots
                 .add(root)
                 .map_err(|_| ca.bad(Part::Ca, PemProblem::BadCertificate))?;
         }
-        let chain = certificate.certificates(Part::Certificate, &texts.certificate)?;
-        let private_key = key.private_key(&texts.key)?;
-        let mut config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
+        let builder = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
             .with_protocol_versions(&[&rustls::version::TLS13])
             .map_err(ConfigError::Tls)?
-            .with_root_certificates(roots)
-            .with_client_auth_cert(chain, private_key)
-            .map_err(|error| match error {
-                rustls::Error::InconsistentKeys(_) => ConfigError::KeyMismatch {
-                    key: key.origin(),
-                    certificate: certificate.origin(),
-                },
-                rustls::Error::InvalidCertificate(_) => {
-                    certificate.bad(Part::Certificate, PemProblem::BadCertificate)
-                }
-                rustls::Error::General(_) => key.bad(Part::Key, PemProblem::BadKey),
-                other => ConfigError::Tls(other),
-            })?;
+            .with_root_certificates(roots);
+        let mut config = match (&self.identity, &texts.identity) {
+            (Some((certificate, key)), Some(pair)) => {
+                let chain = certificate.certificates(Part::Certificate, &pair.certificate)?;
+                let private_key = key.private_key(&pair.key)?;
+                builder
+                    .with_client_auth_cert(chain, private_key)
+                    .map_err(|error| unusable(error, certificate, key))?
+            }
+            _ => builder.with_no_client_auth(),
+        };
         config.alpn_protocols = vec![b"h2".to_vec()];
         config.resumption = Resumption::disabled();
         Ok(config)
+    }
+}
+
+/// Why TLS does not take a certificate and a key.
+fn unusable(error: rustls::Error, certificate: &Source, key: &Source) -> ConfigError {
+    match error {
+        rustls::Error::InconsistentKeys(_) => ConfigError::KeyMismatch {
+            key: key.origin(),
+            certificate: certificate.origin(),
+        },
+        rustls::Error::InvalidCertificate(_) => {
+            certificate.bad(Part::Certificate, PemProblem::BadCertificate)
+        }
+        rustls::Error::General(_) => key.bad(Part::Key, PemProblem::BadKey),
+        other => ConfigError::Tls(other),
     }
 }
 
@@ -337,8 +369,7 @@ mod tests {
     ) -> Result<ClientConfig, ConfigError> {
         let credentials = Credentials {
             ca: ca.clone(),
-            certificate: certificate.clone(),
-            key: key.clone(),
+            identity: Some((certificate.clone(), key.clone())),
         };
         credentials.tls_config(&credentials.read()?)
     }
@@ -452,8 +483,7 @@ mod tests {
         std::fs::write(&key, if key_replaced { &new.key } else { &old.key }).unwrap();
         Credentials {
             ca: memory(&old.certificate),
-            certificate: Source::File(certificate),
-            key: Source::File(key),
+            identity: Some((Source::File(certificate), Source::File(key))),
         }
     }
 
@@ -463,7 +493,10 @@ mod tests {
         let (old, new) = (pems(), pems());
         let credentials = cut_short(dir.path(), &old, &new, false);
         let (texts, _) = credentials.load(None).unwrap().unwrap();
-        assert_eq!(**texts.certificate, *old.certificate.as_bytes());
+        assert_eq!(
+            **texts.identity.as_ref().unwrap().certificate,
+            *old.certificate.as_bytes()
+        );
         assert!(dir.path().join("a.pem.new").exists());
     }
 
@@ -473,7 +506,10 @@ mod tests {
         let (old, new) = (pems(), pems());
         let credentials = cut_short(dir.path(), &old, &new, true);
         let (texts, _) = credentials.load(None).unwrap().unwrap();
-        assert_eq!(**texts.certificate, *new.certificate.as_bytes());
+        assert_eq!(
+            **texts.identity.as_ref().unwrap().certificate,
+            *new.certificate.as_bytes()
+        );
         let kept = std::fs::read_to_string(dir.path().join("a.pem")).unwrap();
         assert_eq!(kept, new.certificate);
         assert!(!dir.path().join("a.pem.new").exists());
@@ -488,7 +524,10 @@ mod tests {
         let lock = std::fs::File::create(dir.path().join("a.key.lock")).unwrap();
         lock.try_lock().unwrap();
         let (texts, _) = credentials.load(None).unwrap().unwrap();
-        assert_eq!(**texts.certificate, *new.certificate.as_bytes());
+        assert_eq!(
+            **texts.identity.as_ref().unwrap().certificate,
+            *new.certificate.as_bytes()
+        );
         assert!(dir.path().join("a.pem.new").exists());
         let present = std::fs::read_to_string(dir.path().join("a.pem")).unwrap();
         assert_eq!(present, old.certificate);

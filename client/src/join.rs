@@ -112,7 +112,7 @@ impl Joined {
 pub async fn join(address: &str, ca: ServiceCa<'_>, token: &str) -> Result<Joined, Error> {
     let address = parse_address(address)?;
     let pool = Pool::anonymous(address, Arc::new(tls_config(ca)?))?;
-    let client = Client::new(ClientBuilder::default().settings(), pool);
+    let client = Client::new(ClientBuilder::default().settings(), pool, None);
     let new = NewKey::make().map_err(|_| Error::Random)?;
     let request = v1::EnrollRequest {
         token: token.to_owned(),

@@ -12,8 +12,9 @@
 //! ```
 //!
 //! A [`Client`] is cheap to clone; clones share its few HTTP/2 connections ([`ClientBuilder::connections`]). Each is made
-//! when a call needs it and made again when it breaks. The transport is TLS 1.3 with a client certificate, nothing else.
-//! Identity files that change are taken over without a restart ([`ClientBuilder::identity_files`]).
+//! when a call needs it and made again when it breaks. The transport is TLS 1.3, nothing else. A client shows who it is by a
+//! certificate ([`ClientBuilder::identity_files`]), by a token of an identity provider ([`ClientBuilder::token_file`]) or by an API
+//! key ([`ClientBuilder::api_key_file`]). Files that change are taken over without a restart.
 //!
 //! **Deadlines.** Every call ends by its deadline: 10 seconds, or 60 for a batch ([`ClientBuilder::timeout`],
 //! [`ClientBuilder::batch_timeout`]); the service is told, so that it stops work that nobody waits for.
@@ -40,6 +41,7 @@ mod access;
 mod admin;
 mod api_keys;
 mod batch;
+mod bearer;
 mod call;
 mod certificates;
 mod codec;
@@ -48,6 +50,7 @@ mod connect;
 mod error;
 mod field;
 mod identity;
+mod issuers;
 mod items;
 mod join;
 mod keep;
@@ -69,6 +72,7 @@ pub use access::{Grants, Groups};
 pub use admin::{Audit, Keys, Tenants};
 pub use api_keys::ApiKeys;
 pub use batch::{MAX_BATCH_ITEMS, MAX_REQUEST_BYTES};
+pub use bearer::CredentialProblem;
 pub use call::Client;
 pub use certificates::Certificates;
 pub use config::{ClientBuilder, ConfigError};
@@ -76,6 +80,7 @@ pub use connect::ConnectError;
 pub use error::{Error, ErrorKind, ServerError};
 pub use field::{FieldCall, ReEncrypted, ReEncryptedText};
 pub use identity::{Origin, Part, PemProblem};
+pub use issuers::Issuers;
 pub use items::{
     BatchDecrypt, BatchEncrypt, BatchReEncrypt, DecryptItem, EncryptItem, Encrypted, ItemError,
     ReEncryptItem,

@@ -483,6 +483,9 @@ impl Client {
         let messages = stream::unfold(sending, Sending::message);
         let mut request = tonic::Request::new(messages);
         let cancel = request.cancellation_handle();
+        if let Some(shown) = self.shown().await {
+            shown.add_to(request.metadata_mut());
+        }
         #[cfg(feature = "otel")]
         crate::trace::inject(request.metadata_mut());
         let path = PathAndQuery::from_static(B::STREAM_PATH);

@@ -3,8 +3,8 @@
 use std::fmt;
 
 use crate::v1::{
-    ContextPair, CreateApiKeyResponse, CreateJoinTokenResponse, DecryptResponse, DecryptResult,
-    EncryptItem, EncryptRequest, EnrollRequest, RotateApiKeyResponse,
+    CheckTokenRequest, ContextPair, CreateApiKeyResponse, CreateJoinTokenResponse, DecryptResponse,
+    DecryptResult, EncryptItem, EncryptRequest, EnrollRequest, RotateApiKeyResponse,
 };
 
 /// A length in place of what has it.
@@ -50,6 +50,15 @@ impl fmt::Debug for EnrollRequest {
         f.debug_struct("EnrollRequest")
             .field("token", &Hidden(self.token.len()))
             .field("csr_der", &self.csr_der)
+            .finish()
+    }
+}
+
+impl fmt::Debug for CheckTokenRequest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("CheckTokenRequest")
+            .field("issuer", &self.issuer)
+            .field("token", &Hidden(self.token.len()))
             .finish()
     }
 }

@@ -131,6 +131,11 @@ mod tests {
             assert!(!(data && actions.has(Action::Grant)), "{role}");
             assert!(!(data && actions.has(Action::Certificate)), "{role}");
             assert_eq!(role.is_data(), data);
+            // Whoever sets an issuer says which groups its callers are in.
+            assert!(
+                !actions.has(Action::Certificate) || actions.has(Action::Grant),
+                "{role}"
+            );
         }
     }
 

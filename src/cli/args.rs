@@ -12,7 +12,7 @@ use super::failure::Exit;
 use super::output::Format;
 use super::{
     access, api_key, audit, ca, cert, completions, data, demo, dev, doctor, field, grant, group,
-    init, join, key, profile, serve, status, tenant,
+    init, issuer, join, key, profile, serve, status, tenant,
 };
 
 const EXAMPLES: &str = "\
@@ -76,6 +76,7 @@ pub(crate) enum Connected {
     Cert(cert::CertArgs),
     Ca(ca::CaArgs),
     ApiKey(api_key::ApiKeyArgs),
+    Issuer(issuer::IssuerArgs),
     Grant(grant::GrantArgs),
     Group(group::GroupArgs),
     Access(access::AccessArgs),
@@ -152,7 +153,10 @@ pub(crate) fn command() -> clap::Command {
 fn hide_global(verb: clap::Command, prints_results: bool) -> clap::Command {
     verb.mut_args(|arg| {
         let id = arg.get_id().as_str();
-        let connects = matches!(id, "profile" | "addr" | "ca" | "cert" | "key_file");
+        let connects = matches!(
+            id,
+            "profile" | "addr" | "ca" | "cert" | "key_file" | "token_file" | "api_key_file"
+        );
         let hidden = connects || (id == "format" && !prints_results);
         if hidden { arg.hide(true) } else { arg }
     })

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use clap::Args;
 use fieldkeep_client::Client;
+use zeroize::Zeroizing;
 
 use super::failure::{Exit, Failure, file_failure};
 use super::output::{Format, shell_word};
@@ -63,18 +64,65 @@ pub(crate) struct ConnectionArgs {
         value_name = "FILE"
     )]
     key_file: Option<OsString>,
+    /// Token of an identity provider, instead of a certificate and its key
+    #[arg(
+        long,
+        global = true,
+        env = "FIELDKEEP_TOKEN_FILE",
+        hide_env_values = true,
+        value_name = "FILE"
+    )]
+    token_file: Option<OsString>,
+    /// API key, instead of a certificate and its key; FIELDKEEP_API_KEY may hold the key itself
+    #[arg(
+        long,
+        global = true,
+        env = "FIELDKEEP_API_KEY_FILE",
+        hide_env_values = true,
+        value_name = "FILE"
+    )]
+    api_key_file: Option<OsString>,
+    /// What FIELDKEEP_API_KEY holds. No option does: other users see the arguments of a process.
+    #[arg(skip)]
+    api_key: Option<Secret>,
+}
+
+/// A secret of the environment.
+#[derive(Clone)]
+struct Secret(Zeroizing<Vec<u8>>);
+
+impl std::fmt::Debug for Secret {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("<hidden>")
+    }
+}
+
+/// What is shown with each call instead of a certificate.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Bearer<'a> {
+    /// The token in this file.
+    TokenFile(&'a Path),
+    /// The API key in this file.
+    ApiKeyFile(&'a Path),
+    /// The API key of the environment.
+    ApiKey(&'a [u8]),
 }
 
 impl ConnectionArgs {
     /// A client of the service. Connects with the first call.
     pub(crate) fn client(&self) -> Result<Client, Failure> {
         let ca = read_pem(self.ca.as_ref(), "--ca", "FIELDKEEP_CA")?;
-        let cert = read_pem(self.cert.as_ref(), "--cert", "FIELDKEEP_CERT")?;
-        let key = read_pem(self.key_file.as_ref(), "--key-file", "FIELDKEEP_KEY")?;
-        let builder = Client::builder()
-            .address(self.address())
-            .ca_pem(&ca)
-            .identity_pem(&cert, &key);
+        let builder = Client::builder().address(self.address()).ca_pem(&ca);
+        let builder = match self.bearer() {
+            Some(Bearer::TokenFile(path)) => builder.token_file(path),
+            Some(Bearer::ApiKeyFile(path)) => builder.api_key_file(path),
+            Some(Bearer::ApiKey(key)) => builder.api_key(key),
+            None => {
+                let cert = read_pem(self.cert.as_ref(), "--cert", "FIELDKEEP_CERT")?;
+                let key = read_pem(self.key_file.as_ref(), "--key-file", "FIELDKEEP_KEY")?;
+                builder.identity_pem(&cert, &key)
+            }
+        };
         builder
             // One that is short-lived leaves that to `cert renew` and to the SDK.
             .renew(false)
@@ -86,7 +134,8 @@ impl ConnectionArgs {
     /// A client that reads the identity from its files and can replace them.
     pub(crate) fn client_of_files(&self) -> Result<Client, Failure> {
         // For the messages about what is missing.
-        self.client()?;
+        read_pem(self.cert.as_ref(), "--cert", "FIELDKEEP_CERT")?;
+        read_pem(self.key_file.as_ref(), "--key-file", "FIELDKEEP_KEY")?;
         let file = |path: &Option<OsString>| PathBuf::from(path.clone().unwrap_or_default());
         Client::builder()
             .address(self.address())
@@ -105,11 +154,30 @@ impl ConnectionArgs {
     ) -> Result<(ConnectionArgs, Format), Failure> {
         let name = self.profile.filter(|name| !name.is_empty());
         let profile = profile::load(name.as_deref())?;
-        let path = |given: Option<OsString>, of_profile: Option<PathBuf>| {
-            given
-                .filter(|path| !path.is_empty())
-                .or(of_profile.map(PathBuf::into_os_string))
+        let given = |path: Option<OsString>| path.filter(|path| !path.is_empty());
+        let path = |path: Option<OsString>, of_profile: Option<PathBuf>| {
+            given(path).or(of_profile.map(PathBuf::into_os_string))
         };
+        let (cert, key_file) = (given(self.cert), given(self.key_file));
+        let (token_file, api_key_file) = (given(self.token_file), given(self.api_key_file));
+        let api_key = given(std::env::var_os("FIELDKEEP_API_KEY"))
+            .map(|key| Secret(Zeroizing::new(key.into_encoded_bytes())));
+        let bearers = [
+            token_file.is_some(),
+            api_key_file.is_some(),
+            api_key.is_some(),
+        ];
+        if bearers.into_iter().filter(|is_given| *is_given).count() > 1 {
+            return Err(Failure::new(
+                Exit::Usage,
+                "more than one token or API key is given",
+            )
+            .help("give one of --token-file (FIELDKEEP_TOKEN_FILE), --api-key-file (FIELDKEEP_API_KEY_FILE) and FIELDKEEP_API_KEY"));
+        }
+        // Whoever says who calls is not overruled by what the profile has of another kind.
+        let says_who = bearers.contains(&true) || cert.is_some() || key_file.is_some();
+        let of_profile =
+            |path: Option<PathBuf>| path.filter(|_| !says_who).map(PathBuf::into_os_string);
         let connection = ConnectionArgs {
             profile: name,
             addr: self
@@ -117,10 +185,24 @@ impl ConnectionArgs {
                 .filter(|address| !address.is_empty())
                 .or(profile.address),
             ca: path(self.ca, profile.ca),
-            cert: path(self.cert, profile.cert),
-            key_file: path(self.key_file, profile.key),
+            cert: path(cert, profile.cert),
+            key_file: path(key_file, profile.key),
+            token_file: token_file.or(of_profile(profile.token_file)),
+            api_key_file: api_key_file.or(of_profile(profile.api_key_file)),
+            api_key,
         };
         Ok((connection, format.or(profile.format).unwrap_or_default()))
+    }
+
+    /// The token or API key, which says who calls if there is one; otherwise a certificate does.
+    pub(crate) fn bearer(&self) -> Option<Bearer<'_>> {
+        let token = self.token_file.as_deref();
+        let key_file = self.api_key_file.as_deref();
+        let key = self.api_key.as_ref();
+        token
+            .map(|path| Bearer::TokenFile(Path::new(path)))
+            .or(key_file.map(|path| Bearer::ApiKeyFile(Path::new(path))))
+            .or(key.map(|key| Bearer::ApiKey(&key.0)))
     }
 
     /// CA, certificate and key, as they were given.
@@ -134,7 +216,8 @@ impl ConnectionArgs {
 
     /// Whether anything was given of who the caller is.
     pub(crate) fn names_identity(&self) -> bool {
-        self.ca.is_some() || self.cert.is_some() || self.key_file.is_some()
+        let (ca, cert, key) = self.files();
+        ca.or(cert).or(key).is_some() || self.bearer().is_some()
     }
 
     /// The address as it was given.
@@ -157,7 +240,7 @@ pub(crate) fn export_lines(address: &str, ca: &Path, certificate: &Path, key: &P
 fn read_pem(path: Option<&OsString>, option: &str, variable: &str) -> Result<Vec<u8>, Failure> {
     let Some(path) = path.filter(|path| !path.is_empty()).map(Path::new) else {
         return Err(Failure::new(Exit::Usage, format_args!("`{variable}` is not set, and {option} is not given")).help(
-            "set FIELDKEEP_CA, FIELDKEEP_CERT and FIELDKEEP_KEY; `fieldkeep dev`, `fieldkeep init` and `fieldkeep cert issue` print the lines",
+            "set FIELDKEEP_CA, FIELDKEEP_CERT and FIELDKEEP_KEY; `fieldkeep dev`, `fieldkeep init` and `fieldkeep cert issue` print the lines. A token (--token-file) or an API key (--api-key-file) takes the place of the last two",
         ));
     };
     std::fs::read(path).map_err(|error| {

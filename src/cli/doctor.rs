@@ -1,5 +1,6 @@
 //! `fieldkeep doctor`: what is wrong, and what to do about it.
 
+mod bearer;
 mod certificates;
 mod client;
 mod files;

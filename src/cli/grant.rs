@@ -176,7 +176,7 @@ pub(super) fn context_pair(text: &str) -> Result<v1::ContextPair, Failure> {
 }
 
 /// The names of the roles, for the command line.
-pub(super) fn role_names() -> PossibleValuesParser {
+pub(crate) fn role_names() -> PossibleValuesParser {
     PossibleValuesParser::new(Role::ALL.iter().map(|role| role.as_str()))
 }
 

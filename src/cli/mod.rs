@@ -18,6 +18,7 @@ mod field;
 mod grant;
 mod group;
 mod init;
+mod issuer;
 mod join;
 mod key;
 mod local;
@@ -100,6 +101,7 @@ async fn run_connected(
         Connected::Cert(args) => cert::run(args, connection, format).await,
         Connected::Join(args) => join::run(args, connection, format).await,
         Connected::Ca(args) => ca::run(args, &connection.client()?, format).await,
+        Connected::Issuer(args) => issuer::run(args, &connection.client()?, format).await,
         Connected::Status(_) => {
             status::run(&connection.client()?, connection.address(), format).await
         }

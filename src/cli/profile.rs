@@ -30,7 +30,7 @@ Example of the file:
   address = \"https://keys.example.com:7421\"
   ca = \"prod/ca.pem\"
   cert = \"prod/ada.pem\"
-  key = \"prod/ada.key\"
+  key = \"prod/ada.key\"               # or, instead of cert and key, token_file or api_key_file
   format = \"table\"                    # or \"json\"
 
 Example:
@@ -65,6 +65,10 @@ pub(crate) struct Profile {
     pub(crate) cert: Option<PathBuf>,
     /// The caller's private key.
     pub(crate) key: Option<PathBuf>,
+    /// A token, instead of certificate and key.
+    pub(crate) token_file: Option<PathBuf>,
+    /// An API key, instead of certificate and key.
+    pub(crate) api_key_file: Option<PathBuf>,
     /// How results are printed.
     pub(crate) format: Option<Format>,
 }
@@ -83,6 +87,8 @@ struct ProfileSection {
     ca: Option<Spanned<String>>,
     cert: Option<Spanned<String>>,
     key: Option<Spanned<String>>,
+    token_file: Option<Spanned<String>>,
+    api_key_file: Option<Spanned<String>>,
     format: Option<Format>,
 }
 
@@ -159,16 +165,28 @@ fn parse(path: &Path, text: &str) -> Result<BTreeMap<String, Profile>, Failure> 
                     value.span().start,
                     "write the path of the PEM file, not what is in it",
                 )),
+                text if is_credential(text) => Err(wrong(
+                    value.span().start,
+                    "write the path of the file, not what is in it",
+                )),
                 text => Ok(resolve(path, text)),
             })
             .transpose()
     };
     let profile = |section: ProfileSection| {
-        Ok::<_, Failure>(Profile {
+        if let (Some(_), Some(other)) = (&section.token_file, &section.api_key_file) {
+            return Err(wrong(
+                other.span().start,
+                "name a token or an API key, not both",
+            ));
+        }
+        Ok(Profile {
             address: section.address,
             ca: used(section.ca)?,
             cert: used(section.cert)?,
             key: used(section.key)?,
+            token_file: used(section.token_file)?,
+            api_key_file: used(section.api_key_file)?,
             format: section.format,
         })
     };
@@ -176,6 +194,11 @@ fn parse(path: &Path, text: &str) -> Result<BTreeMap<String, Profile>, Failure> 
         .into_iter()
         .map(|(name, section)| Ok((name, profile(section)?)))
         .collect()
+}
+
+/// Whether a text is a token or an API key, and no path.
+fn is_credential(text: &str) -> bool {
+    text.starts_with("fk_") || (text.starts_with("eyJ") && text.matches('.').count() == 2)
 }
 
 /// A path of the file: from the home directory, absolute, or relative to the file.
@@ -186,7 +209,16 @@ fn resolve(file: &Path, text: &str) -> PathBuf {
     file.parent().unwrap_or(Path::new("")).join(text)
 }
 
-const MEMBERS: [&str; 6] = ["name", "address", "ca", "cert", "key", "format"];
+const MEMBERS: [&str; 8] = [
+    "name",
+    "address",
+    "ca",
+    "cert",
+    "key",
+    "token_file",
+    "api_key_file",
+    "format",
+];
 
 /// Runs the verb.
 pub(crate) fn run(args: &ProfileArgs, format: Format) -> Result<(), Failure> {
@@ -217,6 +249,8 @@ fn object(name: &str, profile: &Profile) -> Value {
         "ca": profile.ca,
         "cert": profile.cert,
         "key": profile.key,
+        "token_file": profile.token_file,
+        "api_key_file": profile.api_key_file,
         "format": profile.format.map(Format::as_str),
     })
 }

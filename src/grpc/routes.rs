@@ -136,7 +136,7 @@ const fn open(path: &'static str) -> Route {
 }
 
 /// All of them; the most frequent first, since they are looked up in this order.
-pub static ROUTES: [Route; 46] = [
+pub static ROUTES: [Route; 51] = [
     field(
         "/fieldkeep.v1.FieldService/Encrypt",
         Unary::Encrypt,
@@ -269,6 +269,20 @@ pub static ROUTES: [Route; 46] = [
     ),
     admin(
         "/fieldkeep.v1.ApiKeyService/ListApiKeys",
+        Action::Certificate,
+    ),
+    admin("/fieldkeep.v1.IssuerService/SetIssuer", Action::Certificate),
+    admin("/fieldkeep.v1.IssuerService/GetIssuer", Action::Certificate),
+    admin(
+        "/fieldkeep.v1.IssuerService/ListIssuers",
+        Action::Certificate,
+    ),
+    admin(
+        "/fieldkeep.v1.IssuerService/RemoveIssuer",
+        Action::Certificate,
+    ),
+    admin(
+        "/fieldkeep.v1.IssuerService/CheckToken",
         Action::Certificate,
     ),
     admin("/fieldkeep.v1.AuditService/ListRecords", Action::Audit),

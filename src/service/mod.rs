@@ -44,6 +44,7 @@ pub mod failure;
 pub mod field;
 pub mod groups;
 mod in_use;
+pub mod issuers;
 pub mod keys;
 mod masking;
 pub mod offload;

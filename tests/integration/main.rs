@@ -32,4 +32,5 @@ mod rotation;
 mod sdk;
 mod streams;
 mod systemd;
+mod tokens;
 mod transport;

@@ -35,11 +35,22 @@ fn binary() -> Option<PathBuf> {
         .map(|path| root.join(path))
 }
 
+/// A server, or word that there is none to run.
+pub(crate) fn provider() -> Option<OpenBao> {
+    let binary = binary();
+    if binary.is_none() {
+        eprintln!(
+            "skipped: no OpenBao; `cargo xtask test` installs it, or FIELDKEEP_TEST_OPENBAO names its binary"
+        );
+    }
+    binary.map(OpenBao::start)
+}
+
 /// A server on a free port, which ends with the test.
-struct OpenBao {
+pub(crate) struct OpenBao {
     binary: PathBuf,
     folder: TempDir,
-    address: String,
+    pub(crate) address: String,
     child: Child,
 }
 
@@ -94,7 +105,7 @@ impl OpenBao {
         server
     }
 
-    fn ca(&self) -> PathBuf {
+    pub(crate) fn ca(&self) -> PathBuf {
         let entries = fs::read_dir(self.folder.path())
             .unwrap()
             .map(|entry| entry.unwrap().path());
@@ -118,7 +129,7 @@ impl OpenBao {
         command
     }
 
-    fn run(&self, token: &str, arguments: &[&str]) -> String {
+    pub(crate) fn run(&self, token: &str, arguments: &[&str]) -> String {
         let mut command = self.command(token, arguments);
         let output = command
             .stdout(Stdio::piped())
@@ -134,7 +145,7 @@ impl OpenBao {
     }
 
     /// A user `ada` in the group `readers`, and her token for OpenBao itself.
-    fn user(&self) -> (String, String) {
+    pub(crate) fn user(&self) -> (String, String) {
         let policy = self.folder.path().join("policy.hcl");
         fs::write(
             &policy,
@@ -175,7 +186,7 @@ impl OpenBao {
         (token, entity)
     }
 
-    fn make_key(&self, algorithm: &str) {
+    pub(crate) fn make_key(&self, algorithm: &str) {
         let algorithm = format!("algorithm={algorithm}");
         self.run(
             "root",
@@ -324,13 +335,7 @@ fn issuer(server: &OpenBao, path: &str, audience: &str, algorithm: &str) -> Issu
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn tokens_of_openbao_with_every_algorithm_and_after_a_rotation() {
-    let Some(binary) = binary() else {
-        eprintln!(
-            "skipped: no OpenBao; `cargo xtask test` installs it, or FIELDKEEP_TEST_OPENBAO names its binary"
-        );
-        return;
-    };
-    let server = OpenBao::start(binary);
+    let Some(server) = provider() else { return };
     let (token, entity) = server.user();
     for algorithm in ["ES256", "ES384", "EdDSA", "RS256", "RS512"] {
         // The algorithm of a key is fixed, so each has its own.
@@ -400,13 +405,7 @@ async fn tokens_of_openbao_with_every_algorithm_and_after_a_rotation() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn id_token_of_the_authorization_code_flow() {
-    let Some(binary) = binary() else {
-        eprintln!(
-            "skipped: no OpenBao; `cargo xtask test` installs it, or FIELDKEEP_TEST_OPENBAO names its binary"
-        );
-        return;
-    };
-    let server = OpenBao::start(binary);
+    let Some(server) = provider() else { return };
     let (token, entity) = server.user();
     server.make_key("ES256");
     let (bearer, client) = server.id_token(&token, &entity).await;

@@ -117,7 +117,7 @@ impl InMemory {
             .await
             .map_err(|error| refusal::Refusal::from(error).into_error())?;
         let pool = Pool::in_memory(Memory::new(keystore));
-        let client = Client::new(ClientBuilder::default().settings(), pool);
+        let client = Client::new(ClientBuilder::default().settings(), pool, None);
         for key in &self.keys {
             client.keys().create(key).await?;
         }

@@ -113,7 +113,7 @@ impl Endpoint {
     }
 
     /// Whether it is `https`.
-    pub(super) fn is_tls(&self) -> bool {
+    pub fn is_tls(&self) -> bool {
         self.tls
     }
 

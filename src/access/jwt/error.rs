@@ -36,6 +36,18 @@ pub enum TokenError {
         /// The claim `iss`, shortened.
         iss: String,
     },
+    /// It is of another issuer than the one that was asked about.
+    #[error(
+        "the token is of the issuer `{iss}`, and `{issuer}` is `{url}`; URLs are compared exactly, to the last slash"
+    )]
+    OtherIssuer {
+        /// The issuer's name.
+        issuer: Name,
+        /// The issuer's URL.
+        url: String,
+        /// The claim `iss`, shortened.
+        iss: String,
+    },
     /// Its algorithm is not pinned.
     #[error(
         "the token is signed with {algorithm}, which the issuer `{issuer}` is not configured for"
@@ -170,7 +182,7 @@ impl TokenError {
             TokenError::Malformed => "token-malformed",
             TokenError::Critical => "token-critical-header",
             TokenError::Type => "token-type",
-            TokenError::UnknownIssuer { .. } => "token-issuer",
+            TokenError::UnknownIssuer { .. } | TokenError::OtherIssuer { .. } => "token-issuer",
             TokenError::Algorithm { .. } => "token-algorithm",
             TokenError::KidRequired { .. } => "token-names-no-key",
             TokenError::UnknownKey { .. } => "token-unknown-key",

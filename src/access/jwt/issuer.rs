@@ -295,6 +295,11 @@ impl Issuer {
         &self.tenant
     }
 
+    /// The tenants that it may vouch for, at least one.
+    pub fn tenants(&self) -> &[Name] {
+        &self.tenants
+    }
+
     /// The tenant with this name, if the issuer may vouch for it.
     pub(super) fn tenant(&self, name: &str) -> Option<&Name> {
         self.tenants.iter().find(|tenant| tenant.as_str() == name)

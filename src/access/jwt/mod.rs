@@ -18,7 +18,7 @@ mod naming;
 mod record;
 mod source;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 use std::{collections::HashMap, sync::Arc};
 
@@ -41,13 +41,26 @@ use self::{
     claims::Claims,
     error::shown,
     json::Unambiguous,
+    keys::Key,
     source::Source,
 };
+
+use fieldkeep_crypto::names::Name;
 
 use super::principal::Principal;
 
 /// The longest token, bytes.
 pub const MAX_TOKEN_BYTES: usize = 8 * 1024;
+
+/// Whom a token would name to one issuer.
+pub struct Checked {
+    /// The caller, or why the token is refused; `None`: there was no token.
+    pub outcome: Option<Result<Arc<Principal>, TokenError>>,
+    /// How many keys of the issuer are known.
+    pub keys: usize,
+    /// Why the issuer's keys could not be fetched at the last attempt, if a key is what was missing.
+    pub fetch_problem: Option<Arc<str>>,
+}
 
 /// The issuers, their keys, and the tokens that were verified.
 pub struct Jwt {
@@ -134,20 +147,30 @@ impl Jwt {
             .unwrap_or_default();
         let source = self.issuers.load().get(iss).cloned();
         let source = source.ok_or_else(|| TokenError::UnknownIssuer { iss: shown(iss) })?;
-        let issuer = source.issuer();
-        if !TokenType::of_header(header.typ.as_deref()).is_some_and(|typ| issuer.takes(typ)) {
-            return Err(TokenError::Type);
-        }
-        let algorithm =
-            Algorithm::of(header.alg).filter(|named| issuer.algorithms().contains(named));
-        let algorithm = algorithm.ok_or_else(|| TokenError::Algorithm {
-            issuer: issuer.name().clone(),
-            algorithm: format!("{:?}", header.alg),
-        })?;
-        let key = source.key(header.kid.as_deref(), algorithm, now).await?;
-        let claims = check_signature(token, key.decoding(), algorithm, issuer)?;
-        let principal = Claims::new(issuer, &claims).verify(hash, now)?;
+        let (principal, key) = verify_of(&source, token, &header, hash, now).await?;
         Ok(Entry::new(Arc::new(principal), source, key, now))
+    }
+
+    /// Who the bearer of `token` would be to the issuer `name` at `now`, Unix seconds; `None`: there is no such issuer. The token is
+    /// verified anew, and nothing is remembered of it; of an empty one, nothing but the keys. It waits for the issuer's keys if they are
+    /// not there.
+    pub async fn check(&self, name: &Name, token: &str, now: u64) -> Option<Checked> {
+        let issuers = self.issuers.load_full();
+        let source = issuers
+            .values()
+            .find(|source| source.issuer().name() == name)?;
+        let outcome = if token.is_empty() {
+            None
+        } else {
+            Some(check_with(source, token, now).await.map(Arc::new))
+        };
+        let keys = source.count(now).await;
+        let lacks_key = keys == 0 || matches!(outcome, Some(Err(TokenError::UnknownKey { .. })));
+        Some(Checked {
+            outcome,
+            keys,
+            fetch_problem: source.problem().filter(|_| lacks_key),
+        })
     }
 
     fn is_current(&self, source: &Arc<Source>) -> bool {
@@ -156,6 +179,51 @@ impl Jwt {
             .get(source.issuer().url().as_str())
             .is_some_and(|current| Arc::ptr_eq(current, source))
     }
+}
+
+async fn check_with(source: &Arc<Source>, token: &str, now: u64) -> Result<Principal, TokenError> {
+    if token.len() > MAX_TOKEN_BYTES {
+        return Err(TokenError::TooLong);
+    }
+    let (header, claims) = read(token)?;
+    let iss = claims
+        .get("iss")
+        .and_then(Value::as_str)
+        .unwrap_or_default();
+    let issuer = source.issuer();
+    if iss != issuer.url().as_str() {
+        return Err(TokenError::OtherIssuer {
+            issuer: issuer.name().clone(),
+            url: issuer.url().as_str().to_owned(),
+            iss: shown(iss),
+        });
+    }
+    let hash = sha256(token);
+    let verified = verify_of(source, token, &header, &hash, now).await?;
+    Ok(verified.0)
+}
+
+/// Verifies a token that says that it is of the issuer of `source`.
+async fn verify_of(
+    source: &Arc<Source>,
+    token: &str,
+    header: &Header,
+    hash: &[u8; 32],
+    now: u64,
+) -> Result<(Principal, Arc<Key>), TokenError> {
+    let issuer = source.issuer();
+    if !TokenType::of_header(header.typ.as_deref()).is_some_and(|typ| issuer.takes(typ)) {
+        return Err(TokenError::Type);
+    }
+    let algorithm = Algorithm::of(header.alg).filter(|named| issuer.algorithms().contains(named));
+    let algorithm = algorithm.ok_or_else(|| TokenError::Algorithm {
+        issuer: issuer.name().clone(),
+        algorithm: format!("{:?}", header.alg),
+    })?;
+    let key = source.key(header.kid.as_deref(), algorithm, now).await?;
+    let claims = check_signature(token, key.decoding(), algorithm, issuer)?;
+    let principal = Claims::new(issuer, &claims).verify(hash, now)?;
+    Ok((principal, key))
 }
 
 /// The header and the claims of a token whose signature was not checked yet.

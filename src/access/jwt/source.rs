@@ -4,10 +4,10 @@
 //! withdrew ends here too. However many callers ask, one fetch is under way, and 30 s lie between two. A provider that
 //! cannot be reached changes nothing for a day.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use arc_swap::ArcSwapOption;
-use tokio::sync::{Mutex, OwnedMutexGuard};
+use tokio::sync::{Mutex as AsyncMutex, OwnedMutexGuard};
 
 use super::{
     algorithm::Algorithm,
@@ -30,8 +30,10 @@ pub(super) struct Source {
     issuer: Issuer,
     fetch: Arc<dyn Fetch>,
     held: ArcSwapOption<Held>,
+    /// Why the last fetch failed, if it did.
+    problem: Mutex<Option<Arc<str>>>,
     /// When the last fetch began, Unix seconds. It is locked while one is under way.
-    attempt: Arc<Mutex<Option<u64>>>,
+    attempt: Arc<AsyncMutex<Option<u64>>>,
 }
 
 struct Held {
@@ -45,12 +47,23 @@ impl Source {
             issuer,
             fetch,
             held: ArcSwapOption::empty(),
+            problem: Mutex::default(),
             attempt: Arc::default(),
         }
     }
 
     pub(super) fn issuer(&self) -> &Issuer {
         &self.issuer
+    }
+
+    /// Why the last fetch failed, with its causes; `None`: it did not, or there was none.
+    pub(super) fn problem(&self) -> Option<Arc<str>> {
+        let problem = self.problem.lock();
+        problem.unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn set_problem(&self, problem: Option<Arc<str>>) {
+        *self.problem.lock().unwrap_or_else(PoisonError::into_inner) = problem;
     }
 
     /// The key for a token with this header, at `now`, Unix seconds. It may wait for one fetch.
@@ -77,6 +90,11 @@ impl Source {
                 algorithm,
             },
         })
+    }
+
+    /// How many keys there are at `now`. It may wait for one fetch.
+    pub(super) async fn count(self: &Arc<Self>, now: u64) -> usize {
+        self.current(now).await.map_or(0, |held| held.keys.len())
     }
 
     /// Whether the issuer still has `key`, at `now`. It may wait for one fetch.
@@ -136,12 +154,29 @@ impl Source {
         match fetch_keys(&self.issuer, self.fetch.as_ref()).await {
             Ok(keys) => {
                 tracing::debug!(%issuer, keys = keys.len(), "fetched the keys of an issuer");
+                self.set_problem(None);
                 self.held.store(Some(Arc::new(Held { keys, fetched: now })));
             }
             Err(error) => {
                 let error = &error as &dyn std::error::Error;
+                self.set_problem(Some(with_causes(error).into()));
                 tracing::warn!(%issuer, error, "the keys of an issuer were not fetched; what was fetched before is used for up to a day");
             }
         }
     }
+}
+
+/// An error and what caused it, in one line.
+fn with_causes(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut next = error.source();
+    while let Some(cause) = next {
+        let cause_text = cause.to_string();
+        // Some errors repeat the message of what caused them.
+        if !text.contains(&cause_text) {
+            text = format!("{text}: {cause_text}");
+        }
+        next = cause.source();
+    }
+    text
 }

@@ -229,8 +229,14 @@ fn a_connection_that_names_nobody_is_closed_after_a_minute() {
     assert!(is_cut(&brief) && !is_cut(&nobody) && !is_cut(&nameless));
     trust.connections().sweep(NOW + NAMELESS_S);
     assert!(!is_cut(&nobody) && !is_cut(&nameless));
+    // One on which a token named somebody.
+    let (token, _) = trust.enter(&[], NOW + 3_600, NOW).unwrap();
+    token.standing().name();
     trust.connections().sweep(NOW + NAMELESS_S + 1);
     assert!(is_cut(&nobody) && is_cut(&nameless) && !is_cut(&app));
+    assert!(!is_cut(&token));
+    trust.connections().sweep(NOW + 3_601);
+    assert!(is_cut(&token));
 }
 
 #[test]

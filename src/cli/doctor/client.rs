@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use fieldkeep_client::{Error, reason};
+use fieldkeep_client::{Client, Error, reason};
 use fieldkeep_proto::v1;
 use tonic::Code;
 
@@ -11,13 +11,25 @@ use super::super::failure::Failure;
 use super::super::init::unix_now;
 use super::Findings;
 use super::certificates::{Checked, Signer};
-use super::{files, health};
+use super::{bearer, files, health};
 
 const PATIENCE: Duration = Duration::from_secs(15);
-const SETTINGS: &str = "set FIELDKEEP_CA, FIELDKEEP_CERT and FIELDKEEP_KEY, or use a profile; `fieldkeep dev`, `fieldkeep init` and `fieldkeep cert issue` print the lines";
+const SETTINGS: &str = "set FIELDKEEP_CA, FIELDKEEP_CERT and FIELDKEEP_KEY, or use a profile; `fieldkeep dev`, `fieldkeep init` and `fieldkeep cert issue` print the lines. A token (FIELDKEEP_TOKEN_FILE) or an API key (FIELDKEEP_API_KEY) takes the place of the last two";
 
 /// The identity's files, and a call as it.
 pub(super) async fn check(findings: &mut Findings, connection: &ConnectionArgs, now: i64) {
+    if let (ca, Some(shown)) = (connection.files().0, connection.bearer()) {
+        if ca.is_none() {
+            let detail = "no CA is given, by which the service is known";
+            return findings.fail("connection settings", detail, SETTINGS);
+        }
+        bearer::check(findings, shown, now);
+        // The health service answers whoever has a certificate.
+        return match connection.client() {
+            Ok(client) => call(findings, &client, connection.address()).await,
+            Err(failure) => failed(findings, &failure),
+        };
+    }
     let (Some(ca), Some(certificate), Some(key)) = connection.files() else {
         let detail = "no CA, certificate or key is given, so nothing can be asked";
         return findings.fail("connection settings", detail, SETTINGS);
@@ -41,6 +53,14 @@ pub(super) async fn check(findings: &mut Findings, connection: &ConnectionArgs, 
     // The time is taken again: connecting may have taken seconds.
     let health = health::ask(address, ca, certificate, key).await;
     let answered = i64::try_from(unix_now()).unwrap_or(i64::MAX);
+    call(findings, &client, address).await;
+    if let Some(health) = health {
+        health.judge(findings, answered);
+    }
+}
+
+/// Asks the service for its state, which says at least whether it knows the caller.
+async fn call(findings: &mut Findings, client: &Client, address: &str) {
     match tokio::time::timeout(PATIENCE, client.status()).await {
         Ok(Ok(status)) => {
             findings.ok("connection", format_args!("{address}, as an admin"));
@@ -66,9 +86,6 @@ pub(super) async fn check(findings: &mut Findings, connection: &ConnectionArgs, 
                 last: None,
             }),
         ),
-    }
-    if let Some(health) = health {
-        health.judge(findings, answered);
     }
 }
 

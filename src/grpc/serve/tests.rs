@@ -13,6 +13,7 @@ use tonic_types::StatusExt;
 
 mod credentials;
 mod matrix;
+mod tokens;
 
 use super::*;
 use crate::grpc::gate::Answer;

@@ -337,7 +337,7 @@ pub(crate) fn peer(identity: &str) -> Arc<Peer> {
     Arc::new(Peer::new(Some(principal), "127.0.0.1:9".parse().unwrap()))
 }
 
-fn name(text: &str) -> Name {
+pub(crate) fn name(text: &str) -> Name {
     Name::parse(text).unwrap()
 }
 

@@ -45,7 +45,7 @@ const KEYS: &str = "https://login.example.com/keys";
 const AUDIENCE: &str = "fieldkeep";
 
 /// A private key of a provider.
-enum Signer {
+pub(crate) enum Signer {
     P256(EcdsaKeyPair),
     P384(EcdsaKeyPair),
     Ed25519(Ed25519KeyPair),
@@ -53,7 +53,7 @@ enum Signer {
 }
 
 impl Signer {
-    fn p256() -> Signer {
+    pub(crate) fn p256() -> Signer {
         let algorithm = &ECDSA_P256_SHA256_FIXED_SIGNING;
         let random = SystemRandom::new();
         let document = EcdsaKeyPair::generate_pkcs8(algorithm, &random).unwrap();
@@ -112,7 +112,7 @@ impl Signer {
     }
 
     /// The public key as a JWK.
-    fn jwk(&self, kid: &str) -> Value {
+    pub(crate) fn jwk(&self, kid: &str) -> Value {
         let text = |bytes: &[u8]| BASE64URL_NOPAD.encode(bytes);
         match self {
             Signer::P256(pair) => {
@@ -135,7 +135,7 @@ impl Signer {
     }
 
     /// A token with this header and these claims.
-    fn token(&self, header: &Value, claims: &Value) -> String {
+    pub(crate) fn token(&self, header: &Value, claims: &Value) -> String {
         self.token_of_text(&header.to_string(), &claims.to_string())
     }
 

@@ -5,16 +5,17 @@ use std::collections::BTreeSet;
 
 use fieldkeep_proto::v1::revoke_certificate_request::What;
 use fieldkeep_proto::v1::{
-    AddCaRequest, AddGroupMemberRequest, BatchReEncryptRequest, CreateApiKeyRequest,
-    CreateGrantRequest, CreateJoinTokenRequest, CreateKeyRequest, CreateTenantRequest, Decision,
-    DisableKeyRequest, DisableKeyVersionRequest, EnableKeyRequest, EnableKeyVersionRequest,
-    EnrollRequest, ExplainAccessRequest, GetGrantRequest, GetKeyUsageRequest, GetStatusRequest,
-    IssueCertificateRequest, ListApiKeysRequest, ListCasRequest, ListGrantsRequest,
-    ListGroupMembersRequest, ListGroupsRequest, ListKeysRequest, ListRecordsRequest,
+    AddCaRequest, AddGroupMemberRequest, BatchReEncryptRequest, CheckTokenRequest,
+    CreateApiKeyRequest, CreateGrantRequest, CreateJoinTokenRequest, CreateKeyRequest,
+    CreateTenantRequest, Decision, DisableKeyRequest, DisableKeyVersionRequest, EnableKeyRequest,
+    EnableKeyVersionRequest, EnrollRequest, ExplainAccessRequest, GetGrantRequest,
+    GetIssuerRequest, GetKeyUsageRequest, GetStatusRequest, IssueCertificateRequest, Issuer,
+    ListApiKeysRequest, ListCasRequest, ListGrantsRequest, ListGroupMembersRequest,
+    ListGroupsRequest, ListIssuersRequest, ListKeysRequest, ListRecordsRequest,
     ListRevocationsRequest, ListTenantsRequest, ReEncryptItem, ReEncryptRequest, RemoveCaRequest,
-    RemoveGroupMemberRequest, RenewCertificateRequest, RevokeApiKeyRequest,
+    RemoveGroupMemberRequest, RemoveIssuerRequest, RenewCertificateRequest, RevokeApiKeyRequest,
     RevokeCertificateRequest, RevokeGrantRequest, RotateApiKeyRequest, RotateKeyRequest,
-    SetKeyRotationRequest, WhoCanRequest,
+    SetIssuerRequest, SetKeyRotationRequest, WhoCanRequest,
 };
 
 use super::*;
@@ -391,6 +392,44 @@ fn rows() -> Vec<(&'static str, Row)> {
             })
         }),
     ];
+    let issuers: [Row; 5] = [
+        ("SetIssuer", Action::Certificate, At::Tenant, |cell| {
+            let issuer = Issuer {
+                name: format!("login-{}", cell.tenant),
+                url: format!("https://{}.example", cell.tenant),
+                audiences: vec!["fieldkeep".into()],
+                algorithms: vec!["RS256".into()],
+                tenant: cell.parent(),
+                tenants: vec![cell.parent()],
+                ceiling: "data".into(),
+                ..Default::default()
+            };
+            bytes(SetIssuerRequest {
+                issuer: Some(issuer),
+                ..Default::default()
+            })
+        }),
+        ("GetIssuer", Action::Certificate, At::Anywhere, |_| {
+            bytes(GetIssuerRequest {
+                name: "absent".into(),
+            })
+        }),
+        ("ListIssuers", Action::Certificate, At::Anywhere, |_| {
+            bytes(ListIssuersRequest {})
+        }),
+        ("CheckToken", Action::Certificate, At::Anywhere, |_| {
+            bytes(CheckTokenRequest {
+                issuer: "absent".into(),
+                ..Default::default()
+            })
+        }),
+        ("RemoveIssuer", Action::Certificate, At::Anywhere, |_| {
+            bytes(RemoveIssuerRequest {
+                name: "absent".into(),
+                ..Default::default()
+            })
+        }),
+    ];
     let audit: Row = ("ListRecords", Action::Audit, At::All, |_| {
         bytes(ListRecordsRequest::default())
     });
@@ -404,6 +443,7 @@ fn rows() -> Vec<(&'static str, Row)> {
         .chain(access.map(|row| (ACCESS, row)))
         .chain(certificates.map(|row| ("CertificateService", row)))
         .chain(api_keys.map(|row| ("ApiKeyService", row)))
+        .chain(issuers.map(|row| ("IssuerService", row)))
         .chain(tenant.map(|row| ("TenantService", row)))
         .chain([("AuditService", audit), ("SystemService", system)])
         .collect()
