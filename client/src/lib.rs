@@ -51,6 +51,7 @@ mod identity;
 mod items;
 mod join;
 mod keep;
+mod masks;
 mod message;
 mod pages;
 mod pool;
@@ -77,10 +78,11 @@ pub use error::{Error, ErrorKind, ServerError};
 pub use field::{FieldCall, ReEncrypted, ReEncryptedText};
 pub use identity::{Origin, Part, PemProblem};
 pub use items::{
-    BatchDecrypt, BatchEncrypt, BatchReEncrypt, DecryptItem, EncryptItem, Encrypted, ItemError,
-    ReEncryptItem,
+    BatchDecrypt, BatchEncrypt, BatchReEncrypt, DecryptItem, Decrypted, EncryptItem, Encrypted,
+    ItemError, ReEncryptItem,
 };
 pub use join::{Joined, ServiceCa, join};
+pub use masks::Masks;
 pub use pages::Pages;
 pub use renew::{Kept, Renewed};
 pub use stream::Results;

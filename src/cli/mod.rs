@@ -21,6 +21,7 @@ mod init;
 mod join;
 mod key;
 mod local;
+mod mask;
 mod output;
 mod pages;
 mod profile;
@@ -108,6 +109,7 @@ async fn run_connected(
         Connected::ApiKey(args) => api_key::run(args, &connection.client()?, format).await,
         Connected::Group(args) => group::run(args, &connection.client()?, format).await,
         Connected::Access(args) => access::run(args, &connection.client()?, format).await,
+        Connected::Mask(args) => mask::run(args, &connection.client()?, format).await,
         Connected::Tenant(args) => tenant::run(args, &connection.client()?, format).await,
         Connected::Key(args) => key::run(args, &connection.client()?, format).await,
         Connected::Encrypt(args) => field::encrypt(args, &connection.client()?, format).await,

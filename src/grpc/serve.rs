@@ -14,6 +14,7 @@ use fieldkeep_proto::v1::audit_service_server::AuditServiceServer;
 use fieldkeep_proto::v1::certificate_service_server::CertificateServiceServer;
 use fieldkeep_proto::v1::field_service_server::FieldServiceServer;
 use fieldkeep_proto::v1::key_service_server::KeyServiceServer;
+use fieldkeep_proto::v1::mask_service_server::MaskServiceServer;
 use fieldkeep_proto::v1::system_service_server::SystemServiceServer;
 use fieldkeep_proto::v1::tenant_service_server::TenantServiceServer;
 use http::{Request, Response};
@@ -69,6 +70,7 @@ pub const SERVICE_NAMES: &[&str] = &[
     <KeyServiceServer<Handlers> as NamedService>::NAME,
     <TenantServiceServer<Handlers> as NamedService>::NAME,
     <AccessServiceServer<Handlers> as NamedService>::NAME,
+    <MaskServiceServer<Handlers> as NamedService>::NAME,
     <CertificateServiceServer<Handlers> as NamedService>::NAME,
     <ApiKeyServiceServer<Handlers> as NamedService>::NAME,
     <AuditServiceServer<Handlers> as NamedService>::NAME,
@@ -244,6 +246,10 @@ fn add_admin(services: &mut Vec<(&'static str, Boxed)>, handlers: Handlers) {
     add(
         services,
         ApiKeyServiceServer::new(handlers.clone()).max_decoding_message_size(ADMIN_BYTES),
+    );
+    add(
+        services,
+        MaskServiceServer::new(handlers.clone()).max_decoding_message_size(ADMIN_BYTES),
     );
     add(
         services,

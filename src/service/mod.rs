@@ -46,6 +46,7 @@ pub mod groups;
 mod in_use;
 pub mod keys;
 mod masking;
+pub mod masks;
 pub mod offload;
 pub mod operation;
 pub mod perform;

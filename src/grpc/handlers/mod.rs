@@ -5,6 +5,7 @@ mod admin;
 mod api_keys;
 mod certificates;
 mod field;
+mod masks;
 
 use prost::Message;
 use tonic::{Request, Status};

@@ -10,11 +10,11 @@ use fieldkeep_proto::v1::{
     DisableKeyRequest, DisableKeyVersionRequest, EnableKeyRequest, EnableKeyVersionRequest,
     EnrollRequest, ExplainAccessRequest, GetGrantRequest, GetKeyUsageRequest, GetStatusRequest,
     IssueCertificateRequest, ListApiKeysRequest, ListCasRequest, ListGrantsRequest,
-    ListGroupMembersRequest, ListGroupsRequest, ListKeysRequest, ListRecordsRequest,
-    ListRevocationsRequest, ListTenantsRequest, ReEncryptItem, ReEncryptRequest, RemoveCaRequest,
-    RemoveGroupMemberRequest, RenewCertificateRequest, RevokeApiKeyRequest,
-    RevokeCertificateRequest, RevokeGrantRequest, RotateApiKeyRequest, RotateKeyRequest,
-    SetKeyRotationRequest, WhoCanRequest,
+    ListGroupMembersRequest, ListGroupsRequest, ListKeysRequest, ListMasksRequest,
+    ListRecordsRequest, ListRevocationsRequest, ListTenantsRequest, ReEncryptItem,
+    ReEncryptRequest, RemoveCaRequest, RemoveGroupMemberRequest, RemoveMaskRequest,
+    RenewCertificateRequest, RevokeApiKeyRequest, RevokeCertificateRequest, RevokeGrantRequest,
+    RotateApiKeyRequest, RotateKeyRequest, SetKeyRotationRequest, SetMaskRequest, WhoCanRequest,
 };
 
 use super::*;
@@ -297,6 +297,29 @@ fn rows() -> Vec<(&'static str, Row)> {
             },
         ),
     ];
+    let mask: [Row; 3] = [
+        ("SetMask", Action::Grant, At::Tenant, |cell| {
+            bytes(SetMaskRequest {
+                tenant: cell.parent(),
+                field: "email".into(),
+                mask: "fixed".into(),
+                ..Default::default()
+            })
+        }),
+        ("ListMasks", Action::Describe, At::Tenant, |cell| {
+            bytes(ListMasksRequest {
+                parent: cell.parent(),
+                ..Default::default()
+            })
+        }),
+        ("RemoveMask", Action::Grant, At::Tenant, |cell| {
+            bytes(RemoveMaskRequest {
+                tenant: cell.parent(),
+                field: "email".into(),
+                ..Default::default()
+            })
+        }),
+    ];
     let tenant: [Row; 2] = [
         ("CreateTenant", Action::Tenant, At::All, |_| {
             bytes(CreateTenantRequest {
@@ -402,6 +425,7 @@ fn rows() -> Vec<(&'static str, Row)> {
         .into_iter()
         .chain(key.map(|row| (KEY, row)))
         .chain(access.map(|row| (ACCESS, row)))
+        .chain(mask.map(|row| ("MaskService", row)))
         .chain(certificates.map(|row| ("CertificateService", row)))
         .chain(api_keys.map(|row| ("ApiKeyService", row)))
         .chain(tenant.map(|row| ("TenantService", row)))
