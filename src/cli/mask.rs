@@ -11,7 +11,7 @@ use super::output::{Format, print_json, print_line, print_list, print_object, rf
 use super::pages::{LimitArgs, collect};
 use crate::access::mask::kind::{Mask, MaskError};
 
-/// Say what whoever has the role masked-reader sees of a field. Without a mask he sees nothing.
+/// Say what masked readers see of a field. Without a mask they see nothing.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:

@@ -2,6 +2,8 @@
 
 use std::sync::atomic::{AtomicBool, AtomicU32};
 
+use fieldkeep_crypto::ciphertext::Ciphertext;
+use fieldkeep_crypto::names::Field;
 use fieldkeep_proto::v1::Decision;
 
 use super::*;
@@ -11,6 +13,7 @@ use crate::service::access::LocalName;
 use crate::service::batch::{BatchDecrypt, DecryptItem};
 use crate::service::explain::{Explain, Subject};
 use crate::service::keys::Page;
+use crate::service::masking::Sight;
 use crate::service::masks::{ListMasks, LocalField, RemoveMask, SetMask};
 use crate::service::reencrypt::ReEncrypt;
 
@@ -156,6 +159,23 @@ async fn a_masked_reader_never_gets_the_value() {
     for record in f.records() {
         assert!(!holds(format!("{record:?}").as_bytes()), "{record:?}");
     }
+}
+
+/// A reply's buffer that has room for what is shown alone does not grow, as it would if the value was opened there.
+#[tokio::test]
+async fn a_masked_value_never_comes_into_the_buffer_of_the_reply() {
+    let (f, sealed) = with_support().await;
+    let set = f.perform("acme/boss", set("email", "last:4"));
+    let sight = Sight::Masked(set.await.unwrap());
+    let opens = f.keystore.key("acme", "pii").await.unwrap();
+    let field_key = opens.primary().field_key(Field::parse("email").unwrap());
+    let ciphertext = Ciphertext::parse(&sealed).unwrap();
+    let mut out = Vec::with_capacity(SHOWN.len());
+    let room = out.capacity();
+    sight
+        .open(&field_key, &ciphertext, &context("42"), &mut out)
+        .unwrap();
+    assert_eq!((out.as_slice(), out.capacity()), (SHOWN.as_bytes(), room));
 }
 
 #[tokio::test]
