@@ -12,6 +12,7 @@ const FILES: &[&str] = &[
     "fieldkeep/v1/access.proto",
     "fieldkeep/v1/api_key.proto",
     "fieldkeep/v1/issuer.proto",
+    "fieldkeep/v1/mask.proto",
     "fieldkeep/v1/audit.proto",
     "fieldkeep/v1/system.proto",
 ];

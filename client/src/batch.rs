@@ -2,11 +2,11 @@
 
 use std::{iter, sync::OnceLock, vec};
 
-use bytes::Bytes;
 use futures_util::{StreamExt as _, stream};
 
 use crate::{
-    BatchDecrypt, BatchEncrypt, BatchReEncrypt, Client, Encrypted, Error, ItemError, ReEncrypted,
+    BatchDecrypt, BatchEncrypt, BatchReEncrypt, Client, Decrypted, Encrypted, Error, ItemError,
+    ReEncrypted,
     message::{Added, Batch, Group, Limits, outputs},
 };
 
@@ -57,7 +57,7 @@ impl Client {
         self.batch(defaults, items).await
     }
 
-    /// Decrypts many ciphertexts. The results come in the order of the items; each succeeds or fails by itself. Splits as
+    /// Decrypts many ciphertexts. Each value says whether it is masked. The results come in the order of the items; each succeeds or fails by itself. Splits as
     /// [`encrypt_batch`](Self::encrypt_batch).
     ///
     /// # Errors
@@ -76,7 +76,8 @@ impl Client {
     ///     ..BatchDecrypt::default()
     /// };
     /// let opened = client.decrypt_batch(batch).await?;
-    /// assert_eq!(opened[0].as_deref(), Ok(&b"ada@example.org"[..]));
+    /// let email = opened[0].as_ref().map(|value| (&value.plaintext[..], value.masked));
+    /// assert_eq!(email, Ok((&b"ada@example.org"[..], false)));
     /// assert!(opened[1].is_err());
     /// # Ok(())
     /// # }
@@ -84,7 +85,7 @@ impl Client {
     pub async fn decrypt_batch(
         &self,
         batch: BatchDecrypt,
-    ) -> Result<Vec<Result<Bytes, ItemError>>, Error> {
+    ) -> Result<Vec<Result<Decrypted, ItemError>>, Error> {
         let (defaults, items) = batch.into_parts();
         self.batch(defaults, items).await
     }

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use fieldkeep_crypto::ciphertext::{MAX_PLAINTEXT_BYTES, decode_text, encode_text};
 use fieldkeep_proto::v1;
 
-use crate::{Client, Error, MAX_REQUEST_BYTES, call::Plan, reason};
+use crate::{Client, Decrypted, Error, MAX_REQUEST_BYTES, call::Plan, reason};
 
 /// One field of one record, made by [`Client::field`]: what to bind a value to, and then what to do with it.
 ///
@@ -156,7 +156,8 @@ impl<'a> FieldCall<'a> {
         Ok(encode_text(&self.seal(plaintext.as_bytes()).await?))
     }
 
-    /// Decrypts a ciphertext in binary form. The ciphertext names its key, so this call's key plays no part.
+    /// Decrypts a ciphertext in binary form. The ciphertext names its key, so this call's key plays no part. Whoever may
+    /// decrypt the field only masked gets what its mask shows; [`reveal`](Self::reveal) says whether it is so.
     ///
     /// # Errors
     /// [`ErrorKind::DecryptionFailed`](crate::ErrorKind::DecryptionFailed) if the ciphertext, field, context or caller
@@ -173,6 +174,27 @@ impl<'a> FieldCall<'a> {
     /// # }
     /// ```
     pub async fn decrypt(&self, ciphertext: &[u8]) -> Result<Vec<u8>, Error> {
+        Ok(self.reveal(ciphertext).await?.plaintext.into())
+    }
+
+    /// As [`decrypt`](Self::decrypt), and says whether the value is masked: whoever may decrypt the field only so gets what
+    /// its mask shows, such as `***@example.org`.
+    ///
+    /// # Errors
+    /// As [`decrypt`](Self::decrypt); [`reason::PERMISSION_DENIED`] if the field has no mask for such a caller.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), fieldkeep_client::Error> {
+    /// # let client = fieldkeep_client::Fieldkeep::in_memory().key("pii").client().await?;
+    /// let email = client.field("pii", "customer.email").context("id", "42");
+    /// let stored = email.encrypt(b"ada@example.org").await?;
+    /// let shown = email.reveal(&stored).await?;
+    /// assert_eq!((&shown.plaintext[..], shown.masked), (&b"ada@example.org"[..], false));
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub async fn reveal(&self, ciphertext: &[u8]) -> Result<Decrypted, Error> {
         check_length(ciphertext)?;
         self.open(Bytes::copy_from_slice(ciphertext)).await
     }
@@ -194,9 +216,9 @@ impl<'a> FieldCall<'a> {
     /// # }
     /// ```
     pub async fn decrypt_str(&self, text: &str) -> Result<String, Error> {
-        let plaintext = self.open(parse_text(text)?).await?;
+        let opened = self.open(parse_text(text)?).await?;
         // The error would carry the plaintext, so it is dropped.
-        String::from_utf8(plaintext).map_err(|_| Error::NotText)
+        String::from_utf8(opened.plaintext.into()).map_err(|_| Error::NotText)
     }
 
     /// Opens a ciphertext in binary form and seals it again, with the same field and context, under the primary
@@ -271,7 +293,7 @@ impl<'a> FieldCall<'a> {
         Ok(reply.ciphertext)
     }
 
-    async fn open(&self, ciphertext: Bytes) -> Result<Vec<u8>, Error> {
+    async fn open(&self, ciphertext: Bytes) -> Result<Decrypted, Error> {
         let request = v1::DecryptRequest {
             ciphertext,
             field: self.field.to_owned(),
@@ -279,7 +301,10 @@ impl<'a> FieldCall<'a> {
         };
         let path = "/fieldkeep.v1.FieldService/Decrypt";
         let reply: v1::DecryptResponse = self.client.unary(path, request, self.plan()).await?;
-        Ok(reply.plaintext.into())
+        Ok(Decrypted {
+            plaintext: reply.plaintext,
+            masked: reply.masked,
+        })
     }
 
     async fn renew(&self, ciphertext: Bytes) -> Result<ReEncrypted, Error> {

@@ -92,6 +92,17 @@ pub struct Encrypted {
     pub version: u32,
 }
 
+/// A value as it was decrypted: of one item of a [`BatchDecrypt`], or from
+/// [`FieldCall::reveal`](crate::FieldCall::reveal).
+#[derive(Clone, PartialEq, Eq)]
+pub struct Decrypted {
+    /// The value; if it is masked, what the mask of its field shows of it. In a batch it shares the reply's buffer with its
+    /// neighbours.
+    pub plaintext: Bytes,
+    /// Whether it is masked: the caller may decrypt the field only so. Do not store it in the place of the value.
+    pub masked: bool,
+}
+
 /// Why one item of a batch failed, while its neighbours may have succeeded.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{message}")]
@@ -230,6 +241,15 @@ impl ReEncryptItem {
 }
 
 // Items show lengths in place of values: a value is a secret, or becomes one when it is logged beside its row.
+impl fmt::Debug for Decrypted {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Decrypted")
+            .field("plaintext_bytes", &self.plaintext.len())
+            .field("masked", &self.masked)
+            .finish()
+    }
+}
+
 impl fmt::Debug for EncryptItem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("EncryptItem")

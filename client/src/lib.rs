@@ -54,6 +54,7 @@ mod issuers;
 mod items;
 mod join;
 mod keep;
+mod masks;
 mod message;
 mod pages;
 mod pool;
@@ -82,10 +83,11 @@ pub use field::{FieldCall, ReEncrypted, ReEncryptedText};
 pub use identity::{Origin, Part, PemProblem};
 pub use issuers::Issuers;
 pub use items::{
-    BatchDecrypt, BatchEncrypt, BatchReEncrypt, DecryptItem, EncryptItem, Encrypted, ItemError,
-    ReEncryptItem,
+    BatchDecrypt, BatchEncrypt, BatchReEncrypt, DecryptItem, Decrypted, EncryptItem, Encrypted,
+    ItemError, ReEncryptItem,
 };
 pub use join::{Joined, ServiceCa, join};
+pub use masks::Masks;
 pub use pages::Pages;
 pub use renew::{Kept, Renewed};
 pub use stream::Results;

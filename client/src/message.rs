@@ -1,13 +1,12 @@
 //! What batches and streams of the three kinds have in common: a message with defaults and items, and one result an item.
 
-use bytes::Bytes;
 use fieldkeep_crypto::ciphertext::OVERHEAD_KC_XAES;
 use fieldkeep_proto::v1;
 use prost::{Message, length_delimiter_len};
 
 use crate::{
-    BatchDecrypt, BatchEncrypt, BatchReEncrypt, DecryptItem, EncryptItem, Encrypted, Error,
-    ItemError, MAX_BATCH_ITEMS, MAX_REQUEST_BYTES, ReEncryptItem, ReEncrypted, reason,
+    BatchDecrypt, BatchEncrypt, BatchReEncrypt, DecryptItem, Decrypted, EncryptItem, Encrypted,
+    Error, ItemError, MAX_BATCH_ITEMS, MAX_REQUEST_BYTES, ReEncryptItem, ReEncrypted, reason,
 };
 
 /// The longest reply that the service makes, bytes (its `Limits::reply_bytes`).
@@ -195,7 +194,7 @@ impl Batch for v1::BatchDecryptRequest {
     type Reply = v1::BatchDecryptResponse;
     type StreamReply = v1::DecryptStreamResponse;
     type Result = v1::DecryptResult;
-    type Output = Bytes;
+    type Output = Decrypted;
 
     const BATCH_PATH: &'static str = "/fieldkeep.v1.FieldService/BatchDecrypt";
     const STREAM_PATH: &'static str = "/fieldkeep.v1.FieldService/DecryptStream";
@@ -229,10 +228,13 @@ impl Batch for v1::BatchDecryptRequest {
         reply.error.map_or(Ok(reply.results), Err)
     }
 
-    fn output(result: v1::DecryptResult) -> Result<Bytes, ItemError> {
+    fn output(result: v1::DecryptResult) -> Result<Decrypted, ItemError> {
         match result.error {
             Some(error) => Err(error.into()),
-            None => Ok(result.plaintext),
+            None => Ok(Decrypted {
+                plaintext: result.plaintext,
+                masked: result.masked,
+            }),
         }
     }
 }

@@ -36,11 +36,11 @@ pub const KEY_DISABLED: &str = "KEY_DISABLED";
 pub const VERSION_DISABLED: &str = "VERSION_DISABLED";
 /// The primary version of a key cannot be disabled.
 pub const PRIMARY_VERSION: &str = "PRIMARY_VERSION";
-/// Nobody gives himself, or a group that he is in, a right to the values of fields.
+/// Nobody gives himself, or a group that he is in, a right to the values of fields, or shows himself more through a mask.
 pub const SELF_GRANT: &str = "SELF_GRANT";
 /// Without this grant nobody could grant rights for all tenants again.
 pub const LAST_GRANTOR: &str = "LAST_GRANTOR";
-/// There are as many grants or memberships as there may be.
+/// There are as many grants, memberships or masks as there may be.
 pub const ACCESS_FULL: &str = "ACCESS_FULL";
 /// A change of rights is made, and calls that began before it have not ended; the same request again waits for them.
 pub const CHANGE_PENDING: &str = "CHANGE_PENDING";

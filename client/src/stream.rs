@@ -12,7 +12,6 @@ use std::{
     vec,
 };
 
-use bytes::Bytes;
 use futures_util::{
     FutureExt as _, Stream, StreamExt as _,
     stream::{self, Fuse},
@@ -23,8 +22,8 @@ use tokio::sync::Semaphore;
 use tonic::{CancellationHandle, Status, Streaming};
 
 use crate::{
-    BatchDecrypt, BatchEncrypt, BatchReEncrypt, Client, DecryptItem, EncryptItem, Encrypted, Error,
-    ItemError, ReEncryptItem, ReEncrypted,
+    BatchDecrypt, BatchEncrypt, BatchReEncrypt, Client, DecryptItem, Decrypted, EncryptItem,
+    Encrypted, Error, ItemError, ReEncryptItem, ReEncrypted,
     codec::SharedCodec,
     message::{Added, Batch, Group, Limits, outputs},
     pool::Lease,
@@ -143,7 +142,7 @@ impl Client {
     /// let batch = BatchDecrypt { field: "customer.email".into(), ..BatchDecrypt::default() };
     /// let mut results = client.decrypt_stream(batch, stream::iter([DecryptItem::new(stored)]));
     /// let value = results.next().await.transpose()?.and_then(Result::ok);
-    /// assert_eq!(value.as_deref(), Some(&b"ada@example.org"[..]));
+    /// assert_eq!(value.unwrap().plaintext, "ada@example.org");
     /// # Ok(())
     /// # }
     /// ```
@@ -151,7 +150,7 @@ impl Client {
         &self,
         batch: BatchDecrypt,
         items: impl Stream<Item = DecryptItem> + Send + 'static,
-    ) -> Results<Bytes> {
+    ) -> Results<Decrypted> {
         let (defaults, first) = batch.into_parts();
         self.stream(defaults, first, items)
     }

@@ -98,6 +98,7 @@ impl fmt::Debug for DecryptResponse {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("DecryptResponse")
             .field("plaintext", &Hidden(self.plaintext.len()))
+            .field("masked", &self.masked)
             .finish()
     }
 }
@@ -106,6 +107,7 @@ impl fmt::Debug for DecryptResult {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("DecryptResult")
             .field("plaintext", &Hidden(self.plaintext.len()))
+            .field("masked", &self.masked)
             .field("error", &self.error)
             .finish()
     }
@@ -140,7 +142,7 @@ mod tests {
         }];
         let results = vec![DecryptResult {
             plaintext: plaintext.clone(),
-            error: None,
+            ..Default::default()
         }];
         let opening = vec![DecryptItem {
             context: context(),
@@ -163,7 +165,13 @@ mod tests {
                     ..Default::default()
                 }
             ),
-            format!("{:?}", DecryptResponse { plaintext }),
+            format!(
+                "{:?}",
+                DecryptResponse {
+                    plaintext,
+                    masked: false
+                }
+            ),
             format!("{:?}", BatchDecryptResponse { results }),
             format!(
                 "{:?}",

@@ -21,6 +21,7 @@ use super::AccessError;
 pub mod kind;
 #[cfg(test)]
 mod tests;
+pub mod write;
 
 use self::kind::Mask;
 
@@ -28,7 +29,7 @@ use self::kind::Mask;
 pub const PREFIX: &str = "sys/mask/";
 
 /// The mask of one field of one tenant.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct FieldMask {
     /// Whose field.
     pub tenant: Name,

@@ -119,6 +119,11 @@ pub enum AccessError {
     /// Nobody gives himself, or a group that he is in, a right to the values of fields.
     #[error("nobody gives himself a right to the values of fields: another access admin has to")]
     SelfGrant,
+    /// Nobody who sees a field masked makes its mask show him more.
+    #[error(
+        "nobody who sees a field masked makes its mask show him more: another access admin has to"
+    )]
+    SelfMask,
     /// Without it nobody could grant rights to everything again.
     #[error(
         "without it nobody could grant rights for all tenants again: grant `admin` or `access-admin` for all tenants to \

@@ -20,7 +20,7 @@ use super::{
         record::{self, ApiKeyRecord, api_key_key},
     },
     jwt::{self, Issuer, IssuerError, issuer_key},
-    mask::{self, FieldMask, kind::Mask, mask_key},
+    mask::{self, FieldMask, mask_key},
     principal::{Principal, Proof},
     records::read_all,
 };
@@ -89,7 +89,7 @@ impl std::fmt::Debug for Settings {
 #[derive(Clone, Default)]
 pub struct Settings {
     masks: Arc<Kept<FieldMask>>,
-    masks_by_field: Arc<HashMap<Name, HashMap<Name, Mask>>>,
+    masks_by_field: Arc<HashMap<Name, HashMap<Name, Arc<FieldMask>>>>,
     api_keys: Arc<Kept<ApiKeyRecord>>,
     api_keys_by_id: Arc<HashMap<ApiKeyId, Arc<HeldApiKey>>>,
     issuers: Arc<Kept<Issuer>>,
@@ -188,7 +188,7 @@ impl Settings {
 
     /// The mask of a field of a tenant.
     #[must_use]
-    pub fn mask(&self, tenant: &str, field: &str) -> Option<&Mask> {
+    pub fn mask(&self, tenant: &str, field: &str) -> Option<&Arc<FieldMask>> {
         self.masks_by_field.get(tenant)?.get(field)
     }
 
@@ -250,10 +250,10 @@ impl Setting for FieldMask {
     }
 
     fn index(settings: &mut Settings) -> Result<(), AccessError> {
-        let mut by_field: HashMap<Name, HashMap<Name, Mask>> = HashMap::new();
+        let mut by_field: HashMap<Name, HashMap<Name, Arc<FieldMask>>> = HashMap::new();
         for one in settings.masks.values() {
             let of_tenant = by_field.entry(one.tenant.clone()).or_default();
-            of_tenant.insert(one.field.clone(), one.mask.clone());
+            of_tenant.insert(one.field.clone(), Arc::clone(one));
         }
         settings.masks_by_field = Arc::new(by_field);
         Ok(())

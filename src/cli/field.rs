@@ -1,10 +1,10 @@
 //! `fieldkeep encrypt`, `decrypt` and `reencrypt`: one value.
 
-use std::io::{IsTerminal, Read};
+use std::io::{IsTerminal, Read, Write};
 
 use clap::Args;
 use data_encoding::BASE64;
-use fieldkeep_client::{Client, FieldCall};
+use fieldkeep_client::{Client, Decrypted, FieldCall};
 use fieldkeep_crypto::ciphertext::{Ciphertext, MAX_PLAINTEXT_BYTES, decode_text, encode_text};
 use serde_json::json;
 
@@ -35,7 +35,8 @@ pub(crate) struct EncryptArgs {
 
 /// Decrypt one value. Prints its bytes and nothing else; on a terminal a line end too.
 ///
-/// Field and context must be those it was encrypted with; the ciphertext names its key.
+/// Field and context must be those it was encrypted with; the ciphertext names its key. Who may see the field only masked
+/// gets what its mask shows, and a note on standard error.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
@@ -121,14 +122,29 @@ pub(crate) async fn decrypt(
     format: Format,
 ) -> Result<(), Failure> {
     let ciphertext = read_ciphertext(args.ciphertext).await?;
-    let opened = args.bound.call(client, "").decrypt(&ciphertext).await;
-    let plaintext =
+    let opened = args.bound.call(client, "").reveal(&ciphertext).await;
+    let Decrypted { plaintext, masked } =
         opened.map_err(|error| Failure::from(error).while_doing("cannot decrypt the value"))?;
     match format {
-        Format::Table => print_bytes(&plaintext),
+        Format::Table => {
+            print_bytes(&plaintext)?;
+            if masked {
+                // Whoever closed standard error does not want to know.
+                let mut err = std::io::stderr().lock();
+                let _ = writeln!(
+                    err,
+                    "note: the value is masked; this identity may not see all of it"
+                );
+            }
+            Ok(())
+        }
         Format::Json => {
             let text = std::str::from_utf8(&plaintext).ok();
-            print_json(&json!({ "plaintext": text, "plaintext_base64": BASE64.encode(&plaintext) }))
+            print_json(&json!({
+                "plaintext": text,
+                "plaintext_base64": BASE64.encode(&plaintext),
+                "masked": masked,
+            }))
         }
     }
 }

@@ -34,7 +34,8 @@ enum Verb {
     ///
     /// Roles that touch values: encrypter, decrypter, masked-reader, re-encrypter, data. Roles for keys: key-operator,
     /// key-admin, key-destroyer. Others: access-admin, auditor, operator, and admin, which is all of them but no value. Nobody
-    /// grants himself a role that touches values. Not there yet, so that granting it has no effect: reading masked values,
+    /// grants himself a role that touches values. Who has masked-reader sees of a field
+    /// what its mask shows (`fieldkeep mask`), and nothing without one. Not there yet, so that granting it has no effect:
     /// indexes of values, destroying keys, and limits.
     #[command(after_help = "\
 Examples:

@@ -22,6 +22,7 @@ mod issuer;
 mod join;
 mod key;
 mod local;
+mod mask;
 mod output;
 mod pages;
 mod profile;
@@ -110,6 +111,7 @@ async fn run_connected(
         Connected::ApiKey(args) => api_key::run(args, &connection.client()?, format).await,
         Connected::Group(args) => group::run(args, &connection.client()?, format).await,
         Connected::Access(args) => access::run(args, &connection.client()?, format).await,
+        Connected::Mask(args) => mask::run(args, &connection.client()?, format).await,
         Connected::Tenant(args) => tenant::run(args, &connection.client()?, format).await,
         Connected::Key(args) => key::run(args, &connection.client()?, format).await,
         Connected::Encrypt(args) => field::encrypt(args, &connection.client()?, format).await,

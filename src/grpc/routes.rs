@@ -136,7 +136,7 @@ const fn open(path: &'static str) -> Route {
 }
 
 /// All of them; the most frequent first, since they are looked up in this order.
-pub static ROUTES: [Route; 51] = [
+pub static ROUTES: [Route; 54] = [
     field(
         "/fieldkeep.v1.FieldService/Encrypt",
         Unary::Encrypt,
@@ -229,6 +229,9 @@ pub static ROUTES: [Route; 51] = [
         "/fieldkeep.v1.AccessService/IssueCertificate",
         Action::Certificate,
     ),
+    admin("/fieldkeep.v1.MaskService/SetMask", Action::Grant),
+    admin("/fieldkeep.v1.MaskService/ListMasks", Action::Describe),
+    admin("/fieldkeep.v1.MaskService/RemoveMask", Action::Grant),
     admin(
         "/fieldkeep.v1.CertificateService/CreateJoinToken",
         Action::Certificate,

@@ -15,6 +15,7 @@ use fieldkeep_proto::v1::certificate_service_server::CertificateServiceServer;
 use fieldkeep_proto::v1::field_service_server::FieldServiceServer;
 use fieldkeep_proto::v1::issuer_service_server::IssuerServiceServer;
 use fieldkeep_proto::v1::key_service_server::KeyServiceServer;
+use fieldkeep_proto::v1::mask_service_server::MaskServiceServer;
 use fieldkeep_proto::v1::system_service_server::SystemServiceServer;
 use fieldkeep_proto::v1::tenant_service_server::TenantServiceServer;
 use http::{Request, Response};
@@ -70,6 +71,7 @@ pub const SERVICE_NAMES: &[&str] = &[
     <KeyServiceServer<Handlers> as NamedService>::NAME,
     <TenantServiceServer<Handlers> as NamedService>::NAME,
     <AccessServiceServer<Handlers> as NamedService>::NAME,
+    <MaskServiceServer<Handlers> as NamedService>::NAME,
     <CertificateServiceServer<Handlers> as NamedService>::NAME,
     <ApiKeyServiceServer<Handlers> as NamedService>::NAME,
     <IssuerServiceServer<Handlers> as NamedService>::NAME,
@@ -250,6 +252,10 @@ fn add_admin(services: &mut Vec<(&'static str, Boxed)>, handlers: Handlers) {
     add(
         services,
         IssuerServiceServer::new(handlers.clone()).max_decoding_message_size(ADMIN_BYTES),
+    );
+    add(
+        services,
+        MaskServiceServer::new(handlers.clone()).max_decoding_message_size(ADMIN_BYTES),
     );
     add(
         services,

@@ -15,8 +15,9 @@ use crate::access::principal::Principal;
 use crate::service::Core;
 use crate::service::distinct::{self, Destinations, Opener, Openers, Wanted, at, opened_by};
 use crate::service::failure::Failure;
-use crate::service::field::{self, Sealed};
+use crate::service::field::{self, Opened, Sealed};
 use crate::service::in_use::InUse;
+use crate::service::masking::Sight;
 use crate::service::offload::{Turns, Weight, offload};
 use crate::service::perform::Operation;
 use crate::service::perform::permit::{Asks, Permit, Right};
@@ -89,7 +90,7 @@ impl Operation for BatchEncrypt {
             let ask = key.seal(permit.principal(), field);
             let key_of = match permit.entitle_any(ask) {
                 Ok(entitled) => {
-                    if entitled.right() == Right::ByItem {
+                    if *entitled.right() == Right::ByItem {
                         by_item.push(index);
                     }
                     keys.resolve(core, &entitled).await
@@ -270,9 +271,16 @@ fn size(value: &Bytes, context: Option<&EncodedContext>) -> usize {
     value.len() + context.map_or(0, |context| context.as_bytes().len())
 }
 
+/// An item with the index of what opens it, and how much of its value leaves.
+struct Ready {
+    item: DecryptItem,
+    opener: usize,
+    sight: Sight,
+}
+
 impl Operation for BatchDecrypt {
     const ACTION: Action = Action::Decrypt;
-    type Output = Results<Bytes>;
+    type Output = Results<Opened>;
 
     fn asks<'a>(&'a self, _caller: &'a Principal) -> Asks<'a> {
         Asks::OfFields
@@ -287,7 +295,7 @@ impl Operation for BatchDecrypt {
         core: &Core,
         permit: &Permit<'_>,
         account: &mut Account,
-    ) -> Result<Results<Bytes>, Failure> {
+    ) -> Result<Results<Opened>, Failure> {
         let mut openers = Openers::default();
         let mut items = Vec::with_capacity(self.items.len());
         let mut turns = Turns::default();
@@ -302,21 +310,25 @@ impl Operation for BatchDecrypt {
                         purpose: Purpose::Reveal,
                         destination: None,
                     };
-                    let opener = openers.resolve(core, permit, &self.fields, &wanted).await;
-                    opener.map(|opener| (item, opener))
+                    let resolved = openers.resolve(core, permit, &self.fields, &wanted).await;
+                    resolved.map(|(opener, sight)| Ready {
+                        item,
+                        opener,
+                        sight,
+                    })
                 }
                 Err(failure) => Err(failure),
             });
         }
         openers.report(account, &self.fields);
-        let sizes = items.iter().flatten().map(|(item, _)| item.size());
+        let sizes = items.iter().flatten().map(|ready| ready.item.size());
         let weight = Weight {
             bytes: sizes.sum(),
             items: items.len(),
         };
         let in_use = InUse::new(
             openers.list.iter().map(Opener::in_use),
-            items.iter().map(|item| Some(item.as_ref().ok()?.1)),
+            items.iter().map(|item| Some(item.as_ref().ok()?.opener)),
         );
         permit.release();
         let mut results = offload(core, weight, move || {
@@ -325,41 +337,46 @@ impl Operation for BatchDecrypt {
         .await?;
         in_use.check_again(core, permit, &mut results).await;
         account.items(&results);
+        account.masked(results.iter().flatten().filter(|one| one.masked).count());
         Ok(results)
     }
 }
 
 /// Opens every item into one buffer, of which the results are parts.
 fn open_all(
-    items: Vec<Result<(DecryptItem, usize), Failure>>,
+    items: Vec<Result<Ready, Failure>>,
     shared: &EncodedContext,
     openers: &[Opener],
-) -> Results<Bytes> {
-    // The overhead of the longest is room for a tag, which is cut off only after the item was opened.
+) -> Results<Opened> {
     let bytes: usize = items
         .iter()
         .flatten()
-        .map(|(item, _)| item.ciphertext.len())
+        .map(|ready| ready.sight.room(ready.item.ciphertext.len()))
         .sum();
-    let spare = items.len().saturating_sub(1) * OVERHEAD_KC_XAES;
-    let mut out = Vec::with_capacity(bytes.saturating_sub(spare));
-    let opened: Vec<Result<Range<usize>, Failure>> = items
+    // The overhead is room for a tag, which is cut off only after the item was opened.
+    let mut out = Vec::with_capacity(bytes + OVERHEAD_KC_XAES);
+    let opened: Vec<Result<(Range<usize>, bool), Failure>> = items
         .into_iter()
         .map(|item| {
-            let (item, opener) = item?;
+            let Ready {
+                item,
+                opener,
+                sight,
+            } = item?;
             let ciphertext = field::parse(&item.ciphertext)?;
             let (_, field_key) = opened_by(openers, opener)?;
             let start = out.len();
             let context = item.context.as_ref().unwrap_or(shared);
-            field::open(field_key, &ciphertext, context, &mut out)?;
-            Ok(start..out.len())
+            sight.open(field_key, &ciphertext, context, &mut out)?;
+            Ok((start..out.len(), sight.is_masked()))
         })
         .collect();
     let out = field::fitting(out);
-    opened
-        .into_iter()
-        .map(|result| result.map(|range| out.slice(range)))
-        .collect()
+    let part = |(range, masked)| Opened {
+        plaintext: out.slice(range),
+        masked,
+    };
+    opened.into_iter().map(|result| result.map(part)).collect()
 }
 
 fn count(distinct: usize, used: impl Iterator<Item = usize>) -> Vec<u32> {

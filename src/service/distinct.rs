@@ -13,7 +13,7 @@ use crate::service::Core;
 use crate::service::batch::DecryptItem;
 use crate::service::failure::{Failure, Opaque};
 use crate::service::field;
-use crate::service::masking::may_be_used;
+use crate::service::masking::{Sight, may_be_used};
 use crate::service::perform::permit::{Entitled, Permit, Right};
 use crate::service::record::Account;
 use crate::service::resource::FieldName;
@@ -93,22 +93,23 @@ impl Opener {
         (self.handle, self.version, self.field)
     }
 
-    /// Whether the item's context gives the right, if that depends on it.
-    fn check_item(
+    /// How much of the item's value leaves, if its context gives the right where that depends on it. Of what does not open
+    /// nothing does.
+    fn sight_of_item(
         &self,
         permit: &Permit<'_>,
         opening: &Opening<'_>,
         context: &EncodedContext,
-    ) -> Result<(), Failure> {
+    ) -> Result<Sight, Failure> {
         let Ok(found) = &self.found else {
-            return Ok(());
+            return Ok(Sight::Hidden);
         };
-        if found.right != Right::ByItem {
-            return Ok(());
+        if let Right::Whole(sight) = &found.right {
+            return Ok(sight.clone());
         }
         let ask = opening.ask(permit.principal(), &found.key);
         match permit.allowed(&ask, context) {
-            Ok(allowed) => may_be_used(allowed, opening, &ask),
+            Ok(sight) => may_be_used(&sight, opening, &ask).map(|()| sight),
             Err(_) if *found.key.tenant() != permit.principal().tenant => {
                 Err(Failure::DecryptionFailed(Opaque::ForeignTenant))
             }
@@ -144,14 +145,15 @@ async fn open(
 }
 
 impl Openers {
-    /// The index of what opens `item`; it may hold a failure. A malformed ciphertext has none.
+    /// The index of what opens `item`, which may hold a failure, and how much of its value leaves. A malformed ciphertext has
+    /// none.
     pub(super) async fn resolve(
         &mut self,
         core: &Core,
         permit: &Permit<'_>,
         fields: &[FieldName],
         wanted: &Wanted<'_>,
-    ) -> Result<usize, Failure> {
+    ) -> Result<(usize, Sight), Failure> {
         let item = wanted.item;
         let ciphertext = field::parse(&item.ciphertext)
             .inspect_err(|_| *self.malformed.entry(item.field).or_default() += 1)?;
@@ -191,11 +193,13 @@ impl Openers {
             }
         };
         self.last = Some((name, opener));
-        if let Some(opener) = self.list.get_mut(opener) {
-            opener.items += 1;
-            opener.check_item(permit, &opening, wanted.context)?;
-        }
-        Ok(opener)
+        let found = self
+            .list
+            .get_mut(opener)
+            .ok_or_else(|| Failure::internal("an item without an opener"))?;
+        found.items += 1;
+        let sight = found.sight_of_item(permit, &opening, wanted.context)?;
+        Ok((opener, sight))
     }
 
     /// Tells the record what was opened: each distinct key, version and field once, wherever it moves to.

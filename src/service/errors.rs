@@ -120,6 +120,7 @@ impl From<AccessError> for Failure {
             AccessError::ApiKey(problem) => Self::invalid("api_key", problem.to_string()),
             AccessError::Changed => Self::Conflict,
             AccessError::SelfGrant => Self::SelfGrant,
+            AccessError::SelfMask => Self::SelfMask,
             AccessError::LastGrantor => Self::LastGrantor,
             AccessError::Full { .. } => Self::AccessFull(error.to_string().into()),
             AccessError::Keystore(source) => source.into(),

@@ -10,11 +10,12 @@ use crate::access::action::Action;
 use crate::access::advice;
 use crate::access::grant::{Grant, GrantId, Scope, Who};
 use crate::access::principal::{Identity, Method, Principal};
-use crate::access::snapshot::{AccessSnapshot, Asked};
+use crate::access::snapshot::{AccessSnapshot, Allowed, Asked};
 use crate::service::Core;
 use crate::service::access::{LocalName, after_grant};
 use crate::service::failure::Failure;
 use crate::service::keys::{Listed, Page};
+use crate::service::masking::{RULE_MASKED, Sight, no_mask};
 use crate::service::perform::Operation;
 use crate::service::perform::permit::{Asks, Permit};
 use crate::service::record::Account;
@@ -149,7 +150,7 @@ fn explain(snapshot: &AccessSnapshot, principal: &Principal, asked: &Asked<'_>) 
         Ok(allowed) => Explained {
             grant: Some(allowed.grant),
             masked: allowed.masked,
-            refused: None,
+            refused: without_mask(allowed, snapshot, asked),
         },
         Err(denied) => Explained {
             grant: denied.grant,
@@ -161,6 +162,17 @@ fn explain(snapshot: &AccessSnapshot, principal: &Principal, asked: &Asked<'_>) 
             }),
         },
     }
+}
+
+/// Why a value that may leave masked alone does not: its field has no mask. Of all fields together nothing is known.
+fn without_mask(allowed: Allowed, snapshot: &AccessSnapshot, asked: &Asked<'_>) -> Option<Why> {
+    let hidden = Sight::of(allowed, snapshot, asked) == Sight::Hidden;
+    let field = asked.field.filter(|_| hidden)?;
+    Some(Why {
+        rule: RULE_MASKED,
+        message: no_mask(asked.tenant, asked.key, field),
+        command: None,
+    })
 }
 
 /// List who may do something.

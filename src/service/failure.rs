@@ -66,14 +66,19 @@ pub enum Failure {
     /// The caller has no right to this.
     #[error("{0}")]
     PermissionDenied(Refused),
-    /// A right that the call relied on was taken away while it ran; another grant may still allow it.
-    #[error("a right that this call used was taken away while it ran; try again")]
+    /// A right that the call relied on was taken away while it ran, or a mask was changed; asked again, it may be allowed.
+    #[error("a right that this call used was taken away or changed while it ran; try again")]
     RightWithdrawn(&'static str),
     /// Nobody gives himself a right to the values of fields.
     #[error(
         "nobody gives himself, or a group that he is in, a right to the values of fields; ask another access admin"
     )]
     SelfGrant,
+    /// Nobody who sees a field masked makes its mask show him more.
+    #[error(
+        "nobody who sees a field masked himself, or as one of a group, makes its mask show more; ask another access admin"
+    )]
+    SelfMask,
     /// No such key in a tenant whose keys the caller may name.
     #[error("there is no key `{0}`")]
     KeyNotFound(Arc<str>),
@@ -186,7 +191,7 @@ impl std::fmt::Display for Refused {
 
 /// When to try again after a failure that passes.
 const RETRY_DELAY: Duration = Duration::from_millis(500);
-/// The rule of who would give himself a right.
+/// The rule of who would give himself a right, or see more through one.
 const RULE_SELF_GRANT: &str = "self-grant";
 /// The rule of a key that is another tenant's.
 const RULE_FOREIGN_TENANT: &str = "foreign-tenant";
@@ -267,7 +272,7 @@ impl Failure {
             Self::KeyDisabled => (Code::FailedPrecondition, "KEY_DISABLED"),
             Self::VersionDisabled => (Code::FailedPrecondition, "VERSION_DISABLED"),
             Self::PrimaryVersion => (Code::FailedPrecondition, "PRIMARY_VERSION"),
-            Self::SelfGrant => (Code::PermissionDenied, "SELF_GRANT"),
+            Self::SelfGrant | Self::SelfMask => (Code::PermissionDenied, "SELF_GRANT"),
             Self::LastGrantor => (Code::FailedPrecondition, "LAST_GRANTOR"),
             Self::AccessFull(_) => (Code::ResourceExhausted, "ACCESS_FULL"),
             Self::ChangePending => (Code::Unavailable, "CHANGE_PENDING"),
@@ -293,7 +298,7 @@ impl Failure {
             Self::Unauthenticated { told, .. } => Cow::Borrowed(told),
             Self::PermissionDenied(refused) => Cow::Borrowed(refused.rule),
             Self::RightWithdrawn(rule) => Cow::Borrowed(rule),
-            Self::SelfGrant => Cow::Borrowed(RULE_SELF_GRANT),
+            Self::SelfGrant | Self::SelfMask => Cow::Borrowed(RULE_SELF_GRANT),
             Self::KeyDisabled => Cow::Borrowed("key-disabled"),
             Self::VersionDisabled => Cow::Borrowed("version-disabled"),
             Self::StoreUnavailable(cause) => Cow::Owned(format!("store: {cause}")),
@@ -323,7 +328,7 @@ impl Failure {
             Self::GrantNotFound { hidden_by, .. }
             | Self::CaNotFound { hidden_by, .. }
             | Self::NoSuchSetting { hidden_by, .. } => *hidden_by,
-            Self::SelfGrant => Some(RULE_SELF_GRANT),
+            Self::SelfGrant | Self::SelfMask => Some(RULE_SELF_GRANT),
             Self::DecryptionFailed(Opaque::ForeignTenant) => Some(RULE_FOREIGN_TENANT),
             _ => None,
         }

@@ -1,5 +1,7 @@
 //! Encrypt and Decrypt of one field.
 
+use std::fmt;
+
 use bytes::Bytes;
 use fieldkeep_crypto::ciphertext::{Ciphertext, OVERHEAD_KC_XAES};
 use fieldkeep_crypto::context::EncodedContext;
@@ -11,8 +13,9 @@ use crate::access::action::Action;
 use crate::access::principal::Principal;
 use crate::service::Core;
 use crate::service::failure::{Failure, Opaque};
+use crate::service::masking::Sight;
 use crate::service::perform::Operation;
-use crate::service::perform::permit::{Asks, Permit};
+use crate::service::perform::permit::{Asks, Permit, Right};
 use crate::service::record::Account;
 use crate::service::resource::{FieldName, KeyName, key_resource};
 use crate::service::vault::{Named, Opening, Purpose};
@@ -87,9 +90,27 @@ pub struct Decrypt {
     pub ciphertext: Bytes,
 }
 
+/// What leaves of a value that was opened.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Opened {
+    /// The value, or what its mask shows of it.
+    pub plaintext: Bytes,
+    /// Whether it is masked.
+    pub masked: bool,
+}
+
+impl fmt::Debug for Opened {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Opened")
+            .field("plaintext_bytes", &self.plaintext.len())
+            .field("masked", &self.masked)
+            .finish()
+    }
+}
+
 impl Operation for Decrypt {
     const ACTION: Action = Action::Decrypt;
-    type Output = Bytes;
+    type Output = Opened;
 
     fn asks<'a>(&'a self, _caller: &'a Principal) -> Asks<'a> {
         Asks::OfFields
@@ -104,7 +125,7 @@ impl Operation for Decrypt {
         core: &Core,
         permit: &Permit<'_>,
         account: &mut Account,
-    ) -> Result<Bytes, Failure> {
+    ) -> Result<Opened, Failure> {
         hash_context(core, account, &self.context);
         let ciphertext = parse_reported(&self.ciphertext, &self.field, account)?;
         let opening = Opening {
@@ -113,9 +134,16 @@ impl Operation for Decrypt {
             purpose: Purpose::Reveal,
         };
         let source = open_source(core, permit, account, &ciphertext, &self.field, &opening).await?;
-        let mut out = Vec::with_capacity(opened_capacity(&ciphertext));
-        open(&source.field_key, &ciphertext, &self.context, &mut out)?;
-        Ok(Bytes::from(out))
+        let sight = &source.sight;
+        let room = sight.room(self.ciphertext.len()) + TAG_BYTES;
+        let mut out = Vec::with_capacity(room);
+        sight.open(&source.field_key, &ciphertext, &self.context, &mut out)?;
+        let masked = sight.is_masked();
+        account.masked(usize::from(masked));
+        Ok(Opened {
+            plaintext: Bytes::from(out),
+            masked,
+        })
     }
 }
 
@@ -123,6 +151,8 @@ impl Operation for Decrypt {
 pub(super) struct Source {
     pub(super) key: std::sync::Arc<Key>,
     pub(super) field_key: std::sync::Arc<FieldKey>,
+    /// How much of the value the caller may see.
+    pub(super) sight: Sight,
 }
 
 /// Looks up what a unary call opens, in the order of docs/ciphertext-format.md, and reports it.
@@ -139,8 +169,8 @@ pub(super) async fn open_source(
         handle,
         suite: ciphertext.suite(),
     };
-    let key = match core.vault.opening_key(permit, named, opening).await {
-        Ok((key, _)) => key,
+    let (key, right) = match core.vault.opening_key(permit, named, opening).await {
+        Ok(found) => found,
         Err(failure) => {
             account.used(
                 format!("handle:{handle}"),
@@ -157,7 +187,15 @@ pub(super) async fn open_source(
         .opening_version(permit, &key, ciphertext.version())
         .await?;
     let field_key = version.field_key(field.field()?);
-    Ok(Source { key, field_key })
+    let sight = match right {
+        Right::Whole(sight) => sight,
+        Right::ByItem => return Err(Failure::internal("a right without the context of its call")),
+    };
+    Ok(Source {
+        key,
+        field_key,
+        sight,
+    })
 }
 
 /// Names the key and the field of a ciphertext that was not looked at because the call was refused.
@@ -208,9 +246,12 @@ pub(super) fn open(
         .map_err(|_| Failure::DecryptionFailed(Opaque::DecryptionFailed))
 }
 
-/// Room for a plaintext while it is opened, bytes: the 16-byte tag stands behind it until it is verified.
+/// What stands behind a plaintext until it is verified, bytes.
+const TAG_BYTES: usize = 16;
+
+/// Room for a plaintext while it is opened, bytes.
 pub(super) fn opened_capacity(ciphertext: &Ciphertext<'_>) -> usize {
-    ciphertext.plaintext_len() + 16
+    ciphertext.plaintext_len() + TAG_BYTES
 }
 
 /// A buffer for a plaintext that does not leave: wiped when dropped, and never grown, so that no copy stays behind.

@@ -47,6 +47,7 @@ mod in_use;
 pub mod issuers;
 pub mod keys;
 mod masking;
+pub mod masks;
 pub mod offload;
 pub mod operation;
 pub mod perform;

@@ -71,6 +71,13 @@ impl Account {
         self.detail = bounded(detail);
     }
 
+    /// How many values left through a mask alone; none leaves the record as it is.
+    pub fn masked(&mut self, values: usize) {
+        if values > 0 {
+            self.detail = format!("masked={values}");
+        }
+    }
+
     /// How the items of a batch ended.
     pub fn items<'a, T: 'a>(&mut self, results: impl IntoIterator<Item = &'a Result<T, Failure>>) {
         for result in results {

@@ -217,7 +217,8 @@ impl Operation for BatchReEncrypt {
                     };
                     match openers.resolve(core, permit, &fields, &wanted).await {
                         Err(failure) => Err(failure),
-                        Ok(opener) => {
+                        // What moves is never masked: that is refused.
+                        Ok((opener, _)) => {
                             let planning = Planning {
                                 core,
                                 permit,
@@ -302,7 +303,7 @@ impl Planning<'_> {
             Some(name) => {
                 let entitled = self.permit.entitle_any(name.seal(caller, field))?;
                 let key = keys.resolve(self.core, &entitled).await?;
-                (key, Some(entitled.right()))
+                (key, Some(entitled.right().clone()))
             }
             None => (Arc::clone(source), None),
         };

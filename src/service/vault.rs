@@ -152,10 +152,11 @@ impl Vault {
         };
         let right = match entitled {
             Ok(entitled) => {
-                if let Right::Whole(allowed) = entitled.right() {
-                    may_be_used(allowed, wanted, &ask)?;
+                let right = entitled.right().clone();
+                if let Right::Whole(sight) = &right {
+                    may_be_used(sight, wanted, &ask)?;
                 }
-                entitled.right()
+                right
             }
             Err(_) if *key.tenant() != permit.principal().tenant => {
                 return Err(Failure::DecryptionFailed(Opaque::ForeignTenant));

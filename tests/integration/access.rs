@@ -91,6 +91,15 @@ async fn control_plane(client: &Client) -> Vec<(&'static str, Result<(), Error>)
                 .await
                 .map(drop),
         ),
+        (
+            "set a mask",
+            client.masks().set("", "f", "fixed").await.map(drop),
+        ),
+        (
+            "list masks",
+            client.masks().list("").next_page().await.map(drop),
+        ),
+        ("remove a mask", client.masks().remove("", "f").await),
         ("audit", client.audit().list().next_page().await.map(drop)),
         ("status", client.status().await.map(drop)),
     ]

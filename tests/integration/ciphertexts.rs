@@ -266,7 +266,7 @@ async fn one_bad_item_never_fails_its_neighbours() {
                 "{i}"
             ),
             _ => assert_eq!(
-                result.as_ref().unwrap().as_ref(),
+                result.as_ref().unwrap().plaintext.as_ref(),
                 [u8::try_from(i).unwrap()]
             ),
         }

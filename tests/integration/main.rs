@@ -24,6 +24,7 @@ mod first_ten_minutes;
 mod fixture;
 mod lifecycle;
 mod limits;
+mod masks;
 mod metrics;
 mod oidc;
 mod otlp;

@@ -48,7 +48,7 @@ async fn streams_of_the_sdk_feed_each_other() {
     let mut opened = app.decrypt_stream(batch, renewed);
     for at in 0..7_500u32 {
         let value = opened.next().await.unwrap().unwrap().unwrap();
-        assert_eq!(value, at.to_be_bytes().to_vec());
+        assert_eq!(value.plaintext, at.to_be_bytes().to_vec());
     }
     assert!(opened.next().await.is_none());
 }
@@ -105,7 +105,7 @@ async fn a_batch_that_is_split_meets_no_limit_of_the_service() {
         let opened = app.decrypt_batch(batch).await.unwrap();
         assert_eq!(opened.len(), items.len());
         for (value, item) in opened.into_iter().zip(items) {
-            assert!(value.unwrap() == item.plaintext);
+            assert!(value.unwrap().plaintext == item.plaintext);
         }
     }
 }

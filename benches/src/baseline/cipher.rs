@@ -58,7 +58,7 @@ impl Cipher {
             let (plaintext, _) = self.opened(&item.ciphertext, &context(&item.context)?)?;
             results.push(v1::DecryptResult {
                 plaintext: Bytes::from(plaintext),
-                error: None,
+                ..Default::default()
             });
         }
         Ok(results)

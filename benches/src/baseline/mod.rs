@@ -86,6 +86,7 @@ impl FieldService for Bare {
         ciphertext.truncate(ciphertext.len().saturating_sub(86));
         Ok(Response::new(v1::DecryptResponse {
             plaintext: ciphertext,
+            masked: false,
         }))
     }
 

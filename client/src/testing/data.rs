@@ -158,11 +158,11 @@ impl Memory {
             results.push(match self.open(field, context, &item.ciphertext).await {
                 Ok(opened) => v1::DecryptResult {
                     plaintext: Bytes::copy_from_slice(&opened.plaintext),
-                    error: None,
+                    ..Default::default()
                 },
                 Err(refusal) => v1::DecryptResult {
-                    plaintext: Bytes::new(),
                     error: Some(refusal.into()),
+                    ..Default::default()
                 },
             });
         }
@@ -296,6 +296,7 @@ impl v1::field_service_server::FieldService for Memory {
             .await?;
         Ok(Response::new(v1::DecryptResponse {
             plaintext: Bytes::copy_from_slice(&opened.plaintext),
+            masked: false,
         }))
     }
 

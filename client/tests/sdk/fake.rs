@@ -366,7 +366,10 @@ impl v1::field_service_server::FieldService for Handlers {
         self.arrive("Decrypt", &request, "").await?;
         let request = request.into_inner();
         let plaintext = open(&request.field, &request.context, &request.ciphertext)?;
-        Ok(Response::new(v1::DecryptResponse { plaintext }))
+        Ok(Response::new(v1::DecryptResponse {
+            plaintext,
+            masked: false,
+        }))
     }
 
     async fn re_encrypt(
@@ -424,11 +427,11 @@ impl v1::field_service_server::FieldService for Handlers {
             match open(field, or(&item.context, &request.context), &item.ciphertext) {
                 Ok(plaintext) => v1::DecryptResult {
                     plaintext,
-                    error: None,
+                    ..Default::default()
                 },
                 Err(error) => v1::DecryptResult {
-                    plaintext: Bytes::new(),
                     error: Some(item_error(&error)),
+                    ..Default::default()
                 },
             }
         });

@@ -67,7 +67,7 @@ async fn values_go_round_in_order_and_in_large_messages() {
     let mut opened = client.decrypt_stream(batch, items);
     for at in 0..10_500 {
         let value = opened.next().await.unwrap().unwrap().unwrap();
-        assert_eq!(value, at.to_string());
+        assert_eq!(value.plaintext, at.to_string());
     }
     assert!(opened.next().await.is_none());
     assert!(opened.next().await.is_none());

@@ -27,10 +27,10 @@ const MAX_TIME_BYTES: usize = 32;
 
 /// How a field is shown to a caller who may decrypt it only masked. Its text form is what [`Mask::from_str`] takes and
 /// `Display` gives: `last:N`, `email-domain`, `year`, `fixed:TEXT`.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Mask(Kind);
 
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 enum Kind {
     /// 1 to [`MAX_LAST`].
     Last(usize),
@@ -122,6 +122,14 @@ impl Mask {
         for part in parts {
             out.extend_from_slice(part.as_bytes());
         }
+    }
+
+    /// Whether it shows no more of any value than `other` does; without a mask nothing is shown.
+    ///
+    /// Two different masks mostly show different things, `last:2` and `last:4` too: of a short value `last:4` shows nothing.
+    #[must_use]
+    pub fn shows_no_more_than(&self, other: Option<&Mask>) -> bool {
+        matches!(self.0, Kind::Fixed(_)) || other == Some(self)
     }
 
     /// The permitted part: all that the output depends on. `None` if the value is not of the mask's kind, and then

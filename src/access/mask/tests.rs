@@ -43,6 +43,18 @@ fn last_hides_what_is_too_short_wholly() {
 }
 
 #[test]
+fn fewer_characters_may_be_more_of_a_value() {
+    let (one, four) = (mask("last:1"), mask("last:4"));
+    assert!(!one.shows_no_more_than(Some(&four)));
+    assert_eq!(
+        (masked(&four, b"abc"), masked(&one, b"abc")),
+        ("***".into(), "***c".into())
+    );
+    assert!(one.shows_no_more_than(Some(&one)) && mask("fixed:x").shows_no_more_than(None));
+    assert!(!one.shows_no_more_than(None) && !four.shows_no_more_than(Some(&mask("fixed"))));
+}
+
+#[test]
 fn padding_does_not_make_a_value_longer() {
     for value in [
         "    1234",
@@ -307,6 +319,21 @@ proptest! {
     #[test]
     fn fixed_depends_on_nothing(text in "[ -~é✓]{1,16}", value in any_value()) {
         prop_assert_eq!(masked(&mask(&format!("fixed:{text}")), &value), text);
+    }
+
+    /// If one mask shows no more than another, it does not tell apart what the other does not.
+    #[test]
+    fn what_shows_no_more_tells_nothing_apart_that_looked_equal(
+        (mask, other) in prop_oneof![(any_mask(), any_mask()), any_mask().prop_map(|mask| (mask.clone(), mask))],
+        one in any_value(),
+        two in any_value(),
+    ) {
+        if mask.shows_no_more_than(Some(&other)) && masked(&other, &one) == masked(&other, &two) {
+            prop_assert_eq!(masked(&mask, &one), masked(&mask, &two));
+        }
+        if mask.shows_no_more_than(None) {
+            prop_assert_eq!(masked(&mask, &one), masked(&mask, &two));
+        }
     }
 
     #[test]

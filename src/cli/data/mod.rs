@@ -26,6 +26,8 @@ mod transform;
 
 use std::io::Write;
 use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
 use data_encoding::HEXLOWER;
@@ -123,8 +125,21 @@ pub(crate) async fn process<W: Write>(
     left: impl FnMut(&Problem) -> Result<(), Failure>,
 ) -> Result<Counts, Failure> {
     let client = client.clone();
-    let cipher = move |operation, items| service::call_service(client.clone(), operation, items);
-    pipeline::run(job, source, output, cipher, left).await
+    let (opens, masked) = (
+        matches!(job.direction, Direction::Decrypt { .. }),
+        Arc::<AtomicU64>::default(),
+    );
+    let seen = Arc::clone(&masked);
+    let cipher = move |operation, items| {
+        let (client, masked) = (client.clone(), Arc::clone(&masked));
+        async move { service::call_service(client, operation, items, &masked).await }
+    };
+    let mut counts = pipeline::run(job, source, output, cipher, left).await?;
+    // What else is opened is only looked at.
+    if opens {
+        counts.masked = seen.load(Ordering::Relaxed);
+    }
+    Ok(counts)
 }
 
 fn job(direction: Direction, file: &FileArgs) -> Result<Job, Failure> {

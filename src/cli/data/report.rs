@@ -74,6 +74,7 @@ fn as_json(
         "rows": counts.rows,
         "values": counts.values,
         "already": counts.already,
+        "masked": counts.masked,
         "empty": counts.empty,
         "left": counts.left,
         "resumed_rows": counts.resumed,
@@ -98,6 +99,10 @@ fn as_text(direction: Direction, counts: Counts, elapsed: Duration) -> String {
         format!("{} {done}", count_of(counts.values, "value")),
     ];
     let others = [
+        (
+            counts.masked,
+            "of them masked, which is all that this identity may see",
+        ),
         (counts.already, already),
         (counts.empty, "empty"),
         (counts.left, "left as before"),

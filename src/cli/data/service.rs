@@ -1,6 +1,7 @@
 //! The pipeline's cipher: the service's batch calls.
 
-use bytes::Bytes;
+use std::sync::atomic::{AtomicU64, Ordering};
+
 use fieldkeep_client::{
     BatchDecrypt, BatchEncrypt, BatchReEncrypt, Client, DecryptItem, EncryptItem, ItemError,
     ReEncryptItem,
@@ -9,11 +10,12 @@ use fieldkeep_client::{
 use super::super::failure::Failure;
 use super::cipher::{Item, ItemRefused, Operation, Outcome};
 
-/// Sends items to the service.
+/// Sends items to the service. Values that come back masked are counted in `masked`.
 pub(super) async fn call_service(
     client: Client,
     operation: Operation,
     items: Vec<Item>,
+    masked: &AtomicU64,
 ) -> Outcome {
     match operation {
         Operation::Encrypt => {
@@ -50,10 +52,12 @@ pub(super) async fn call_service(
                 .decrypt_batch(batch)
                 .await
                 .map_err(|error| failed("decrypt", error))?;
+            let shown = results.iter().flatten().filter(|value| value.masked);
+            masked.fetch_add(shown.count() as u64, Ordering::Relaxed);
             Ok(results
                 .into_iter()
-                .map(|result| result.map_err(refused))
-                .collect::<Vec<Result<Bytes, _>>>())
+                .map(|result| result.map(|opened| opened.plaintext).map_err(refused))
+                .collect())
         }
         Operation::ReEncrypt => {
             let items = items.into_iter().map(|item| ReEncryptItem {

@@ -61,6 +61,8 @@ pub(crate) struct Counts {
     pub(crate) values: u64,
     /// Values that needed nothing: already encrypted, or already under the primary version.
     pub(crate) already: u64,
+    /// Values of these that came back masked.
+    pub(crate) masked: u64,
     /// Empty values in the chosen columns.
     pub(crate) empty: u64,
     /// Values and rows that could not be worked on and were left as they are.
@@ -77,6 +79,7 @@ impl Counts {
         self.rows += other.rows;
         self.values += other.values;
         self.already += other.already;
+        self.masked += other.masked;
         self.empty += other.empty;
         self.left += other.left;
         self.bytes += other.bytes;
@@ -386,7 +389,7 @@ pub(crate) fn exit_of_reason(reason: &str) -> Exit {
     match reason {
         "PERMISSION_DENIED" | "UNAUTHENTICATED" | "SELF_GRANT" => Exit::Refused,
         "KEY_NOT_FOUND" | "TENANT_NOT_FOUND" | "VERSION_NOT_FOUND" | "GRANT_NOT_FOUND"
-        | "MEMBER_NOT_FOUND" => Exit::NotFound,
+        | "MEMBER_NOT_FOUND" | "SETTING_NOT_FOUND" => Exit::NotFound,
         "DECRYPTION_FAILED" | "INVALID_REQUEST" | "FIELD_TOO_LARGE" | "REQUEST_TOO_LARGE"
         | "BATCH_TOO_LARGE" | "REPLY_TOO_LARGE" | "REQUEST_ID_REUSED" => Exit::Invalid,
         "STORE_UNAVAILABLE" | "AUDIT_UNAVAILABLE" | "SHUTTING_DOWN" | "NO_SPACE"

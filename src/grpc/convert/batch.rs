@@ -12,11 +12,12 @@ use fieldkeep_proto::v1::{
 };
 
 use super::{context, field_name, field_size, key_name};
+use crate::access::mask::kind::MAX_MASKED_BYTES;
 use crate::grpc::status::item_error;
 use crate::service::Limits;
 use crate::service::batch::{BatchDecrypt, BatchEncrypt, DecryptItem, EncryptItem, Results};
 use crate::service::failure::Failure;
-use crate::service::field::Sealed;
+use crate::service::field::{Opened, Sealed};
 use crate::service::reencrypt::{BatchReEncrypt, ReEncrypted};
 use crate::service::resource::{FieldName, KeyName};
 
@@ -25,6 +26,8 @@ use crate::service::resource::{FieldName, KeyName};
 const RESULT_BYTES: usize = 24;
 /// The longest error of an item, bytes.
 const ERROR_BYTES: usize = 384;
+// What a mask shows may be longer than the ciphertext that it is counted as.
+const _: () = assert!(MAX_MASKED_BYTES <= ERROR_BYTES);
 
 /// What a result takes in a reply at most beside the bytes that its item had, bytes.
 pub const REPLY_ITEM_BYTES: usize = RESULT_BYTES + ERROR_BYTES;
@@ -123,15 +126,16 @@ pub fn decrypt(request: BatchDecryptRequest, limits: &Limits) -> Result<BatchDec
 
 /// The reply of a BatchDecrypt.
 #[must_use]
-pub fn decrypted(results: Results<Bytes>) -> BatchDecryptResponse {
+pub fn decrypted(results: Results<Opened>) -> BatchDecryptResponse {
     let result = |result| match result {
-        Ok(plaintext) => DecryptResult {
+        Ok(Opened { plaintext, masked }) => DecryptResult {
             plaintext,
             error: None,
+            masked,
         },
         Err(failure) => DecryptResult {
-            plaintext: Bytes::new(),
             error: Some(item_error(&failure)),
+            ..Default::default()
         },
     };
     BatchDecryptResponse {

@@ -1,6 +1,5 @@
 //! The messages of one field.
 
-use bytes::Bytes;
 use fieldkeep_crypto::ciphertext::OVERHEAD_KC_XAES;
 use fieldkeep_proto::v1::{
     DecryptRequest, DecryptResponse, EncryptRequest, EncryptResponse, ReEncryptRequest,
@@ -10,7 +9,7 @@ use fieldkeep_proto::v1::{
 use super::{context, field_name, field_size, key_name};
 use crate::service::Limits;
 use crate::service::failure::Failure;
-use crate::service::field::{Decrypt, Encrypt, Sealed};
+use crate::service::field::{Decrypt, Encrypt, Opened, Sealed};
 use crate::service::reencrypt::{ReEncrypt, ReEncrypted};
 
 /// What an Encrypt asks for.
@@ -54,8 +53,11 @@ pub fn decrypt(request: DecryptRequest, limits: &Limits) -> Result<Decrypt, Fail
 
 /// The reply of a Decrypt.
 #[must_use]
-pub fn decrypted(plaintext: Bytes) -> DecryptResponse {
-    DecryptResponse { plaintext }
+pub fn decrypted(opened: Opened) -> DecryptResponse {
+    DecryptResponse {
+        plaintext: opened.plaintext,
+        masked: opened.masked,
+    }
 }
 
 /// What a ReEncrypt asks for.

@@ -6,6 +6,7 @@ mod api_keys;
 mod certificates;
 mod field;
 mod issuers;
+mod masks;
 
 use prost::Message;
 use tonic::{Request, Status};

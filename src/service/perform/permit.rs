@@ -13,11 +13,13 @@ use crate::access::action::{Action, ActionSet};
 use crate::access::advice;
 use crate::access::condition::Unmet;
 use crate::access::grant::{GrantId, Scope};
+use crate::access::mask::FieldMask;
 use crate::access::principal::{Method, Principal};
-use crate::access::snapshot::{AccessSnapshot, Allowed, Asked, Denied, Missing};
+use crate::access::snapshot::{AccessSnapshot, Asked, Denied, Missing};
 use crate::access::trust::Ended;
 use crate::service::call::Call;
 use crate::service::failure::{Failure, Refused};
+use crate::service::masking::{RULE_MASK_CHANGED, Sight};
 
 /// The most grants that one record names. Further ones are counted.
 const MAX_NAMED: usize = 8;
@@ -62,16 +64,16 @@ pub struct Ask<'a> {
 }
 
 /// The right to a key and a field.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Right {
-    /// The caller has it, whatever the encryption context.
-    Whole(Allowed),
+    /// The caller has it, whatever the encryption context, and sees so much of the value.
+    Whole(Sight),
     /// It depends on the encryption context, so that it is asked for again for each item.
     ByItem,
 }
 
 /// The proof that a caller may do something to a field under a key. Only a [`Permit`] makes one.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Entitled<'a> {
     ask: Ask<'a>,
     right: Right,
@@ -86,8 +88,8 @@ impl<'a> Entitled<'a> {
 
     /// How.
     #[must_use]
-    pub fn right(&self) -> Right {
-        self.right
+    pub fn right(&self) -> &Right {
+        &self.right
     }
 }
 
@@ -109,7 +111,7 @@ struct Used {
     grounds: Grounds,
 }
 
-/// The grants that a call relies on, and the generation of the first snapshot that it asked.
+/// The grants and masks that a call relies on, and the generation of the first snapshot that it asked.
 #[derive(Clone, Debug)]
 pub struct Grounds {
     generation: u64,
@@ -117,6 +119,8 @@ pub struct Grounds {
     first: Option<GrantId>,
     few: Vec<GrantId>,
     more: BTreeSet<GrantId>,
+    /// Those that values leave through.
+    masks: BTreeSet<Arc<FieldMask>>,
 }
 
 impl<'a> Permit<'a> {
@@ -134,6 +138,7 @@ impl<'a> Permit<'a> {
             first: None,
             few: Vec::new(),
             more: BTreeSet::new(),
+            masks: BTreeSet::new(),
         };
         Permit {
             access,
@@ -236,24 +241,24 @@ impl<'a> Permit<'a> {
     /// The refusal.
     pub fn entitle_any<'k>(&self, ask: Ask<'k>) -> Result<Entitled<'k>, Failure> {
         let right = match self.find(&ask, None) {
-            Ok(allowed) => Right::Whole(allowed),
+            Ok(sight) => Right::Whole(sight),
             Err(denied) if denied.missing == Missing::Condition(Unmet::Context) => Right::ByItem,
             Err(denied) => return Err(refused(self.principal, &self.asked(&ask, None), &denied)),
         };
         Ok(Entitled { ask, right })
     }
 
-    /// The right of one item, in its own context.
+    /// The right of one item, in its own context: how much the caller sees of its value.
     ///
     /// # Errors
     /// The refusal.
-    pub fn allowed(&self, ask: &Ask<'_>, context: &EncodedContext) -> Result<Allowed, Failure> {
+    pub fn allowed(&self, ask: &Ask<'_>, context: &EncodedContext) -> Result<Sight, Failure> {
         self.find(ask, Some(context))
             .map_err(|denied| refused(self.principal, &self.asked(ask, Some(context)), &denied))
     }
 
     /// Who may decrypt sees the value; who may only decrypt masked sees its mask.
-    fn find(&self, ask: &Ask<'_>, context: Option<&EncodedContext>) -> Result<Allowed, Denied> {
+    fn find(&self, ask: &Ask<'_>, context: Option<&EncodedContext>) -> Result<Sight, Denied> {
         let asked = self.asked(ask, context);
         let found = self.decide(&asked);
         let by_context = |denied: &Denied| denied.missing == Missing::Condition(Unmet::Context);
@@ -291,13 +296,17 @@ impl<'a> Permit<'a> {
         }
     }
 
-    fn decide(&self, asked: &Asked<'_>) -> Result<Allowed, Denied> {
+    /// Asks, and remembers what the call relies on from then on. A mask is of the snapshot that decided.
+    fn decide(&self, asked: &Asked<'_>) -> Result<Sight, Denied> {
         let mut used = self.used();
-        let allowed = used
-            .snapshot(self.access)
-            .authorize(self.principal, asked)?;
+        let snapshot = used.snapshot(self.access);
+        let allowed = snapshot.authorize(self.principal, asked)?;
+        let sight = Sight::of(allowed, snapshot, asked);
         used.grounds.add(allowed.grant);
-        Ok(allowed)
+        if let Sight::Masked(mask) = &sight {
+            used.grounds.masks.insert(Arc::clone(mask));
+        }
+        Ok(sight)
     }
 
     /// Gives the snapshot back, so that a change of rights does not wait for what the call does from now on. What is asked
@@ -425,7 +434,7 @@ fn admitting(action: Action) -> ActionSet {
 ///
 /// # Errors
 /// [`Failure::PermissionDenied`] if the caller may not do such a thing at all any more; [`Failure::RightWithdrawn`] if only
-/// what the call relied on is gone, so that it has to be asked again whether something else allows it.
+/// what the call relied on is gone, or a mask is another one, so that it has to be asked again what is allowed now.
 pub(in crate::service) fn recheck(
     snapshot: &AccessSnapshot,
     call: &Call,
@@ -436,10 +445,19 @@ pub(in crate::service) fn recheck(
     let network = call.peer.network();
     admit(snapshot, principal, call.action, network, now_us)?;
     let counts = |id| snapshot.still_counts(principal, id, network, seconds(now_us));
-    match grounds.iter().map(counts).find_map(Result::err) {
-        None => Ok(()),
-        Some(denied) => Err(Failure::RightWithdrawn(denied.rule(principal.method))),
+    if let Some(denied) = grounds.iter().map(counts).find_map(Result::err) {
+        return Err(Failure::RightWithdrawn(denied.rule(principal.method)));
     }
+    // Another mask may show less than the one that values were shown through.
+    let settings = snapshot.settings();
+    let changed = |relied: &Arc<FieldMask>| {
+        let now = settings.mask(relied.tenant.as_str(), relied.field.as_str());
+        now.is_none_or(|now| now.mask != relied.mask)
+    };
+    if grounds.masks.iter().any(changed) {
+        return Err(Failure::RightWithdrawn(RULE_MASK_CHANGED));
+    }
+    Ok(())
 }
 
 impl Grounds {

@@ -4,6 +4,7 @@ mod batches;
 mod busy;
 mod fields;
 mod management;
+mod masks;
 mod one_way;
 mod rights;
 mod usage;
@@ -34,7 +35,7 @@ use crate::access::{Access, By};
 use crate::audit::AuditLog;
 use crate::service::call::{Call, Peer};
 use crate::service::failure::Failure;
-use crate::service::field::{Decrypt, Encrypt, Sealed};
+use crate::service::field::{Decrypt, Encrypt, Opened, Sealed};
 use crate::service::keys::ChangeState;
 use crate::service::operation::Repeatable;
 use crate::service::perform::{Operation, Refusal, Reply};
@@ -376,5 +377,13 @@ fn decrypt(ciphertext: &Bytes) -> Decrypt {
         field: field("email"),
         context: context("42"),
         ciphertext: ciphertext.clone(),
+    }
+}
+
+/// A value that leaves as it is.
+fn whole(plaintext: &[u8]) -> Opened {
+    Opened {
+        plaintext: Bytes::copy_from_slice(plaintext),
+        masked: false,
     }
 }

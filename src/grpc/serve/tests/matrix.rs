@@ -11,11 +11,11 @@ use fieldkeep_proto::v1::{
     EnableKeyVersionRequest, EnrollRequest, ExplainAccessRequest, GetGrantRequest,
     GetIssuerRequest, GetKeyUsageRequest, GetStatusRequest, IssueCertificateRequest, Issuer,
     ListApiKeysRequest, ListCasRequest, ListGrantsRequest, ListGroupMembersRequest,
-    ListGroupsRequest, ListIssuersRequest, ListKeysRequest, ListRecordsRequest,
+    ListGroupsRequest, ListIssuersRequest, ListKeysRequest, ListMasksRequest, ListRecordsRequest,
     ListRevocationsRequest, ListTenantsRequest, ReEncryptItem, ReEncryptRequest, RemoveCaRequest,
-    RemoveGroupMemberRequest, RemoveIssuerRequest, RenewCertificateRequest, RevokeApiKeyRequest,
-    RevokeCertificateRequest, RevokeGrantRequest, RotateApiKeyRequest, RotateKeyRequest,
-    SetIssuerRequest, SetKeyRotationRequest, WhoCanRequest,
+    RemoveGroupMemberRequest, RemoveIssuerRequest, RemoveMaskRequest, RenewCertificateRequest,
+    RevokeApiKeyRequest, RevokeCertificateRequest, RevokeGrantRequest, RotateApiKeyRequest,
+    RotateKeyRequest, SetIssuerRequest, SetKeyRotationRequest, SetMaskRequest, WhoCanRequest,
 };
 
 use super::*;
@@ -298,6 +298,29 @@ fn rows() -> Vec<(&'static str, Row)> {
             },
         ),
     ];
+    let mask: [Row; 3] = [
+        ("SetMask", Action::Grant, At::Tenant, |cell| {
+            bytes(SetMaskRequest {
+                tenant: cell.parent(),
+                field: "email".into(),
+                mask: "fixed".into(),
+                ..Default::default()
+            })
+        }),
+        ("ListMasks", Action::Describe, At::Tenant, |cell| {
+            bytes(ListMasksRequest {
+                parent: cell.parent(),
+                ..Default::default()
+            })
+        }),
+        ("RemoveMask", Action::Grant, At::Tenant, |cell| {
+            bytes(RemoveMaskRequest {
+                tenant: cell.parent(),
+                field: "email".into(),
+                ..Default::default()
+            })
+        }),
+    ];
     let tenant: [Row; 2] = [
         ("CreateTenant", Action::Tenant, At::All, |_| {
             bytes(CreateTenantRequest {
@@ -441,6 +464,7 @@ fn rows() -> Vec<(&'static str, Row)> {
         .into_iter()
         .chain(key.map(|row| (KEY, row)))
         .chain(access.map(|row| (ACCESS, row)))
+        .chain(mask.map(|row| ("MaskService", row)))
         .chain(certificates.map(|row| ("CertificateService", row)))
         .chain(api_keys.map(|row| ("ApiKeyService", row)))
         .chain(issuers.map(|row| ("IssuerService", row)))
