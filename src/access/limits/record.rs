@@ -1,6 +1,6 @@
 //! The record of one limit: `sys/limit/{tenant}/{id}`, or `sys/limit/*/{id}` for one of the whole service.
 
-use std::sync::Arc;
+use std::{fmt, sync::Arc};
 
 use fieldkeep_crypto::names::Name;
 use prost::Message as _;
@@ -14,7 +14,8 @@ pub const MAX_WINDOWS: usize = 4;
 /// What stands for the tenant in the store key of a limit of the whole service. No tenant has this name.
 const EVERY_TENANT: &str = "*";
 
-const PREFIX: &str = "sys/limit/";
+/// What the store keys of all limits begin with.
+pub const PREFIX: &str = "sys/limit/";
 
 /// Whose calls are counted together.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -25,6 +26,37 @@ pub enum Sharing {
     EachTenant,
     /// Those of each principal by themselves.
     EachPrincipal,
+}
+
+impl Sharing {
+    /// Every one.
+    pub const ALL: [Sharing; 3] = [
+        Sharing::Together,
+        Sharing::EachTenant,
+        Sharing::EachPrincipal,
+    ];
+
+    /// As it is written.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Sharing::Together => "together",
+            Sharing::EachTenant => "each-tenant",
+            Sharing::EachPrincipal => "each-principal",
+        }
+    }
+
+    /// The one that is written so.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Sharing> {
+        Sharing::ALL.into_iter().find(|one| one.as_str() == text)
+    }
+}
+
+impl fmt::Display for Sharing {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
 }
 
 /// A limit: which calls it is about, and how much they may use.
@@ -127,20 +159,22 @@ impl Limit {
         Ok(())
     }
 
-    /// The prefix of the store keys of one tenant's limits, of those of every tenant (`*`), or of all limits.
+    /// The prefix of the store keys of one tenant's limits, or of those of the whole service.
     #[must_use]
-    pub fn store_prefix(tenant: Option<&str>) -> String {
-        match tenant {
-            Some(tenant) => format!("{PREFIX}{tenant}/"),
-            None => PREFIX.to_owned(),
-        }
+    pub fn store_prefix(tenant: Option<&Name>) -> String {
+        format!("{PREFIX}{}/", tenant.map_or(EVERY_TENANT, Name::as_str))
     }
 
     /// The record's key in the store.
     #[must_use]
     pub fn store_key(&self) -> String {
-        let tenant = self.tenant.as_ref().map_or(EVERY_TENANT, Name::as_str);
-        format!("{PREFIX}{tenant}/{}", self.id)
+        limit_key(self.tenant.as_ref(), &self.id)
+    }
+
+    /// `tenants/{tenant}/limits/{id}`, or `limits/{id}` of the whole service.
+    #[must_use]
+    pub fn resource(&self) -> String {
+        limit_resource(self.tenant.as_ref(), &self.id)
     }
 
     /// The record's payload.
@@ -208,6 +242,21 @@ impl Limit {
         };
         limit.check().ok()?;
         Some(limit)
+    }
+}
+
+/// The store key of the limit `id` of a tenant, or of the whole service.
+#[must_use]
+pub fn limit_key(tenant: Option<&Name>, id: &Name) -> String {
+    format!("{}{id}", Limit::store_prefix(tenant))
+}
+
+/// The resource name of the limit `id` of a tenant, or of the whole service.
+#[must_use]
+pub fn limit_resource(tenant: Option<&Name>, id: &Name) -> String {
+    match tenant {
+        Some(tenant) => format!("tenants/{tenant}/limits/{id}"),
+        None => format!("limits/{id}"),
     }
 }
 

@@ -53,6 +53,10 @@ impl Clock for Arc<TestClock> {
     fn now_us(&self) -> u64 {
         self.0.load(Ordering::SeqCst) * 1_000_000
     }
+
+    fn monotonic_ns(&self) -> u64 {
+        self.0.load(Ordering::SeqCst) * 1_000_000_000
+    }
 }
 
 /// A service with the tenants `acme` and `other`, each with a key `pii` and an identity `app` that is granted the role data;
