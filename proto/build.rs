@@ -11,6 +11,7 @@ const FILES: &[&str] = &[
     "fieldkeep/v1/tenant.proto",
     "fieldkeep/v1/access.proto",
     "fieldkeep/v1/api_key.proto",
+    "fieldkeep/v1/limit.proto",
     "fieldkeep/v1/audit.proto",
     "fieldkeep/v1/system.proto",
 ];

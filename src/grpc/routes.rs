@@ -124,6 +124,14 @@ const fn admin(path: &'static str, action: Action) -> Route {
     }
 }
 
+/// An RPC by which a caller asks about himself.
+const fn own(path: &'static str, action: Action) -> Route {
+    Route {
+        on_data: true,
+        ..admin(path, action)
+    }
+}
+
 /// An RPC that no right is needed for; see [`crate::service::perform::entry`]. Its message is short, so that nothing is spent
 /// on a caller without a name.
 const fn open(path: &'static str) -> Route {
@@ -136,7 +144,7 @@ const fn open(path: &'static str) -> Route {
 }
 
 /// All of them; the most frequent first, since they are looked up in this order.
-pub static ROUTES: [Route; 46] = [
+pub static ROUTES: [Route; 50] = [
     field(
         "/fieldkeep.v1.FieldService/Encrypt",
         Unary::Encrypt,
@@ -271,6 +279,10 @@ pub static ROUTES: [Route; 46] = [
         "/fieldkeep.v1.ApiKeyService/ListApiKeys",
         Action::Certificate,
     ),
+    admin("/fieldkeep.v1.LimitService/SetLimit", Action::Limit),
+    admin("/fieldkeep.v1.LimitService/ListLimits", Action::Limit),
+    admin("/fieldkeep.v1.LimitService/RemoveLimit", Action::Limit),
+    own("/fieldkeep.v1.LimitService/GetUsage", Action::Limit),
     admin("/fieldkeep.v1.AuditService/ListRecords", Action::Audit),
     admin("/fieldkeep.v1.SystemService/GetStatus", Action::Status),
 ];
@@ -356,9 +368,13 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn the_data_listener_serves_field_service_and_certificates_of_ones_own_alone() {
-        let own = ["Enroll", "RenewCertificate"]
-            .map(|name| format!("/fieldkeep.v1.CertificateService/{name}"));
+    fn the_data_listener_serves_field_service_and_what_is_ones_own_alone() {
+        let own = [
+            "CertificateService/Enroll",
+            "CertificateService/RenewCertificate",
+            "LimitService/GetUsage",
+        ]
+        .map(|name| format!("/fieldkeep.v1.{name}"));
         for route in &ROUTES {
             let field = route.path.starts_with("/fieldkeep.v1.FieldService/")
                 || own.iter().any(|path| path == route.path);

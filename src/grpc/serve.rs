@@ -14,6 +14,7 @@ use fieldkeep_proto::v1::audit_service_server::AuditServiceServer;
 use fieldkeep_proto::v1::certificate_service_server::CertificateServiceServer;
 use fieldkeep_proto::v1::field_service_server::FieldServiceServer;
 use fieldkeep_proto::v1::key_service_server::KeyServiceServer;
+use fieldkeep_proto::v1::limit_service_server::LimitServiceServer;
 use fieldkeep_proto::v1::system_service_server::SystemServiceServer;
 use fieldkeep_proto::v1::tenant_service_server::TenantServiceServer;
 use http::{Request, Response};
@@ -71,6 +72,7 @@ pub const SERVICE_NAMES: &[&str] = &[
     <AccessServiceServer<Handlers> as NamedService>::NAME,
     <CertificateServiceServer<Handlers> as NamedService>::NAME,
     <ApiKeyServiceServer<Handlers> as NamedService>::NAME,
+    <LimitServiceServer<Handlers> as NamedService>::NAME,
     <AuditServiceServer<Handlers> as NamedService>::NAME,
     <SystemServiceServer<Handlers> as NamedService>::NAME,
 ];
@@ -208,6 +210,10 @@ impl Router {
         add(
             &mut others,
             CertificateServiceServer::new(handlers.clone()).max_decoding_message_size(ADMIN_BYTES),
+        );
+        add(
+            &mut others,
+            LimitServiceServer::new(handlers.clone()).max_decoding_message_size(ADMIN_BYTES),
         );
         if listener == Listener::Admin {
             add_admin(&mut others, handlers);

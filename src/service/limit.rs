@@ -63,6 +63,21 @@ impl LimitName {
     fn store_key(&self, caller: &Principal) -> String {
         record::limit_key(self.tenant(caller), &self.id)
     }
+
+    /// The store key of a name that does not depend on who gives it, as page tokens have them.
+    ///
+    /// # Errors
+    /// [`Failure::Invalid`] if it does.
+    pub fn full_store_key(&self) -> Result<String, Failure> {
+        match &self.of {
+            Of::Own => Err(Failure::invalid(
+                "page_token",
+                "not a token of this listing",
+            )),
+            Of::Tenant(tenant) => Ok(record::limit_key(Some(tenant), &self.id)),
+            Of::Service => Ok(record::limit_key(None, &self.id)),
+        }
+    }
 }
 
 /// Set a limit, in place of one of the same name.
@@ -214,7 +229,7 @@ impl Operation for ListLimits {
         let limits = snapshot.settings().list::<Limit>(&prefix, after);
         let limits = limits.take(self.page.limit);
         let limits = limits.map(|(_, limit)| Arc::clone(limit)).collect();
-        Ok(Listed::new(limits, &self.page, |limit| limit.store_key()))
+        Ok(Listed::new(limits, &self.page, |limit| limit.resource()))
     }
 }
 

@@ -6,6 +6,7 @@ pub mod api_keys;
 pub mod batch;
 pub mod certificates;
 pub mod field;
+pub mod limits;
 pub mod rotation;
 #[cfg(test)]
 mod tests;

@@ -5,6 +5,7 @@ mod admin;
 mod api_keys;
 mod certificates;
 mod field;
+mod limits;
 
 use prost::Message;
 use tonic::{Request, Status};
