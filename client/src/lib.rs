@@ -51,6 +51,7 @@ mod identity;
 mod items;
 mod join;
 mod keep;
+mod limits;
 mod message;
 mod pages;
 mod pool;
@@ -81,6 +82,7 @@ pub use items::{
     ReEncryptItem,
 };
 pub use join::{Joined, ServiceCa, join};
+pub use limits::Limits;
 pub use pages::Pages;
 pub use renew::{Kept, Renewed};
 pub use stream::Results;

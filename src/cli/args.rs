@@ -12,7 +12,7 @@ use super::failure::Exit;
 use super::output::Format;
 use super::{
     access, api_key, audit, ca, cert, completions, data, demo, dev, doctor, field, grant, group,
-    init, join, key, profile, serve, status, tenant,
+    init, join, key, limit, profile, serve, status, tenant,
 };
 
 const EXAMPLES: &str = "\
@@ -79,6 +79,8 @@ pub(crate) enum Connected {
     Grant(grant::GrantArgs),
     Group(group::GroupArgs),
     Access(access::AccessArgs),
+    Limit(limit::LimitArgs),
+    Usage(limit::UsageArgs),
     Tenant(tenant::TenantArgs),
     Key(key::KeyArgs),
     Encrypt(field::EncryptArgs),

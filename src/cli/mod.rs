@@ -20,6 +20,7 @@ mod group;
 mod init;
 mod join;
 mod key;
+mod limit;
 mod local;
 mod output;
 mod pages;
@@ -107,6 +108,8 @@ async fn run_connected(
         Connected::Grant(args) => grant::run(args, &connection.client()?, format).await,
         Connected::ApiKey(args) => api_key::run(args, &connection.client()?, format).await,
         Connected::Group(args) => group::run(args, &connection.client()?, format).await,
+        Connected::Limit(args) => limit::run(args, &connection.client()?, format).await,
+        Connected::Usage(args) => limit::usage(&args, &connection.client()?, format).await,
         Connected::Access(args) => access::run(args, &connection.client()?, format).await,
         Connected::Tenant(args) => tenant::run(args, &connection.client()?, format).await,
         Connected::Key(args) => key::run(args, &connection.client()?, format).await,

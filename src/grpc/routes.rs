@@ -25,6 +25,8 @@ pub struct Route {
     pub stream: bool,
     /// Whether no right is needed for it; see [`crate::service::perform::entry`].
     pub open: bool,
+    /// Whether a caller asks about himself by it, for which a credential that counts is enough.
+    pub oneself: bool,
     /// Whether the data listener serves it too. The admin listener serves every RPC.
     pub on_data: bool,
 }
@@ -69,6 +71,7 @@ const fn field(path: &'static str, unary: Unary, action: Action, context: u32) -
         deadline: FIELD,
         stream: false,
         open: false,
+        oneself: false,
         on_data: true,
     }
 }
@@ -89,6 +92,7 @@ const fn batch(
         deadline: BATCH,
         stream: false,
         open: false,
+        oneself: false,
         on_data: true,
     }
 }
@@ -103,6 +107,7 @@ const fn stream(path: &'static str, action: Action, context: u32, items: u32) ->
         deadline: BATCH,
         stream: true,
         open: false,
+        oneself: false,
         on_data: true,
     }
 }
@@ -120,6 +125,7 @@ const fn admin(path: &'static str, action: Action) -> Route {
         deadline: ADMIN,
         stream: false,
         open: false,
+        oneself: false,
         on_data: false,
     }
 }
@@ -127,6 +133,7 @@ const fn admin(path: &'static str, action: Action) -> Route {
 /// An RPC by which a caller asks about himself.
 const fn own(path: &'static str, action: Action) -> Route {
     Route {
+        oneself: true,
         on_data: true,
         ..admin(path, action)
     }
