@@ -61,22 +61,7 @@ impl LimitName {
     }
 
     fn store_key(&self, caller: &Principal) -> String {
-        record::limit_key(self.tenant(caller), &self.id)
-    }
-
-    /// The store key of a name that does not depend on who gives it, as page tokens have them.
-    ///
-    /// # Errors
-    /// [`Failure::Invalid`] if it does.
-    pub fn full_store_key(&self) -> Result<String, Failure> {
-        match &self.of {
-            Of::Own => Err(Failure::invalid(
-                "page_token",
-                "not a token of this listing",
-            )),
-            Of::Tenant(tenant) => Ok(record::limit_key(Some(tenant), &self.id)),
-            Of::Service => Ok(record::limit_key(None, &self.id)),
-        }
+        record::limit_key(&self.resource(caller))
     }
 }
 
@@ -189,7 +174,7 @@ pub fn texts(windows: &[Window]) -> Vec<String> {
 pub struct ListLimits {
     /// Those of one tenant; without one, all, and those of the whole service.
     pub tenant: Option<Name>,
-    /// Which page: limits after the one with this store key.
+    /// Which page: limits after the one with this resource name.
     pub page: Page,
 }
 
@@ -221,12 +206,12 @@ impl Operation for ListLimits {
     ) -> Result<Listed<Arc<Limit>>, Failure> {
         self.about(permit.principal(), account);
         let prefix = match &self.tenant {
-            Some(tenant) => Limit::store_prefix(Some(tenant)),
+            Some(tenant) => Limit::store_prefix(tenant),
             None => record::PREFIX.to_owned(),
         };
         let snapshot = permit.snapshot();
-        let after = self.page.after.as_deref();
-        let limits = snapshot.settings().list::<Limit>(&prefix, after);
+        let after = self.page.after.as_deref().map(record::limit_key);
+        let limits = snapshot.settings().list::<Limit>(&prefix, after.as_deref());
         let limits = limits.take(self.page.limit);
         let limits = limits.map(|(_, limit)| Arc::clone(limit)).collect();
         Ok(Listed::new(limits, &self.page, |limit| limit.resource()))

@@ -1,4 +1,4 @@
-//! The record of one limit: `sys/limit/{tenant}/{id}`, or `sys/limit/*/{id}` for one of the whole service.
+//! The record of one limit: `sys/limit/` and its resource name.
 
 use std::{fmt, sync::Arc};
 
@@ -10,9 +10,6 @@ use crate::access::principal::Identity;
 
 /// The most windows of one limit.
 pub const MAX_WINDOWS: usize = 4;
-
-/// What stands for the tenant in the store key of a limit of the whole service. No tenant has this name.
-const EVERY_TENANT: &str = "*";
 
 /// What the store keys of all limits begin with.
 pub const PREFIX: &str = "sys/limit/";
@@ -159,16 +156,16 @@ impl Limit {
         Ok(())
     }
 
-    /// The prefix of the store keys of one tenant's limits, or of those of the whole service.
+    /// The prefix of the store keys of one tenant's limits.
     #[must_use]
-    pub fn store_prefix(tenant: Option<&Name>) -> String {
-        format!("{PREFIX}{}/", tenant.map_or(EVERY_TENANT, Name::as_str))
+    pub fn store_prefix(tenant: &Name) -> String {
+        format!("{PREFIX}tenants/{tenant}/")
     }
 
     /// The record's key in the store.
     #[must_use]
     pub fn store_key(&self) -> String {
-        limit_key(self.tenant.as_ref(), &self.id)
+        limit_key(&self.resource())
     }
 
     /// `tenants/{tenant}/limits/{id}`, or `limits/{id}` of the whole service.
@@ -208,15 +205,12 @@ impl Limit {
     }
 
     fn parse(store_key: &str, payload: &[u8]) -> Option<Limit> {
-        let (tenant, id) = store_key.strip_prefix(PREFIX)?.split_once('/')?;
         let record = LimitRecord::decode(payload).ok()?;
         let name = |text: &str| Name::parse(text).ok();
+        let (tenant, id) = parse_resource(store_key.strip_prefix(PREFIX)?)?;
         let limit = Limit {
-            tenant: match tenant {
-                EVERY_TENANT => None,
-                tenant => Some(name(tenant)?),
-            },
-            id: name(id)?,
+            tenant,
+            id,
             principal: match record.principal.as_str() {
                 "" => None,
                 resource => Some(identity(resource)?),
@@ -245,10 +239,10 @@ impl Limit {
     }
 }
 
-/// The store key of the limit `id` of a tenant, or of the whole service.
+/// The store key of the limit with this resource name. Those of the whole service come before those of tenants.
 #[must_use]
-pub fn limit_key(tenant: Option<&Name>, id: &Name) -> String {
-    format!("{}{id}", Limit::store_prefix(tenant))
+pub fn limit_key(resource: &str) -> String {
+    format!("{PREFIX}{resource}")
 }
 
 /// The resource name of the limit `id` of a tenant, or of the whole service.
@@ -257,6 +251,19 @@ pub fn limit_resource(tenant: Option<&Name>, id: &Name) -> String {
     match tenant {
         Some(tenant) => format!("tenants/{tenant}/limits/{id}"),
         None => format!("limits/{id}"),
+    }
+}
+
+/// The tenant and the id of a resource name; no tenant: the whole service.
+#[must_use]
+pub fn parse_resource(resource: &str) -> Option<(Option<Name>, Name)> {
+    let name = |text: &str| Name::parse(text).ok();
+    match resource.strip_prefix("limits/") {
+        Some(id) => Some((None, name(id)?)),
+        None => {
+            let (tenant, id) = resource.strip_prefix("tenants/")?.split_once("/limits/")?;
+            Some((Some(name(tenant)?), name(id)?))
+        }
     }
 }
 
@@ -354,7 +361,7 @@ mod tests {
     #[test]
     fn what_is_encoded_is_decoded() {
         let one = limit();
-        assert_eq!(one.store_key(), "sys/limit/acme/daily");
+        assert_eq!(one.store_key(), "sys/limit/tenants/acme/limits/daily");
         assert_eq!(Limit::decode(&one.store_key(), &one.encode()), Ok(one));
         let every = Limit {
             tenant: None,
@@ -363,7 +370,7 @@ mod tests {
             sharing: Sharing::EachTenant,
             ..limit()
         };
-        assert_eq!(every.store_key(), "sys/limit/*/daily");
+        assert_eq!(every.store_key(), "sys/limit/limits/daily");
         assert_eq!(
             Limit::decode(&every.store_key(), &every.encode()),
             Ok(every)
@@ -416,8 +423,15 @@ mod tests {
             breaks(&mut record);
             assert!(Limit::decode(&key, &record.encode_to_vec()).is_err());
         }
-        assert!(Limit::decode("sys/limit/acme", &limit().encode()).is_err());
-        assert!(Limit::decode("sys/limit/Acme/daily", &limit().encode()).is_err());
+        for other in [
+            "sys/limit/daily",
+            "sys/limit/acme/daily",
+            "sys/limit/tenants/acme/daily",
+            "sys/limit/tenants/Acme/limits/daily",
+            "sys/limit/limits/a/b",
+        ] {
+            assert!(Limit::decode(other, &limit().encode()).is_err(), "{other}");
+        }
         assert!(Limit::decode(&key, &[0xff]).is_err());
     }
 }

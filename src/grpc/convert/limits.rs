@@ -11,13 +11,13 @@ use prost_types::Duration;
 
 use super::access::identity;
 use super::admin::{repeatable, timestamp};
-use super::{open_token, page, parent, token};
+use super::{page, parent, token};
 use crate::access::action::{Action, ActionSet};
 use crate::access::limits::Usage;
-use crate::access::limits::record::{Limit, MAX_WINDOWS, Sharing};
+use crate::access::limits::record::{Limit, MAX_WINDOWS, Sharing, parse_resource};
 use crate::access::limits::window::Window;
 use crate::service::failure::Failure;
-use crate::service::keys::{Listed, Page};
+use crate::service::keys::Listed;
 use crate::service::limit::{LimitName, ListLimits, Of, RemoveLimit, SetLimit, texts};
 
 /// What a SetLimit asks for.
@@ -57,29 +57,16 @@ pub fn set_limit(request: SetLimitRequest) -> Result<SetLimit, Failure> {
 }
 
 fn limit_name(text: &str) -> Result<LimitName, Failure> {
-    const FORM: &str = "a limit is `{limit}`, `tenants/{tenant}/limits/{limit}`, or `limits/{limit}` of the whole service";
-    let name = |text: &str| {
-        Name::parse(text).map_err(|error| Failure::invalid("name", format!("{FORM}: {error}")))
-    };
-    if let Some(id) = text.strip_prefix("limits/") {
-        return Ok(LimitName {
-            of: Of::Service,
-            id: name(id)?,
-        });
-    }
-    let Some(rest) = text.strip_prefix("tenants/") else {
-        return Ok(LimitName {
-            of: Of::Own,
-            id: name(text)?,
-        });
-    };
-    let (tenant, id) = rest
-        .split_once("/limits/")
-        .ok_or_else(|| Failure::invalid("name", FORM))?;
-    Ok(LimitName {
-        of: Of::Tenant(name(tenant)?),
-        id: name(id)?,
-    })
+    let own = || Some((Of::Own, Name::parse(text).ok()?));
+    let full =
+        parse_resource(text).map(|(tenant, id)| (tenant.map_or(Of::Service, Of::Tenant), id));
+    let (of, id) = full.or_else(own).ok_or_else(|| {
+        Failure::invalid(
+            "name",
+            "a limit is `{limit}`, `tenants/{tenant}/limits/{limit}`, or `limits/{limit}` of the whole service",
+        )
+    })?;
+    Ok(LimitName { of, id })
 }
 
 fn actions(texts: &[String]) -> Result<ActionSet, Failure> {
@@ -138,15 +125,9 @@ fn actions_of(limit: &Limit) -> Vec<String> {
 /// # Errors
 /// As [`set_limit`].
 pub fn list_limits(request: ListLimitsRequest) -> Result<ListLimits, Failure> {
-    // The listing goes by store keys, and a limit's name is not one.
-    let asked = page(request.page_size, "")?;
-    let after = match request.page_token.as_str() {
-        "" => None,
-        text => Some(limit_name(&open_token(text)?)?.full_store_key()?),
-    };
     Ok(ListLimits {
         tenant: parent(&request.parent)?,
-        page: Page { after, ..asked },
+        page: page(request.page_size, &request.page_token)?,
     })
 }
 
