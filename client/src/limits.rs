@@ -89,7 +89,7 @@ impl Limits<'_> {
     /// Removes a limit. No call that begins afterwards is refused by it.
     ///
     /// # Errors
-    /// [`LIMIT_NOT_FOUND`](crate::reason::LIMIT_NOT_FOUND) and others of [`Error`].
+    /// [`SETTING_NOT_FOUND`](crate::reason::SETTING_NOT_FOUND) and others of [`Error`].
     ///
     /// ```no_run
     /// # #[tokio::main(flavor = "current_thread")]

@@ -60,8 +60,6 @@ pub const TOO_MANY_ATTEMPTS: &str = "TOO_MANY_ATTEMPTS";
 pub const LIMIT_EXCEEDED: &str = "LIMIT_EXCEEDED";
 /// There are too many calls under way; try again a little later.
 pub const OVERLOADED: &str = "OVERLOADED";
-/// There is no such limit.
-pub const LIMIT_NOT_FOUND: &str = "LIMIT_NOT_FOUND";
 /// No CA of this name was added.
 pub const CA_NOT_FOUND: &str = "CA_NOT_FOUND";
 /// There is no such API key, mask, limit or issuer.

@@ -373,7 +373,6 @@ impl Setting for Issuer {
 impl Setting for Limit {
     const PREFIX: &'static str = limit::PREFIX;
     const ONE: &'static str = "limit";
-    const NOT_FOUND: &'static str = "LIMIT_NOT_FOUND";
     const WHAT: &'static str = "limits";
     const MOST: usize = 10 * MAX_LIMITS;
 

@@ -35,7 +35,7 @@ enum Verb {
     /// Roles that touch values: encrypter, decrypter, masked-reader, re-encrypter, data. Roles for keys: key-operator,
     /// key-admin, key-destroyer. Others: access-admin, auditor, operator, and admin, which is all of them but no value. Nobody
     /// grants himself a role that touches values. Not there yet, so that granting it has no effect: reading masked values,
-    /// indexes of values, destroying keys, and limits.
+    /// indexes of values, and destroying keys.
     #[command(after_help = "\
 Examples:
   fieldkeep grant create app --tenant acme --role data --key pii --field 'customer.*'

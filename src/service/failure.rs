@@ -288,7 +288,7 @@ impl Failure {
             Self::TooManyAttempts { .. } => (Code::ResourceExhausted, "TOO_MANY_ATTEMPTS"),
             Self::LimitExceeded(_) => (Code::ResourceExhausted, "LIMIT_EXCEEDED"),
             Self::Overloaded(_) => (Code::Unavailable, "OVERLOADED"),
-            Self::CaNotFound(_) => (Code::NotFound, "CA_NOT_FOUND"),
+            Self::CaNotFound { .. } => (Code::NotFound, "CA_NOT_FOUND"),
             Self::NoSpace => (Code::ResourceExhausted, "NO_SPACE"),
             Self::Internal(_) => (Code::Internal, "INTERNAL"),
         }

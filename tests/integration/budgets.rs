@@ -2,16 +2,16 @@
 
 use std::time::Duration;
 
-use bytes::Bytes;
 use fieldkeep_client::{
-    BatchDecrypt, BatchEncrypt, Client, DecryptItem, EncryptItem, Error, ErrorKind, reason as reasons,
+    BatchDecrypt, BatchEncrypt, Client, DecryptItem, EncryptItem, Error, ErrorKind,
+    reason as reasons,
 };
 use fieldkeep_proto::v1::{AuditRecord, Decision, SetLimitRequest};
 use serde_json::Value;
 
 use crate::fixture::{Fixture, reason};
 
-async fn encrypt(client: &Client) -> Result<Bytes, Error> {
+async fn encrypt(client: &Client) -> Result<Vec<u8>, Error> {
     let field = client.field("pii", "customer.email").context("id", "42");
     field.encrypt(b"ada@example.org").await
 }
@@ -65,19 +65,38 @@ async fn a_budget_of_decryptions_holds_over_unary_calls_batches_and_streams() {
     encrypt(&app).await.unwrap();
     assert!(f.other().limits().usage().await.unwrap().is_empty());
     // More room, and what was used still counts; none of it after a restart.
-    let more = SetLimitRequest { windows: vec!["8 fields/day".into()], ..budget };
+    let more = SetLimitRequest {
+        windows: vec!["8 fields/day".into()],
+        ..budget
+    };
     admin.limits().set(more).await.unwrap();
     field().decrypt(&sealed).await.unwrap();
-    assert_eq!(reason(field().decrypt(&sealed).await), reasons::LIMIT_EXCEEDED);
+    assert_eq!(
+        reason(field().decrypt(&sealed).await),
+        reasons::LIMIT_EXCEEDED
+    );
     let f = f.restart();
     let app = f.app();
-    app.field("pii", "customer.email").context("id", "42").decrypt(&sealed).await.unwrap();
+    app.field("pii", "customer.email")
+        .context("id", "42")
+        .decrypt(&sealed)
+        .await
+        .unwrap();
     assert_eq!(app.limits().usage().await.unwrap()[0].used, 1);
-    f.admin().limits().remove("tenants/default/limits/daily").await.unwrap();
+    f.admin()
+        .limits()
+        .remove("tenants/default/limits/daily")
+        .await
+        .unwrap();
     assert!(app.limits().usage().await.unwrap().is_empty());
     assert_eq!(
-        reason(f.admin().limits().remove("tenants/default/limits/daily").await),
-        reasons::LIMIT_NOT_FOUND
+        reason(
+            f.admin()
+                .limits()
+                .remove("tenants/default/limits/daily")
+                .await
+        ),
+        reasons::SETTING_NOT_FOUND
     );
 }
 
@@ -86,27 +105,56 @@ fn the_command_line_sets_lists_and_removes_limits() {
     let f = Fixture::start();
     let admin = |arguments: &[&str]| f.server.run(&f.admin_identity, arguments);
     let set = admin(&[
-        "limit", "set", "cards", "100 fields / min", "64 calls", "--principal", "app", "--key", "pii", "--action", "decrypt",
+        "limit",
+        "set",
+        "cards",
+        "100 fields / min",
+        "64 calls",
+        "--principal",
+        "app",
+        "--key",
+        "pii",
+        "--action",
+        "decrypt",
     ]);
-    for part in ["tenants/default/limits/cards", "100 fields/min, 64 calls", "decrypt"] {
+    for part in [
+        "tenants/default/limits/cards",
+        "100 fields/min, 64 calls",
+        "decrypt",
+    ] {
         assert!(set.contains(part), "{set}");
     }
-    admin(&["limit", "set", "all", "50000 fields/s burst 100000", "--service", "--sharing", "together"]);
+    admin(&[
+        "limit",
+        "set",
+        "all",
+        "50000 fields/s burst 100000",
+        "--service",
+        "--sharing",
+        "together",
+    ]);
     let listed = admin(&["limit", "list", "--format", "json"]);
     let listed: Value = serde_json::from_str(&listed).unwrap();
     assert_eq!(listed[0]["name"], "limits/all");
     assert_eq!(listed[1]["principal"], "tenants/default/identities/app");
-    let used = |identity| f.server.run(identity, &["usage", "show", "--format", "json"]);
+    let used = |identity| {
+        f.server
+            .run(identity, &["usage", "show", "--format", "json"])
+    };
     let used: Value = serde_json::from_str(&used(&f.app_identity)).unwrap();
     assert_eq!(used.as_array().unwrap().len(), 3);
     assert_eq!(used[0]["remaining"], 100_000);
     // Without somebody to ask, a limit is not lifted.
-    let mut unasked = f.server.command(&f.admin_identity, ["limit", "remove", "all", "--service"]);
+    let mut unasked = f
+        .server
+        .command(&f.admin_identity, ["limit", "remove", "all", "--service"]);
     assert_eq!(unasked.output().unwrap().status.code(), Some(2));
     admin(&["limit", "remove", "all", "--service", "--yes"]);
     admin(&["limit", "remove", "cards", "--yes"]);
     assert_eq!(admin(&["limit", "list"]).trim(), "no limits");
-    let mut wrong = f.server.command(&f.admin_identity, ["limit", "set", "x", "10 fields/week"]);
+    let mut wrong = f
+        .server
+        .command(&f.admin_identity, ["limit", "set", "x", "10 fields/week"]);
     let wrong = wrong.output().unwrap();
     assert_eq!(wrong.status.code(), Some(2));
     assert!(String::from_utf8_lossy(&wrong.stderr).contains("`day`"));
@@ -143,7 +191,10 @@ async fn a_flood_of_one_caller_is_shed_and_others_and_operators_get_through() {
         }
     }
     assert!(shed > 0, "nothing was shed");
-    assert_eq!(newest(&f, "overload").await.principal, "tenants/default/identities/app");
+    assert_eq!(
+        newest(&f, "overload").await.principal,
+        "tenants/default/identities/app"
+    );
     // When the flood is over everyone is served.
     encrypt(&f.app()).await.unwrap();
 }

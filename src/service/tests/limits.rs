@@ -453,7 +453,7 @@ async fn a_limit_that_is_removed_stops_at_once_and_its_use_comes_back_with_it() 
     f.encrypt("acme/app", b"x").await.unwrap();
     refused(f.encrypt("acme/app", b"x").await);
     let gone = remove(&f, acme(), "nothing").await.unwrap_err();
-    assert_eq!(gone.verdict(), (Code::NotFound, "LIMIT_NOT_FOUND"));
+    assert_eq!(gone.verdict(), (Code::NotFound, "SETTING_NOT_FOUND"));
     let record = f
         .records()
         .into_iter()

@@ -9,12 +9,12 @@ use fieldkeep_proto::v1::{
     CreateGrantRequest, CreateJoinTokenRequest, CreateKeyRequest, CreateTenantRequest, Decision,
     DisableKeyRequest, DisableKeyVersionRequest, EnableKeyRequest, EnableKeyVersionRequest,
     EnrollRequest, ExplainAccessRequest, GetGrantRequest, GetKeyUsageRequest, GetStatusRequest,
-    IssueCertificateRequest, ListApiKeysRequest, ListCasRequest, ListGrantsRequest,
-    ListGroupMembersRequest, ListGroupsRequest, ListKeysRequest, ListRecordsRequest,
-    ListRevocationsRequest, ListTenantsRequest, ReEncryptItem, ReEncryptRequest, RemoveCaRequest,
-    RemoveGroupMemberRequest, RenewCertificateRequest, RevokeApiKeyRequest,
-    RevokeCertificateRequest, RevokeGrantRequest, RotateApiKeyRequest, RotateKeyRequest,
-    SetKeyRotationRequest, WhoCanRequest, GetUsageRequest, ListLimitsRequest, RemoveLimitRequest, SetLimitRequest,
+    GetUsageRequest, IssueCertificateRequest, ListApiKeysRequest, ListCasRequest,
+    ListGrantsRequest, ListGroupMembersRequest, ListGroupsRequest, ListKeysRequest,
+    ListLimitsRequest, ListRecordsRequest, ListRevocationsRequest, ListTenantsRequest,
+    ReEncryptItem, ReEncryptRequest, RemoveCaRequest, RemoveGroupMemberRequest, RemoveLimitRequest,
+    RenewCertificateRequest, RevokeApiKeyRequest, RevokeCertificateRequest, RevokeGrantRequest,
+    RotateApiKeyRequest, RotateKeyRequest, SetKeyRotationRequest, SetLimitRequest, WhoCanRequest,
 };
 
 use super::*;
