@@ -13,6 +13,7 @@ const FILES: &[&str] = &[
     "fieldkeep/v1/api_key.proto",
     "fieldkeep/v1/issuer.proto",
     "fieldkeep/v1/mask.proto",
+    "fieldkeep/v1/limit.proto",
     "fieldkeep/v1/audit.proto",
     "fieldkeep/v1/system.proto",
 ];

@@ -181,6 +181,8 @@ pub struct LimitsConfig {
     pub drain_timeout: Duration,
     /// How old a connection may get before it is told to go; a tenth more or less, so that not all go at once.
     pub connection_age: Duration,
+    /// How many calls of `FieldService` may be under way at once before some are shed.
+    pub calls: u32,
 }
 
 impl Default for LimitsConfig {
@@ -192,6 +194,7 @@ impl Default for LimitsConfig {
             handshake_timeout: Duration::from_secs(10),
             drain_timeout: Duration::from_secs(10),
             connection_age: Duration::from_secs(3600),
+            calls: 4096,
         }
     }
 }

@@ -54,6 +54,7 @@ mod issuers;
 mod items;
 mod join;
 mod keep;
+mod limits;
 mod masks;
 mod message;
 mod pages;
@@ -87,6 +88,7 @@ pub use items::{
     ItemError, ReEncryptItem,
 };
 pub use join::{Joined, ServiceCa, join};
+pub use limits::Limits;
 pub use masks::Masks;
 pub use pages::Pages;
 pub use renew::{Kept, Renewed};

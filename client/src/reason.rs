@@ -56,6 +56,10 @@ pub const AUDIT_UNAVAILABLE: &str = "AUDIT_UNAVAILABLE";
 pub const SHUTTING_DOWN: &str = "SHUTTING_DOWN";
 /// Too many failed attempts from one address; try again when RetryInfo says.
 pub const TOO_MANY_ATTEMPTS: &str = "TOO_MANY_ATTEMPTS";
+/// A limit has no room for the call; the message names it, and the error says how long to wait if waiting helps.
+pub const LIMIT_EXCEEDED: &str = "LIMIT_EXCEEDED";
+/// There are too many calls under way; try again a little later.
+pub const OVERLOADED: &str = "OVERLOADED";
 /// No CA of this name was added.
 pub const CA_NOT_FOUND: &str = "CA_NOT_FOUND";
 /// There is no such API key, mask, limit or issuer.

@@ -86,6 +86,13 @@ impl Subject {
         self.data_of_others
     }
 
+    /// Whether some grant is about `key` of `tenant`, whatever the action, the field and the conditions.
+    pub(super) fn names_key(&self, tenant: &str, key: &str) -> bool {
+        self.grants.iter().any(|grant| {
+            opens(grant, tenant) && grant.what.keys.iter().any(|one| one.covers(Some(key)))
+        })
+    }
+
     /// Looks for a grant that allows what is asked; notes in `denied` what came closest.
     pub(super) fn find(
         &self,
@@ -157,14 +164,17 @@ impl Tables {
     }
 }
 
+fn opens(grant: &Grant, tenant: &str) -> bool {
+    match &grant.what.scope {
+        Scope::All => true,
+        Scope::Tenant(opened) => opened.as_str() == tenant,
+    }
+}
+
 /// Whether a grant covers what is asked.
 fn covers(grant: &Grant, asked: &Asked<'_>) -> bool {
     let what = &grant.what;
-    let opens = match &what.scope {
-        Scope::All => true,
-        Scope::Tenant(tenant) => tenant.as_str() == asked.tenant,
-    };
-    opens
+    opens(grant, asked.tenant)
         && what.role.actions().has(asked.action)
         && what.keys.iter().any(|key| key.covers(asked.key))
         && what.fields.iter().any(|field| field.covers(asked.field))

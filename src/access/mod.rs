@@ -49,6 +49,7 @@ use self::api_key::ApiKeyError;
 use self::grant::{Grant, GrantError, GrantId, Wanted};
 use self::group::{Group, Membership};
 use self::jwt::{HttpsFetch, Issuer, IssuerError, Jwt};
+use self::limits::record::LimitError;
 use self::principal::{Identity, Principal};
 use self::records::read_all;
 use self::settings::Settings;
@@ -161,6 +162,9 @@ pub enum AccessError {
     /// It is no issuer that can be.
     #[error(transparent)]
     Issuer(#[from] IssuerError),
+    /// It is no limit that can be.
+    #[error(transparent)]
+    Limit(#[from] LimitError),
     /// It is no API key that can be.
     #[error(transparent)]
     ApiKey(#[from] ApiKeyError),

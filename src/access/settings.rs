@@ -20,6 +20,10 @@ use super::{
         record::{self, ApiKeyRecord, api_key_key},
     },
     jwt::{self, Issuer, IssuerError, issuer_key},
+    limits::{
+        Limits, MAX_LIMITS,
+        record::{self as limit, Limit},
+    },
     mask::{self, FieldMask, mask_key},
     principal::{Principal, Proof},
     records::read_all,
@@ -94,6 +98,8 @@ pub struct Settings {
     api_keys_by_id: Arc<HashMap<ApiKeyId, Arc<HeldApiKey>>>,
     issuers: Arc<Kept<Issuer>>,
     issuer_generations: Arc<HashMap<Name, u64>>,
+    limits: Arc<Kept<Limit>>,
+    compiled_limits: Arc<Limits>,
 }
 
 /// An API key as calls find it.
@@ -114,6 +120,7 @@ impl Settings {
         settings.load_kind::<FieldMask>(keystore).await?;
         settings.load_kind::<ApiKeyRecord>(keystore).await?;
         settings.load_kind::<Issuer>(keystore).await?;
+        settings.load_kind::<Limit>(keystore).await?;
         Ok(settings)
     }
 
@@ -201,6 +208,12 @@ impl Settings {
     /// The issuers.
     pub fn issuers(&self) -> impl Iterator<Item = &Arc<Issuer>> {
         self.issuers.values()
+    }
+
+    /// The limits.
+    #[must_use]
+    pub fn limits(&self) -> &Arc<Limits> {
+        &self.compiled_limits
     }
 
     /// Whether what proved who a caller is does so still. `now` is in Unix seconds.
@@ -353,6 +366,45 @@ impl Setting for Issuer {
         let generation = |issuer: &Arc<Issuer>| (issuer.name().clone(), issuer.generation());
         let generations = settings.issuers.values().map(generation).collect();
         settings.issuer_generations = Arc::new(generations);
+        Ok(())
+    }
+}
+
+impl Setting for Limit {
+    const PREFIX: &'static str = limit::PREFIX;
+    const ONE: &'static str = "limit";
+    const WHAT: &'static str = "limits";
+    const MOST: usize = 10 * MAX_LIMITS;
+
+    fn store_key(&self) -> String {
+        Limit::store_key(self)
+    }
+
+    fn tenant(&self) -> Option<&Name> {
+        self.tenant.as_ref()
+    }
+
+    fn encode(&self) -> Vec<u8> {
+        Limit::encode(self)
+    }
+
+    fn decode(store_key: &str, record: &SystemRecord) -> Result<Limit, AccessError> {
+        Limit::decode(store_key, &record.payload).map_err(|_| AccessError::UnknownRecord {
+            store_key: store_key.to_owned(),
+        })
+    }
+
+    fn kept(settings: &Settings) -> &Kept<Limit> {
+        &settings.limits
+    }
+
+    fn kept_mut(settings: &mut Settings) -> &mut Kept<Limit> {
+        Arc::make_mut(&mut settings.limits)
+    }
+
+    fn index(settings: &mut Settings) -> Result<(), AccessError> {
+        let all = settings.limits.values().map(|limit| Limit::clone(limit));
+        settings.compiled_limits = Arc::new(Limits::new(all)?);
         Ok(())
     }
 }

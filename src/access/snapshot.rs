@@ -277,8 +277,12 @@ impl AccessSnapshot {
         })
     }
 
-    /// A certificate is good to the end of the second that it names (RFC 5280, section 4.1.2.5).
-    fn check_credential(&self, principal: &Principal, now: i64) -> Result<(), Denied> {
+    /// Whether the credential of `principal` counts at `now`, Unix seconds. A certificate is good to the end of the second that it
+    /// names (RFC 5280, section 4.1.2.5).
+    ///
+    /// # Errors
+    /// [`Denied`] if it has ended, or what proves it is there no longer.
+    pub fn check_credential(&self, principal: &Principal, now: i64) -> Result<(), Denied> {
         if now > principal.not_after {
             return Err(Denied::of(Missing::Credential));
         }
@@ -300,6 +304,13 @@ impl AccessSnapshot {
             .chain(self.groups_of(principal))
             .filter_map(|resource| self.subjects.get(resource))
             .map(AsRef::as_ref)
+    }
+
+    /// Whether some grant is about `key` of the tenant of `principal`, so that he may know that there is one of this name.
+    pub fn names_key(&self, principal: &Principal, key: &str) -> bool {
+        let tenant = principal.tenant.as_str();
+        self.subjects_of(principal)
+            .any(|subject| subject.names_key(tenant, key))
     }
 
     /// Whether some grant opens to `principal` values of another tenant.

@@ -12,7 +12,7 @@ use super::failure::Exit;
 use super::output::Format;
 use super::{
     access, api_key, audit, ca, cert, completions, data, demo, dev, doctor, field, grant, group,
-    init, issuer, join, key, mask, profile, serve, status, tenant,
+    init, issuer, join, key, limit, mask, profile, serve, status, tenant,
 };
 
 const EXAMPLES: &str = "\
@@ -81,6 +81,8 @@ pub(crate) enum Connected {
     Group(group::GroupArgs),
     Access(access::AccessArgs),
     Mask(mask::MaskArgs),
+    Limit(limit::LimitArgs),
+    Usage(limit::UsageArgs),
     Tenant(tenant::TenantArgs),
     Key(key::KeyArgs),
     Encrypt(field::EncryptArgs),

@@ -36,7 +36,7 @@ enum Verb {
     /// key-admin, key-destroyer. Others: access-admin, auditor, operator, and admin, which is all of them but no value. Nobody
     /// grants himself a role that touches values. Who has masked-reader sees of a field
     /// what its mask shows (`fieldkeep mask`), and nothing without one. Not there yet, so that granting it has no effect:
-    /// indexes of values, destroying keys, and limits.
+    /// indexes of values, and destroying keys.
     #[command(after_help = "\
 Examples:
   fieldkeep grant create app --tenant acme --role data --key pii --field 'customer.*'

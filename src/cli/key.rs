@@ -1,6 +1,6 @@
 //! `fieldkeep key`: keys and their versions.
 
-mod policy;
+pub(super) mod policy;
 mod print;
 
 use bytesize::ByteSize;

@@ -21,6 +21,7 @@ mod init;
 mod issuer;
 mod join;
 mod key;
+mod limit;
 mod local;
 mod mask;
 mod output;
@@ -110,6 +111,8 @@ async fn run_connected(
         Connected::Grant(args) => grant::run(args, &connection.client()?, format).await,
         Connected::ApiKey(args) => api_key::run(args, &connection.client()?, format).await,
         Connected::Group(args) => group::run(args, &connection.client()?, format).await,
+        Connected::Limit(args) => limit::run(args, &connection.client()?, format).await,
+        Connected::Usage(args) => limit::usage(&args, &connection.client()?, format).await,
         Connected::Access(args) => access::run(args, &connection.client()?, format).await,
         Connected::Mask(args) => mask::run(args, &connection.client()?, format).await,
         Connected::Tenant(args) => tenant::run(args, &connection.client()?, format).await,

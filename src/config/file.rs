@@ -108,6 +108,7 @@ struct LimitsSection {
     handshake_timeout_ms: Option<Spanned<u64>>,
     drain_timeout_ms: Option<Spanned<u64>>,
     connection_age_s: Option<Spanned<u64>>,
+    calls: Option<Spanned<u64>>,
 }
 
 #[derive(Default, Deserialize)]

@@ -204,6 +204,7 @@ fn out_of_range_values_are_refused_with_the_range() {
         ("limits", "handshake_timeout_ms", "99", "100 to 120000"),
         ("limits", "drain_timeout_ms", "600001", "0 to 600000"),
         ("limits", "connection_age_s", "0", "1 to 86400"),
+        ("limits", "calls", "0", "1 to 1000000"),
         ("rotation", "per_second", "0", "1 to 10000"),
     ] {
         let message = refused(&format!("{MINIMAL}[{section}]\n{setting} = {value}\n"));

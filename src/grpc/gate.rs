@@ -138,6 +138,8 @@ where
                 code: Code::Cancelled,
                 call,
             };
+            // How long this task has waited for its turn, which no caller has a part in.
+            let waited = ended.call.started.elapsed();
             if !route.open {
                 let authenticated = shared
                     .service
@@ -148,6 +150,14 @@ where
                 }
             }
             let call = &ended.call;
+            let _place = match shared.service.place(call, Some(waited)) {
+                Ok(place) => place,
+                Err(failure) => {
+                    let refusal = shared.service.refuse(call.clone(), failure).await;
+                    ended.code = refusal.failure.verdict().0;
+                    return Ok(status::of_refusal(&refusal).into_http());
+                }
+            };
             let mut arrival = Some(shared.service.arrive(call));
             let handled = shared.handle(request, call, route, &mut arrival);
             let handled = tokio::time::timeout_at(until, handled).await;

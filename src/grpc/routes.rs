@@ -25,6 +25,8 @@ pub struct Route {
     pub stream: bool,
     /// Whether no right is needed for it; see [`crate::service::perform::entry`].
     pub open: bool,
+    /// Whether a caller asks about himself by it, for which a credential that counts is enough.
+    pub oneself: bool,
     /// Whether the data listener serves it too. The admin listener serves every RPC.
     pub on_data: bool,
 }
@@ -69,6 +71,7 @@ const fn field(path: &'static str, unary: Unary, action: Action, context: u32) -
         deadline: FIELD,
         stream: false,
         open: false,
+        oneself: false,
         on_data: true,
     }
 }
@@ -89,6 +92,7 @@ const fn batch(
         deadline: BATCH,
         stream: false,
         open: false,
+        oneself: false,
         on_data: true,
     }
 }
@@ -103,6 +107,7 @@ const fn stream(path: &'static str, action: Action, context: u32, items: u32) ->
         deadline: BATCH,
         stream: true,
         open: false,
+        oneself: false,
         on_data: true,
     }
 }
@@ -120,7 +125,17 @@ const fn admin(path: &'static str, action: Action) -> Route {
         deadline: ADMIN,
         stream: false,
         open: false,
+        oneself: false,
         on_data: false,
+    }
+}
+
+/// An RPC by which a caller asks about himself.
+const fn own(path: &'static str, action: Action) -> Route {
+    Route {
+        oneself: true,
+        on_data: true,
+        ..admin(path, action)
     }
 }
 
@@ -136,7 +151,7 @@ const fn open(path: &'static str) -> Route {
 }
 
 /// All of them; the most frequent first, since they are looked up in this order.
-pub static ROUTES: [Route; 54] = [
+pub static ROUTES: [Route; 58] = [
     field(
         "/fieldkeep.v1.FieldService/Encrypt",
         Unary::Encrypt,
@@ -288,6 +303,10 @@ pub static ROUTES: [Route; 54] = [
         "/fieldkeep.v1.IssuerService/CheckToken",
         Action::Certificate,
     ),
+    admin("/fieldkeep.v1.LimitService/SetLimit", Action::Limit),
+    admin("/fieldkeep.v1.LimitService/ListLimits", Action::Limit),
+    admin("/fieldkeep.v1.LimitService/RemoveLimit", Action::Limit),
+    own("/fieldkeep.v1.LimitService/GetUsage", Action::Limit),
     admin("/fieldkeep.v1.AuditService/ListRecords", Action::Audit),
     admin("/fieldkeep.v1.SystemService/GetStatus", Action::Status),
 ];
@@ -373,9 +392,13 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn the_data_listener_serves_field_service_and_certificates_of_ones_own_alone() {
-        let own = ["Enroll", "RenewCertificate"]
-            .map(|name| format!("/fieldkeep.v1.CertificateService/{name}"));
+    fn the_data_listener_serves_field_service_and_what_is_ones_own_alone() {
+        let own = [
+            "CertificateService/Enroll",
+            "CertificateService/RenewCertificate",
+            "LimitService/GetUsage",
+        ]
+        .map(|name| format!("/fieldkeep.v1.{name}"));
         for route in &ROUTES {
             let field = route.path.starts_with("/fieldkeep.v1.FieldService/")
                 || own.iter().any(|path| path == route.path);

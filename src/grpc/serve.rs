@@ -15,6 +15,7 @@ use fieldkeep_proto::v1::certificate_service_server::CertificateServiceServer;
 use fieldkeep_proto::v1::field_service_server::FieldServiceServer;
 use fieldkeep_proto::v1::issuer_service_server::IssuerServiceServer;
 use fieldkeep_proto::v1::key_service_server::KeyServiceServer;
+use fieldkeep_proto::v1::limit_service_server::LimitServiceServer;
 use fieldkeep_proto::v1::mask_service_server::MaskServiceServer;
 use fieldkeep_proto::v1::system_service_server::SystemServiceServer;
 use fieldkeep_proto::v1::tenant_service_server::TenantServiceServer;
@@ -75,6 +76,7 @@ pub const SERVICE_NAMES: &[&str] = &[
     <CertificateServiceServer<Handlers> as NamedService>::NAME,
     <ApiKeyServiceServer<Handlers> as NamedService>::NAME,
     <IssuerServiceServer<Handlers> as NamedService>::NAME,
+    <LimitServiceServer<Handlers> as NamedService>::NAME,
     <AuditServiceServer<Handlers> as NamedService>::NAME,
     <SystemServiceServer<Handlers> as NamedService>::NAME,
 ];
@@ -212,6 +214,10 @@ impl Router {
         add(
             &mut others,
             CertificateServiceServer::new(handlers.clone()).max_decoding_message_size(ADMIN_BYTES),
+        );
+        add(
+            &mut others,
+            LimitServiceServer::new(handlers.clone()).max_decoding_message_size(ADMIN_BYTES),
         );
         if listener == Listener::Admin {
             add_admin(&mut others, handlers);

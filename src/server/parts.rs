@@ -13,6 +13,7 @@ use super::error::{ShutdownError, StartError};
 use crate::access::Access;
 use crate::access::ca::Ca;
 use crate::access::certificates::Certificates;
+use crate::access::limits::shed::ShedOptions;
 use crate::audit::AuditLog;
 use crate::audit::trail::{check_trail, settle};
 use crate::config::Config;
@@ -99,7 +100,13 @@ async fn open_with(
         audit: audit.clone(),
         ca,
         certificates,
-        limits: Limits::default(),
+        limits: Limits {
+            shed: ShedOptions {
+                calls: config.limits.calls,
+                ..ShedOptions::default()
+            },
+            ..Limits::default()
+        },
         clock: Arc::new(SystemClock),
         about: About {
             started_s: now_s,

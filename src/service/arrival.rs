@@ -3,10 +3,12 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use tokio::sync::OwnedSemaphorePermit;
 use tonic::Code;
 
+use crate::access::limits::shed::Place;
 use crate::service::call::{Call, Peer};
 use crate::service::failure::Failure;
 use crate::service::perform::permit::admit;
@@ -94,6 +96,27 @@ impl Service {
             call.peer.network(),
             now_us,
         )
+    }
+
+    /// A place for `call` among those under way, so that it is refused before anything is spent on it if there are too many.
+    /// `waited` is how long it has waited for this, if that is known. Calls of administration need none: whoever has to mend an
+    /// overload must get through. Nor do those of nobody, who are refused soon enough.
+    ///
+    /// # Errors
+    /// [`Failure::Overloaded`], which has to go on record.
+    pub fn place(&self, call: &Call, waited: Option<Duration>) -> Result<Option<Place>, Failure> {
+        let Some(principal) = call.peer.principal.as_ref() else {
+            return Ok(None);
+        };
+        if !call.action.is_data() {
+            return Ok(None);
+        }
+        let (overload, now) = (&self.core.overload, self.core.clock.monotonic_ns());
+        if let Some(waited) = waited {
+            overload.observe(waited, now);
+        }
+        let place = overload.enter(&principal.resource, now);
+        place.map(Some).map_err(Failure::Overloaded)
     }
 
     /// Room for a message of `bytes` bytes of `peer`: first among those of its connection, then among those of all, so that

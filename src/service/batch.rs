@@ -10,9 +10,10 @@ use fieldkeep_crypto::context::EncodedContext;
 use fieldkeep_crypto::keys::{FieldKey, Nonces};
 use fieldkeep_keystore::key::Key;
 
-use crate::access::action::Action;
+use crate::access::action::{Action, ActionSet};
 use crate::access::principal::Principal;
 use crate::service::Core;
+use crate::service::charge::{Charge, Sum};
 use crate::service::distinct::{self, Destinations, Opener, Openers, Wanted, at, opened_by};
 use crate::service::failure::Failure;
 use crate::service::field::{self, Opened, Sealed};
@@ -108,6 +109,7 @@ impl Operation for BatchEncrypt {
             sealers.push(sealer);
         }
         self.check_items(permit, &by_item, &mut turns).await;
+        charge(core, permit, &self.items, &sealers)?;
         count_use(core, permit, &self.items, &mut sealers).await;
         let sizes = self
             .items
@@ -170,6 +172,31 @@ fn sealer(key: Result<Arc<Key>, Failure>, field: &FieldName) -> Result<Sealer, F
         version: version.number(),
         key,
     })
+}
+
+/// Charges what `items` are about to seal to the limits.
+fn charge(
+    core: &Core,
+    permit: &Permit<'_>,
+    items: &[Result<EncryptItem, Failure>],
+    sealers: &[Result<Sealer, Failure>],
+) -> Result<(), Failure> {
+    let Some(mut charge) = Charge::begin(permit) else {
+        return Ok(());
+    };
+    let mut sums = vec![Sum::default(); sealers.len()];
+    for item in items.iter().flatten() {
+        if let Some(sum) = sums.get_mut(item.target) {
+            sum.add(item.plaintext.len());
+        }
+    }
+    let encrypts = ActionSet::of(&[Action::Encrypt]);
+    for (sealer, sum) in sealers.iter().zip(sums) {
+        if let Ok(sealer) = sealer {
+            charge.add(&sealer.key, encrypts, sum);
+        }
+    }
+    charge.make(core, permit)
 }
 
 /// Counts what `items` are about to seal, and takes the sealers away whose keys could not be counted.
@@ -321,6 +348,11 @@ impl Operation for BatchDecrypt {
             });
         }
         openers.report(account, &self.fields);
+        if let Some(mut charge) = Charge::begin(permit) {
+            let used = items.iter().flatten();
+            openers.charge(&mut charge, used.map(|ready| (&ready.item, ready.opener)));
+            charge.make(core, permit)?;
+        }
         let sizes = items.iter().flatten().map(|ready| ready.item.size());
         let weight = Weight {
             bytes: sizes.sum(),

@@ -9,8 +9,10 @@ use fieldkeep_crypto::context::EncodedContext;
 use fieldkeep_crypto::keys::FieldKey;
 use fieldkeep_keystore::key::Key;
 
+use crate::access::action::ActionSet;
 use crate::service::Core;
 use crate::service::batch::DecryptItem;
+use crate::service::charge::{Charge, Sum};
 use crate::service::failure::{Failure, Opaque};
 use crate::service::field;
 use crate::service::masking::{Sight, may_be_used};
@@ -77,6 +79,8 @@ pub(super) struct Opener {
 struct Found {
     key: Arc<Key>,
     right: Right,
+    /// What is done with it, as limits count it.
+    actions: ActionSet,
     /// Whether the key and version are there and enabled is told only to whoever has the right.
     field_key: Result<Arc<FieldKey>, Failure>,
 }
@@ -137,9 +141,11 @@ async fn open(
         .await;
     let field = field.field()?;
     let field_key = version.map(|version| version.field_key(field));
+    let actions = opening.counted_as(permit, &key);
     Ok(Found {
         key,
         right,
+        actions,
         field_key,
     })
 }
@@ -200,6 +206,27 @@ impl Openers {
         found.items += 1;
         let sight = found.sight_of_item(permit, &opening, wanted.context)?;
         Ok((opener, sight))
+    }
+
+    /// Adds to `charge` what `items` are about to open, each with the index of its opener.
+    pub(super) fn charge<'a>(
+        &self,
+        charge: &mut Charge,
+        items: impl Iterator<Item = (&'a DecryptItem, usize)>,
+    ) {
+        let mut sums = vec![Sum::default(); self.list.len()];
+        for (item, opener) in items {
+            if let Some(sum) = sums.get_mut(opener) {
+                sum.add(field::value_bytes(&item.ciphertext));
+            }
+        }
+        for (opener, sum) in self.list.iter().zip(sums) {
+            if let Ok(found) = &opener.found
+                && found.field_key.is_ok()
+            {
+                charge.add(&found.key, found.actions, sum);
+            }
+        }
     }
 
     /// Tells the record what was opened: each distinct key, version and field once, wherever it moves to.

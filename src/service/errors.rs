@@ -116,6 +116,7 @@ impl From<AccessError> for Failure {
                 hidden_by: None,
             },
             AccessError::Issuer(problem) => Self::invalid("issuer", problem.to_string()),
+            AccessError::Limit(problem) => Self::invalid("limit", problem.to_string()),
             AccessError::ApiKey(ApiKeyError::Random(error)) => error.into(),
             AccessError::ApiKey(problem) => Self::invalid("api_key", problem.to_string()),
             AccessError::Changed => Self::Conflict,

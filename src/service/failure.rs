@@ -7,6 +7,9 @@ use std::time::Duration;
 use fieldkeep_crypto::random::RandomError;
 use tonic::Code;
 
+use crate::access::limits;
+use crate::access::limits::shed::Shed;
+
 /// Why a call, or one item of a batch, failed.
 ///
 /// `Display` is what the caller may read. What only the audit trail and the logs may say is behind [`Failure::detail`].
@@ -155,6 +158,12 @@ pub enum Failure {
         /// When to try again.
         retry_after: Duration,
     },
+    /// A limit has no room for the call, which was charged nothing.
+    #[error("{0}")]
+    LimitExceeded(Box<limits::Refused>),
+    /// There are too many calls under way, or too many of this caller.
+    #[error("{0}")]
+    Overloaded(Shed),
     /// The keys of an issuer cannot be fetched.
     #[error("{0}")]
     KeysUnavailable(&'static str),
@@ -193,6 +202,10 @@ impl std::fmt::Display for Refused {
 const RETRY_DELAY: Duration = Duration::from_millis(500);
 /// The rule of who would give himself a right, or see more through one.
 const RULE_SELF_GRANT: &str = "self-grant";
+/// The rule of a limit that has no room.
+const RULE_LIMIT: &str = "limit";
+/// The rule of a call that was shed.
+const RULE_OVERLOAD: &str = "overload";
 /// The rule of a key that is another tenant's.
 const RULE_FOREIGN_TENANT: &str = "foreign-tenant";
 
@@ -283,6 +296,8 @@ impl Failure {
             Self::ShuttingDown => (Code::Unavailable, "SHUTTING_DOWN"),
             Self::KeysUnavailable(_) => (Code::Unavailable, "KEYS_UNAVAILABLE"),
             Self::TooManyAttempts { .. } => (Code::ResourceExhausted, "TOO_MANY_ATTEMPTS"),
+            Self::LimitExceeded(_) => (Code::ResourceExhausted, "LIMIT_EXCEEDED"),
+            Self::Overloaded(_) => (Code::Unavailable, "OVERLOADED"),
             Self::CaNotFound { .. } => (Code::NotFound, "CA_NOT_FOUND"),
             Self::NoSpace => (Code::ResourceExhausted, "NO_SPACE"),
             Self::Internal(_) => (Code::Internal, "INTERNAL"),
@@ -324,6 +339,8 @@ impl Failure {
             Self::PermissionDenied(refused) => Some(refused.rule),
             Self::RightWithdrawn(rule) => Some(rule),
             Self::TooManyAttempts { rule, .. } => Some(rule),
+            Self::LimitExceeded(_) => Some(RULE_LIMIT),
+            Self::Overloaded(_) => Some(RULE_OVERLOAD),
             Self::KeysUnavailable(_) => Some("token-keys-unavailable"),
             Self::GrantNotFound { hidden_by, .. }
             | Self::CaNotFound { hidden_by, .. }
@@ -339,6 +356,8 @@ impl Failure {
     pub fn retry_after(&self) -> Option<Duration> {
         match self {
             Self::TooManyAttempts { retry_after, .. } => Some(*retry_after),
+            Self::LimitExceeded(refused) => refused.retry_after(),
+            Self::Overloaded(shed) => Some(shed.retry_after()),
             other => other.is_transient().then_some(RETRY_DELAY),
         }
     }

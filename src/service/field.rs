@@ -9,9 +9,10 @@ use fieldkeep_crypto::keys::{FieldKey, Nonce};
 use fieldkeep_keystore::key::Key;
 use zeroize::Zeroizing;
 
-use crate::access::action::Action;
+use crate::access::action::{Action, ActionSet};
 use crate::access::principal::Principal;
 use crate::service::Core;
+use crate::service::charge::charge_one;
 use crate::service::failure::{Failure, Opaque};
 use crate::service::masking::Sight;
 use crate::service::perform::Operation;
@@ -64,6 +65,8 @@ impl Operation for Encrypt {
         let ask = self.key.seal(permit.principal(), &self.field);
         let entitled = permit.entitle(ask, &self.context)?;
         let key = core.vault.sealing_key(&entitled).await?;
+        let encrypts = ActionSet::of(&[Action::Encrypt]);
+        charge_one(core, permit, &key, encrypts, self.plaintext.len())?;
         let version = key.primary();
         account.used_version(version.number());
         let field_key = version.field_key(self.field.field()?);
@@ -134,6 +137,9 @@ impl Operation for Decrypt {
             purpose: Purpose::Reveal,
         };
         let source = open_source(core, permit, account, &ciphertext, &self.field, &opening).await?;
+        let actions = opening.counted_as(permit, &source.key);
+        let bytes = ciphertext.plaintext_len();
+        charge_one(core, permit, &source.key, actions, bytes)?;
         let sight = &source.sight;
         let room = sight.room(self.ciphertext.len()) + TAG_BYTES;
         let mut out = Vec::with_capacity(room);
@@ -232,6 +238,11 @@ pub(super) fn parse_reported<'a>(
 /// Parses a ciphertext; that it is malformed is nothing that the caller learns.
 pub(super) fn parse(bytes: &[u8]) -> Result<Ciphertext<'_>, Failure> {
     Ciphertext::parse(bytes).map_err(|_| Failure::DecryptionFailed(Opaque::Malformed))
+}
+
+/// The bytes of the value in a ciphertext; none in what is not one.
+pub(super) fn value_bytes(bytes: &[u8]) -> usize {
+    Ciphertext::parse(bytes).map_or(0, |ciphertext| ciphertext.plaintext_len())
 }
 
 /// Opens `ciphertext`, appending its plaintext to `out`.

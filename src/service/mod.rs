@@ -5,9 +5,9 @@
 //! `perform` can make a permit or a [`perform::Reply`].
 
 use std::hash::RandomState;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::sync::{Arc, LazyLock};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use fieldkeep_crypto::keys::ApiKeyHashKey;
 use fieldkeep_journal::{Ticket, Waiters};
@@ -18,6 +18,8 @@ use tokio_util::task::TaskTracker;
 use crate::access::Access;
 use crate::access::ca::Ca;
 use crate::access::certificates::Certificates;
+use crate::access::limits::shed::{Overload, ShedOptions};
+use crate::access::limits::{DEFAULT_PRINCIPALS, Meters};
 use crate::access::lockout::Lockout;
 use crate::access::trust::Trust;
 use crate::audit::AuditLog;
@@ -36,6 +38,7 @@ mod authenticate;
 pub mod batch;
 pub mod call;
 pub mod certificates;
+mod charge;
 mod distinct;
 pub mod enroll;
 mod errors;
@@ -46,6 +49,7 @@ pub mod groups;
 mod in_use;
 pub mod issuers;
 pub mod keys;
+pub mod limit;
 mod masking;
 pub mod masks;
 pub mod offload;
@@ -71,7 +75,14 @@ const LAST_ATTEMPTS: usize = 8;
 pub trait Clock: Send + Sync + 'static {
     /// Microseconds since the Unix epoch.
     fn now_us(&self) -> u64;
+
+    /// Nanoseconds since some moment, the same as long as the process runs. It never goes back and never jumps, so limits and
+    /// the flood guard go by it: whoever sets the system's clock gives nobody anything.
+    fn monotonic_ns(&self) -> u64;
 }
+
+/// When the process first asked for the time.
+static BEGIN: LazyLock<Instant> = LazyLock::new(Instant::now);
 
 /// The system's clock.
 #[derive(Debug, Clone, Copy)]
@@ -83,6 +94,10 @@ impl Clock for SystemClock {
             .duration_since(UNIX_EPOCH)
             .unwrap_or_default();
         u64::try_from(elapsed.as_micros()).unwrap_or(u64::MAX)
+    }
+
+    fn monotonic_ns(&self) -> u64 {
+        u64::try_from(BEGIN.elapsed().as_nanos()).unwrap_or(u64::MAX)
     }
 }
 
@@ -101,6 +116,8 @@ pub struct Limits {
     pub settling: Duration,
     /// How long a stream may be open without a message, or with replies that its caller does not take.
     pub stream_idle: Duration,
+    /// How many calls may be under way before some are shed.
+    pub shed: ShedOptions,
 }
 
 impl Default for Limits {
@@ -112,6 +129,7 @@ impl Default for Limits {
             busy_patience: Duration::from_secs(10),
             settling: Duration::from_secs(5),
             stream_idle: Duration::from_secs(300),
+            shed: ShedOptions::default(),
         }
     }
 }
@@ -153,6 +171,10 @@ pub struct Core {
     api_key_hash: ApiKeyHashKey,
     limits: Limits,
     clock: Arc<dyn Clock>,
+    /// What is used of limits.
+    meters: Meters,
+    /// The calls under way, by principal.
+    overload: Arc<Overload>,
     about: system::About,
     request_ids: RequestIds,
     places: Places,
@@ -229,6 +251,8 @@ impl Core {
             api_key_hash,
             limits,
             clock,
+            meters: Meters::new(DEFAULT_PRINCIPALS),
+            overload: Overload::new(limits.shed),
             about,
             request_ids: RequestIds::make()?,
             places: Places::new(),

@@ -13,8 +13,9 @@ use fieldkeep_proto::v1::Decision;
 use tokio::time::{Instant, timeout_at};
 use tonic::Code;
 
-use self::permit::{Asks, Grounds, Permit, Rule};
+use self::permit::{Asks, Finished, Grounds, Permit, Rule};
 use crate::access::action::Action;
+use crate::access::limits::Admission;
 use crate::access::principal::Principal;
 use crate::access::snapshot::AccessSnapshot;
 use crate::access::trust::Ended;
@@ -337,6 +338,8 @@ pub(super) struct Attempt {
     decision: Decision,
     rule: Rule,
     ending: Record,
+    /// Where limits count the call as under way.
+    under_way: Vec<Admission>,
 }
 
 /// Where the record of an attempt is.
@@ -356,6 +359,7 @@ impl Attempt {
             decision: Decision::Refused,
             rule: Rule::Named(RULE_NOT_SERVING),
             ending: Record::None,
+            under_way: Vec::new(),
         }
     }
 
@@ -398,6 +402,7 @@ impl Attempt {
         let asked = match operation.asks(principal) {
             Asks::OfFields | Asks::Found => permit.admit(),
             Asks::Field => Ok(()),
+            Asks::Oneself => permit.check_oneself(),
             Asks::Of { tenant, key } => permit.check(tenant, key),
         };
         asked.inspect_err(|refused| {
@@ -409,7 +414,8 @@ impl Attempt {
         let running = CallTrace::part(self.call.trace.as_ref(), name);
         let outcome = operation.run(&self.core, &permit, &mut self.account).await;
         drop(running);
-        let grounds = permit.into_grounds();
+        let Finished { grounds, under_way } = permit.finish();
+        self.under_way = under_way;
         // The right to the call is not yet the right to each key and field that it names.
         let refused = match &outcome {
             Ok(_) => self.account.refused_by(),

@@ -6,19 +6,20 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use fieldkeep_crypto::ciphertext::{Ciphertext, OVERHEAD_KC_XAES};
+use fieldkeep_crypto::ciphertext::OVERHEAD_KC_XAES;
 use fieldkeep_crypto::context::EncodedContext;
 use fieldkeep_crypto::keys::{FieldKey, Nonce, Nonces};
 use fieldkeep_keystore::key::Key;
 use zeroize::Zeroize;
 
-use crate::access::action::Action;
+use crate::access::action::{Action, ActionSet};
 use crate::access::principal::Principal;
 use crate::service::Core;
 use crate::service::batch::{DecryptItem, Results};
+use crate::service::charge::{Charge, Sum};
 use crate::service::distinct::{self, Destinations, Opener, Openers, Wanted, at, opened_by};
 use crate::service::failure::Failure;
-use crate::service::field;
+use crate::service::field::{self, Source};
 use crate::service::in_use::InUse;
 use crate::service::offload::{Turns, Weight, offload};
 use crate::service::perform::Operation;
@@ -90,6 +91,12 @@ impl Operation for ReEncrypt {
         };
         let source =
             field::open_source(core, permit, account, &ciphertext, &self.field, &opening).await?;
+        let moves_to = opening.purpose.moves_to(permit.principal(), &source.key);
+        let destination = match moves_to {
+            Some(name) => self.find_destination(core, permit, name).await,
+            None => Ok(Arc::clone(&source.key)),
+        };
+        self.charge(core, permit, &opening, &source, &destination)?;
         // Opened before anything is said about the destination: a ciphertext that does not open tells nothing, whatever
         // key it names.
         let mut plaintext = field::scratch(field::opened_capacity(&ciphertext));
@@ -99,16 +106,10 @@ impl Operation for ReEncrypt {
             &self.context,
             &mut plaintext,
         )?;
-        let moves_to = opening.purpose.moves_to(permit.principal(), &source.key);
-        let destination = match moves_to {
-            Some(name) => {
-                account.used(name.resource(permit.principal()), 0, self.field.as_str(), 0);
-                let ask = name.seal(permit.principal(), &self.field);
-                let entitled = permit.entitle(ask, &self.context)?;
-                core.vault.sealing_key(&entitled).await?
-            }
-            None => Arc::clone(&source.key),
-        };
+        if let Some(name) = moves_to {
+            account.used(name.resource(permit.principal()), 0, self.field.as_str(), 0);
+        }
+        let destination = destination?;
         let resealer = resealer(&source.key, ciphertext.version(), &destination, &self.field)?;
         if moves_to.is_some() {
             account.used_version(resealer.version);
@@ -141,6 +142,43 @@ impl Operation for ReEncrypt {
             version: resealer.version,
             changed: true,
         })
+    }
+}
+
+impl ReEncrypt {
+    async fn find_destination(
+        &self,
+        core: &Core,
+        permit: &Permit<'_>,
+        name: &KeyName,
+    ) -> Result<Arc<Key>, Failure> {
+        let ask = name.seal(permit.principal(), &self.field);
+        let entitled = permit.entitle(ask, &self.context)?;
+        core.vault.sealing_key(&entitled).await
+    }
+
+    /// Charges the opening, and the sealing under another key, at once: one call counts as one.
+    fn charge(
+        &self,
+        core: &Core,
+        permit: &Permit<'_>,
+        opening: &Opening<'_>,
+        source: &Source,
+        destination: &Result<Arc<Key>, Failure>,
+    ) -> Result<(), Failure> {
+        let Some(mut charge) = Charge::begin(permit) else {
+            return Ok(());
+        };
+        let mut sum = Sum::default();
+        sum.add(field::value_bytes(&self.ciphertext));
+        let actions = opening.counted_as(permit, &source.key);
+        charge.add(&source.key, actions, sum);
+        if let Ok(destination) = destination
+            && destination.handle() != source.key.handle()
+        {
+            charge.add(destination, ENCRYPTS, sum);
+        }
+        charge.make(core, permit)
     }
 }
 
@@ -240,6 +278,15 @@ impl Operation for BatchReEncrypt {
         }
         openers.report(account, &fields);
         resealers.report(account);
+        if let Some(mut charge) = Charge::begin(permit) {
+            let used = planned.iter().flatten();
+            openers.charge(
+                &mut charge,
+                used.map(|planned| (&planned.item, planned.opener)),
+            );
+            resealers.charge(&mut charge, &openers, &planned);
+            charge.make(core, permit)?;
+        }
         resealers.count_use(core, permit, &planned).await;
         let sizes = planned.iter().flatten().map(|planned| planned.item.size());
         let weight = Weight {
@@ -268,6 +315,9 @@ impl Operation for BatchReEncrypt {
         Ok(results)
     }
 }
+
+/// What sealing counts as for limits.
+const ENCRYPTS: ActionSet = ActionSet::of(&[Action::Encrypt]);
 
 /// What a batch sealed again with, for its record.
 #[derive(Default)]
@@ -380,6 +430,28 @@ impl Resealers {
         }
     }
 
+    /// Adds to `charge` what `items` are about to seal under other keys than those that they are opened with.
+    fn charge(&self, charge: &mut Charge, openers: &Openers, items: &[Result<Planned, Failure>]) {
+        let mut sums = vec![Sum::default(); self.list.len()];
+        for planned in items.iter().flatten() {
+            let Ok((source, _)) = opened_by(&openers.list, planned.opener) else {
+                continue;
+            };
+            if let Some(Ok(resealer)) = self.list.get(planned.resealer)
+                && resealer.key.handle() != source.handle()
+                && planned.refused.is_none()
+                && let Some(sum) = sums.get_mut(planned.resealer)
+            {
+                sum.add(field::value_bytes(&planned.item.ciphertext));
+            }
+        }
+        for (resealer, sum) in self.list.iter().zip(sums) {
+            if let Ok(resealer) = resealer {
+                charge.add(&resealer.key, ENCRYPTS, sum);
+            }
+        }
+    }
+
     /// Counts what `items` are about to seal again, before it is known which of them open, and takes those resealers away
     /// whose keys could not be counted.
     async fn count_use(
@@ -394,9 +466,8 @@ impl Resealers {
                 && resealer.field_key.is_some()
                 && planned.refused.is_none()
             {
-                let bytes = Ciphertext::parse(&planned.item.ciphertext)
-                    .map_or(0, |ciphertext| ciphertext.plaintext_len() as u64);
-                tally.add(&resealer.key, 1, bytes);
+                let bytes = field::value_bytes(&planned.item.ciphertext);
+                tally.add(&resealer.key, 1, bytes as u64);
             }
         }
         let uncounted = tally.count(core, permit).await;

@@ -13,7 +13,7 @@ use fieldkeep_keystore::rotation::plan::Act;
 use fieldkeep_keystore::store::Operation;
 use futures_util::poll;
 
-use crate::access::action::Action;
+use crate::access::action::{Action, ActionSet};
 use crate::access::principal::Principal;
 use crate::service::errors;
 use crate::service::failure::{Failure, Opaque};
@@ -83,6 +83,13 @@ impl<'a> Opening<'a> {
             key: key.name().as_str(),
             field: self.field,
         }
+    }
+}
+
+impl Opening<'_> {
+    /// What opening with `key` counts as for limits. A value that moves to another key is one that whoever has that key can read.
+    pub(super) fn counted_as(&self, permit: &Permit<'_>, key: &Key) -> ActionSet {
+        ActionSet::of(&[permit.action(), self.ask(permit.principal(), key).action])
     }
 }
 

@@ -116,7 +116,7 @@ fn bounds(route: &Route) -> String {
         "admin"
     };
     let each = if route.stream { ", each message" } else { "" };
-    let right = if route.open {
+    let right = if route.open || route.oneself {
         String::from("none")
     } else {
         format!("`{}`", route.action.as_str())
@@ -241,7 +241,7 @@ The longest request of each RPC is with the RPC. The size of a reply is checked 
 ## Errors
 
 An error is a `google.rpc.Status` with a code, a message for people, and `google.rpc.ErrorInfo` of the domain `fieldkeep`, whose `reason` is one of these. They are never renamed and
-never mean anything else; new ones may come. Items of batches and messages of streams fail by themselves, with the same reasons in [ItemError](#itemerror). A call that
+never mean anything else; new ones may come. `google.rpc.RetryInfo` says how long to wait, if waiting helps. Items of batches and messages of streams fail by themselves, with the same reasons in [ItemError](#itemerror). A call that
 failed with UNAVAILABLE may be repeated a little later.
 
 | reason | code | |

@@ -13,6 +13,7 @@ mod api_keys;
 mod attacks;
 mod audit;
 mod backup;
+mod budgets;
 mod certificates;
 mod ciphertexts;
 mod command_line;

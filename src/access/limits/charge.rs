@@ -26,7 +26,10 @@ const HELD: usize = 4;
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Refused {
     /// A limit has no room. Of several, the one that has none for the longest time.
-    #[error("the limit `{}` allows {window} and has no room for this call now: wait and repeat it", limit.id)]
+    #[error(
+        "the limit `{}` allows {window} and has no room for this call now: repeat it in {} s, or ask an operator for more",
+        limit.resource(), seconds(*retry_after)
+    )]
     Spent {
         /// The limit.
         limit: Arc<Limit>,
@@ -37,7 +40,8 @@ pub enum Refused {
     },
     /// The call alone is more than the limit ever allows at once. There is no use in repeating it.
     #[error(
-        "the call counts {count} and the limit `{}` of {window} never allows more than {most} at once: send smaller batches", limit.id
+        "the call counts {count} and the limit `{}` of {window} never allows more than {most} at once: send smaller batches",
+        limit.resource()
     )]
     TooLarge {
         /// The limit.
@@ -50,11 +54,16 @@ pub enum Refused {
         most: u64,
     },
     /// More principals than can be counted have used up their limits.
-    #[error("too many callers have used up their limits: wait and repeat the call")]
+    #[error("too many callers have used up their limits: repeat the call in {} s", seconds(*retry_after))]
     Crowded {
         /// When to ask again.
         retry_after: Duration,
     },
+}
+
+/// Whole seconds, rounded up.
+fn seconds(time: Duration) -> u128 {
+    time.as_millis().div_ceil(1_000)
 }
 
 impl Refused {
@@ -161,6 +170,24 @@ impl Limits {
             });
         }
         Ok(admission)
+    }
+
+    /// Takes back what [`Limits::admit`] charged for `call` at `charged_at`, since the rest of what it belongs to was refused. Calls
+    /// under way end with their admission. Never takes back more than is certain still to count.
+    pub fn give_back(&self, meters: &Meters, call: &Call<'_>, charged_at: u64) {
+        for subject in Subject::ALL {
+            let (table, hash) = subject.place(meters, call.tenant, call.principal);
+            let Some(mut seat) = table.find(hash) else {
+                continue;
+            };
+            self.each(subject, call, |one, taken| {
+                for (id, window) in &one.windows {
+                    if let Some(meter) = seat.meter(*id) {
+                        meter.give_back(taken.of(window.unit()), charged_at);
+                    }
+                }
+            });
+        }
     }
 }
 

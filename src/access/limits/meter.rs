@@ -142,6 +142,26 @@ impl Meter {
         }
     }
 
+    /// Takes `n` back that were taken at `charged_at`, as far as it is certain that they still count.
+    pub(super) fn give_back(&mut self, n: u64, charged_at: u64) {
+        match (&mut self.state, self.window) {
+            (State::Budget { slice, counts }, Window::Budget { per, .. }) => {
+                let charged = charged_at / slice_nanos(per);
+                let counts_still = (slice.saturating_sub(CUTS)..=*slice).contains(&charged);
+                if counts_still && let Some(count) = slot(counts, charged) {
+                    *count = count.saturating_sub(n);
+                }
+            }
+            // What leaked since then may have been of these.
+            (State::Rate { debt, at }, Window::Rate { amount, per, .. }) => {
+                let elapsed = u128::from(at.saturating_sub(charged_at));
+                let leaked = elapsed.saturating_mul(u128::from(amount));
+                *debt = debt.saturating_sub(scaled(n, per).saturating_sub(leaked));
+            }
+            _ => {}
+        }
+    }
+
     /// Lets time go on to `now`.
     fn advance(&mut self, window: &Window, now: u64) {
         match (&mut self.state, self.window) {

@@ -1,6 +1,6 @@
-//! The record of one limit: `sys/limit/{tenant}/{id}`, or `sys/limit/*/{id}` for one of the whole service.
+//! The record of one limit: `sys/limit/` and its resource name.
 
-use std::sync::Arc;
+use std::{fmt, sync::Arc};
 
 use fieldkeep_crypto::names::Name;
 use prost::Message as _;
@@ -11,10 +11,8 @@ use crate::access::principal::Identity;
 /// The most windows of one limit.
 pub const MAX_WINDOWS: usize = 4;
 
-/// What stands for the tenant in the store key of a limit of the whole service. No tenant has this name.
-const EVERY_TENANT: &str = "*";
-
-const PREFIX: &str = "sys/limit/";
+/// What the store keys of all limits begin with.
+pub const PREFIX: &str = "sys/limit/";
 
 /// Whose calls are counted together.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -25,6 +23,37 @@ pub enum Sharing {
     EachTenant,
     /// Those of each principal by themselves.
     EachPrincipal,
+}
+
+impl Sharing {
+    /// Every one.
+    pub const ALL: [Sharing; 3] = [
+        Sharing::Together,
+        Sharing::EachTenant,
+        Sharing::EachPrincipal,
+    ];
+
+    /// As it is written.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Sharing::Together => "together",
+            Sharing::EachTenant => "each-tenant",
+            Sharing::EachPrincipal => "each-principal",
+        }
+    }
+
+    /// The one that is written so.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Sharing> {
+        Sharing::ALL.into_iter().find(|one| one.as_str() == text)
+    }
+}
+
+impl fmt::Display for Sharing {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
 }
 
 /// A limit: which calls it is about, and how much they may use.
@@ -127,20 +156,22 @@ impl Limit {
         Ok(())
     }
 
-    /// The prefix of the store keys of one tenant's limits, of those of every tenant (`*`), or of all limits.
+    /// The prefix of the store keys of one tenant's limits.
     #[must_use]
-    pub fn store_prefix(tenant: Option<&str>) -> String {
-        match tenant {
-            Some(tenant) => format!("{PREFIX}{tenant}/"),
-            None => PREFIX.to_owned(),
-        }
+    pub fn store_prefix(tenant: &Name) -> String {
+        format!("{PREFIX}tenants/{tenant}/")
     }
 
     /// The record's key in the store.
     #[must_use]
     pub fn store_key(&self) -> String {
-        let tenant = self.tenant.as_ref().map_or(EVERY_TENANT, Name::as_str);
-        format!("{PREFIX}{tenant}/{}", self.id)
+        limit_key(&self.resource())
+    }
+
+    /// `tenants/{tenant}/limits/{id}`, or `limits/{id}` of the whole service.
+    #[must_use]
+    pub fn resource(&self) -> String {
+        limit_resource(self.tenant.as_ref(), &self.id)
     }
 
     /// The record's payload.
@@ -174,15 +205,12 @@ impl Limit {
     }
 
     fn parse(store_key: &str, payload: &[u8]) -> Option<Limit> {
-        let (tenant, id) = store_key.strip_prefix(PREFIX)?.split_once('/')?;
         let record = LimitRecord::decode(payload).ok()?;
         let name = |text: &str| Name::parse(text).ok();
+        let (tenant, id) = parse_resource(store_key.strip_prefix(PREFIX)?)?;
         let limit = Limit {
-            tenant: match tenant {
-                EVERY_TENANT => None,
-                tenant => Some(name(tenant)?),
-            },
-            id: name(id)?,
+            tenant,
+            id,
             principal: match record.principal.as_str() {
                 "" => None,
                 resource => Some(identity(resource)?),
@@ -208,6 +236,34 @@ impl Limit {
         };
         limit.check().ok()?;
         Some(limit)
+    }
+}
+
+/// The store key of the limit with this resource name. Those of the whole service come before those of tenants.
+#[must_use]
+pub fn limit_key(resource: &str) -> String {
+    format!("{PREFIX}{resource}")
+}
+
+/// The resource name of the limit `id` of a tenant, or of the whole service.
+#[must_use]
+pub fn limit_resource(tenant: Option<&Name>, id: &Name) -> String {
+    match tenant {
+        Some(tenant) => format!("tenants/{tenant}/limits/{id}"),
+        None => format!("limits/{id}"),
+    }
+}
+
+/// The tenant and the id of a resource name; no tenant: the whole service.
+#[must_use]
+pub fn parse_resource(resource: &str) -> Option<(Option<Name>, Name)> {
+    let name = |text: &str| Name::parse(text).ok();
+    match resource.strip_prefix("limits/") {
+        Some(id) => Some((None, name(id)?)),
+        None => {
+            let (tenant, id) = resource.strip_prefix("tenants/")?.split_once("/limits/")?;
+            Some((Some(name(tenant)?), name(id)?))
+        }
     }
 }
 
@@ -305,7 +361,7 @@ mod tests {
     #[test]
     fn what_is_encoded_is_decoded() {
         let one = limit();
-        assert_eq!(one.store_key(), "sys/limit/acme/daily");
+        assert_eq!(one.store_key(), "sys/limit/tenants/acme/limits/daily");
         assert_eq!(Limit::decode(&one.store_key(), &one.encode()), Ok(one));
         let every = Limit {
             tenant: None,
@@ -314,7 +370,7 @@ mod tests {
             sharing: Sharing::EachTenant,
             ..limit()
         };
-        assert_eq!(every.store_key(), "sys/limit/*/daily");
+        assert_eq!(every.store_key(), "sys/limit/limits/daily");
         assert_eq!(
             Limit::decode(&every.store_key(), &every.encode()),
             Ok(every)
@@ -367,8 +423,15 @@ mod tests {
             breaks(&mut record);
             assert!(Limit::decode(&key, &record.encode_to_vec()).is_err());
         }
-        assert!(Limit::decode("sys/limit/acme", &limit().encode()).is_err());
-        assert!(Limit::decode("sys/limit/Acme/daily", &limit().encode()).is_err());
+        for other in [
+            "sys/limit/daily",
+            "sys/limit/acme/daily",
+            "sys/limit/tenants/acme/daily",
+            "sys/limit/tenants/Acme/limits/daily",
+            "sys/limit/limits/a/b",
+        ] {
+            assert!(Limit::decode(other, &limit().encode()).is_err(), "{other}");
+        }
         assert!(Limit::decode(&key, &[0xff]).is_err());
     }
 }

@@ -7,13 +7,24 @@
 //!
 //! The capacity falls by a quarter for each interval in which even the quickest call waited longer than the target (CoDel's sign of a
 //! standing queue: Nichols and Jacobson, RFC 8289, section 4.2), and rises by a sixteenth of the whole for each other one.
+//!
+//! A call that finds room costs a few atomic operations, and the lock of one of many parts of the table of principals.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, hash_map::Entry},
     hash::{BuildHasher as _, RandomState},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering},
+    },
     time::Duration,
 };
+
+/// The parts of the table of principals, each with a lock of its own.
+const PARTS: usize = 64;
+
+/// No wait was seen.
+const NONE: u64 = u64::MAX;
 
 /// The bounds of the guard.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -73,28 +84,81 @@ impl Shed {
 
 /// The guard. One for a process.
 pub struct Overload {
+    options: ShedOptions,
     hasher: RandomState,
-    state: Mutex<State>,
+    /// The calls under way of each principal that has any, by the principal's hash.
+    held: Box<[Part]>,
+    /// How many principals have calls under way.
+    principals: AtomicU32,
+    /// How many calls are under way.
+    total: AtomicU32,
+    /// What of `options.calls` is given out now.
+    capacity: AtomicU32,
+    /// Whether even the shortest wait of the last interval was too long.
+    late: AtomicBool,
+    /// The shortest wait of this interval, nanoseconds; [`NONE`] so far.
+    quickest: AtomicU64,
+    /// When the interval ends.
+    interval_ends: AtomicU64,
+    /// Held by whoever ends an interval.
+    adapting: Mutex<()>,
+}
+
+impl std::fmt::Debug for Overload {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Overload")
+            .field("under_way", &self.under_way())
+            .field("capacity", &self.capacity())
+            .finish_non_exhaustive()
+    }
+}
+
+/// On cache lines of its own.
+#[derive(Default)]
+#[repr(align(64))]
+struct Part(Mutex<HashMap<u64, u32>>);
+
+impl Part {
+    fn lock(&self) -> MutexGuard<'_, HashMap<u64, u32>> {
+        // A panic while the lock was held leaves counts, none of them half written.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 impl Overload {
     /// A guard with nothing under way.
     #[must_use]
     pub fn new(options: ShedOptions) -> Arc<Overload> {
+        let options = ShedOptions {
+            calls: options.calls.max(1),
+            principals: options.principals.max(1),
+            ..options
+        };
         Arc::new(Overload {
+            options,
             hasher: RandomState::new(),
-            state: Mutex::new(State::new(options)),
+            held: (0..PARTS).map(|_| Part::default()).collect(),
+            principals: AtomicU32::new(0),
+            total: AtomicU32::new(0),
+            capacity: AtomicU32::new(options.calls),
+            late: AtomicBool::new(false),
+            quickest: AtomicU64::new(NONE),
+            interval_ends: AtomicU64::new(0),
+            adapting: Mutex::new(()),
         })
     }
 
     /// Lets a call of `principal`, a resource name, begin at `now`. It is under way until the place is dropped.
+    ///
+    /// Calls that come at the very same moment count each other, so that the bounds hold; one of them may be refused where the
+    /// other, coming first, would have left room.
     ///
     /// # Errors
     /// [`Shed`].
     pub fn enter(self: &Arc<Self>, principal: &str, now: u64) -> Result<Place, Shed> {
         // Two principals of the same hash would share a share.
         let principal = self.hasher.hash_one(principal);
-        self.state().enter(principal, now)?;
+        self.admit(principal, now)?;
         Ok(Place {
             overload: Arc::clone(self),
             principal,
@@ -103,27 +167,150 @@ impl Overload {
 
     /// Notes how long a call has waited before it was begun, or for what its reply waits on, at `now`.
     pub fn observe(&self, delay: Duration, now: u64) {
-        self.state().observe(delay, now);
+        self.adapt(now);
+        let delay = u64::try_from(delay.as_nanos()).unwrap_or(NONE - 1);
+        if delay < self.quickest.load(Ordering::Relaxed) {
+            self.quickest.fetch_min(delay, Ordering::Relaxed);
+        }
     }
 
     /// How many calls are under way.
     #[must_use]
     pub fn under_way(&self) -> u32 {
-        self.state().total
+        self.total.load(Ordering::Relaxed)
     }
 
     /// How many calls may be under way now.
     #[must_use]
     pub fn capacity(&self) -> u32 {
-        self.state().capacity
+        self.capacity.load(Ordering::Relaxed)
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    fn part(&self, principal: u64) -> Option<&Part> {
+        // The remainder is less than the number of parts.
+        let index = usize::try_from(principal % PARTS as u64).ok()?;
+        self.held.get(index)
+    }
+
+    fn admit(&self, principal: u64, now: u64) -> Result<(), Shed> {
+        self.adapt(now);
+        let Some(part) = self.part(principal) else {
+            return Ok(());
+        };
+        let mut held = part.lock();
+        let total = self.total.fetch_add(1, Ordering::Relaxed);
+        let decided = match held.entry(principal) {
+            Entry::Occupied(mut own) => {
+                let principals = self.principals.load(Ordering::Relaxed);
+                let decided = self.decide_another(*own.get(), principals, total);
+                if decided.is_ok() {
+                    *own.get_mut() = own.get().saturating_add(1);
+                }
+                decided
+            }
+            Entry::Vacant(place) => {
+                let principals = self.principals.fetch_add(1, Ordering::Relaxed);
+                let decided = self.decide_first(principals, total);
+                if decided.is_ok() {
+                    place.insert(1);
+                } else {
+                    self.principals.fetch_sub(1, Ordering::Relaxed);
+                }
+                decided
+            }
+        };
+        if decided.is_err() {
+            self.total.fetch_sub(1, Ordering::Relaxed);
+        }
+        decided
+    }
+
+    /// Whether a call may begin of a principal with none under way, beside `total` of `principals` others.
+    fn decide_first(&self, principals: u32, total: u32) -> Result<(), Shed> {
+        let capacity = self.capacity();
+        // With the capacity used up, the average of the others is more than a share for one more would be, and so is what one of
+        // them has; unless there are more of them than capacity, when a share is one call and somebody has two.
+        let room = total < capacity || principals < capacity || total > principals;
+        if room && principals < self.options.principals {
+            Ok(())
+        } else {
+            Err(Shed::Busy {
+                retry_after: self.options.interval,
+            })
+        }
+    }
+
+    /// Whether a call may begin of a principal with `own` of the `total` under way of `principals`.
+    fn decide_another(&self, own: u32, principals: u32, total: u32) -> Result<(), Shed> {
+        let capacity = self.capacity();
+        let retry_after = self.options.interval;
+        let contended = self.late.load(Ordering::Relaxed) || total >= capacity / 2;
+        if contended {
+            let share = (capacity / principals.max(1)).max(1);
+            if own >= share {
+                return Err(Shed::Share { share, retry_after });
+            }
+        }
+        if total >= capacity {
+            return Err(Shed::Busy { retry_after });
+        }
+        Ok(())
+    }
+
+    fn leave(&self, principal: u64) {
+        let Some(part) = self.part(principal) else {
+            return;
+        };
+        let mut held = part.lock();
+        let Entry::Occupied(mut own) = held.entry(principal) else {
+            return;
+        };
+        if *own.get() > 1 {
+            *own.get_mut() -= 1;
+        } else {
+            own.remove();
+            self.principals.fetch_sub(1, Ordering::Relaxed);
+        }
+        self.total.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    /// Ends the interval if it is over.
+    fn adapt(&self, now: u64) {
+        if now < self.interval_ends.load(Ordering::Relaxed) {
+            return;
+        }
+        // Whoever comes second would find the next interval begun.
+        let Ok(_turn) = self.adapting.try_lock() else {
+            return;
+        };
+        if now < self.interval_ends.load(Ordering::Relaxed) {
+            return;
+        }
+        let (whole, capacity) = (self.options.calls, self.capacity());
+        let target = u64::try_from(self.options.target.as_nanos()).unwrap_or(NONE - 1);
+        let (late, next) = match self.quickest.swap(NONE, Ordering::Relaxed) {
+            // Nothing came out in a whole interval. With calls under way that says nothing; without, all is well.
+            NONE if self.under_way() == 0 => (false, whole),
+            NONE => (self.late.load(Ordering::Relaxed), capacity),
+            delay if delay > target => {
+                let less = capacity.saturating_sub((capacity / 4).max(1));
+                (true, less.max((whole / 16).max(1)))
+            }
+            _ => {
+                let more = capacity.saturating_add((whole / 16).max(1));
+                (false, more.min(whole))
+            }
+        };
+        self.late.store(late, Ordering::Relaxed);
+        self.capacity.store(next, Ordering::Relaxed);
+        let interval = u64::try_from(self.options.interval.as_nanos()).unwrap_or(u64::MAX);
+        self.interval_ends
+            .store(now.saturating_add(interval), Ordering::Relaxed);
     }
 }
 
 /// The place of one call under way.
+#[derive(Debug)]
 #[must_use = "the call counts as under way until this is dropped"]
 pub struct Place {
     overload: Arc<Overload>,
@@ -132,142 +319,8 @@ pub struct Place {
 
 impl Drop for Place {
     fn drop(&mut self) {
-        self.overload.state().leave(self.principal);
+        self.overload.leave(self.principal);
     }
-}
-
-struct State {
-    options: ShedOptions,
-    /// The calls under way of each principal that has any.
-    held: HashMap<u64, u32>,
-    /// How many principals have exactly so many calls under way, by that number; it ends at the capacity.
-    holders: Vec<u32>,
-    /// The most calls that one principal has under way.
-    most: u32,
-    total: u32,
-    /// What of `options.calls` is given out now.
-    capacity: u32,
-    /// The shortest wait of this interval.
-    quickest: Option<Duration>,
-    /// Whether even that of the last interval was too long.
-    late: bool,
-    interval_ends: u64,
-}
-
-impl State {
-    fn new(options: ShedOptions) -> State {
-        let options = ShedOptions {
-            calls: options.calls.max(1),
-            principals: options.principals.max(1),
-            ..options
-        };
-        State {
-            options,
-            held: HashMap::new(),
-            holders: vec![0; size(options.calls).saturating_add(1)],
-            most: 0,
-            total: 0,
-            capacity: options.calls,
-            quickest: None,
-            late: false,
-            interval_ends: 0,
-        }
-    }
-
-    fn enter(&mut self, principal: u64, now: u64) -> Result<(), Shed> {
-        self.adapt(now);
-        let own = self.held.get(&principal).copied().unwrap_or(0);
-        let principals = u32::try_from(self.held.len()).unwrap_or(u32::MAX);
-        let retry_after = self.options.interval;
-        if own == 0 {
-            let share = self.share(principals.saturating_add(1));
-            let room = self.total < self.capacity || self.most > share;
-            if !room || principals >= self.options.principals {
-                return Err(Shed::Busy { retry_after });
-            }
-        } else {
-            let share = self.share(principals);
-            let contended = self.late || self.total >= self.capacity / 2;
-            if contended && own >= share {
-                return Err(Shed::Share { share, retry_after });
-            }
-            if self.total >= self.capacity {
-                return Err(Shed::Busy { retry_after });
-            }
-        }
-        self.total = self.total.saturating_add(1);
-        self.set(principal, own, own.saturating_add(1));
-        Ok(())
-    }
-
-    fn leave(&mut self, principal: u64) {
-        let Some(own) = self.held.get(&principal).copied() else {
-            return;
-        };
-        self.total = self.total.saturating_sub(1);
-        self.set(principal, own, own.saturating_sub(1));
-    }
-
-    /// A principal goes from `old` calls under way to `new`, which is one more or one less.
-    fn set(&mut self, principal: u64, old: u32, new: u32) {
-        if new == 0 {
-            self.held.remove(&principal);
-        } else {
-            self.held.insert(principal, new);
-        }
-        if let Some(count) = self.holders.get_mut(size(old)) {
-            *count = count.saturating_sub(1);
-        }
-        if let Some(count) = self.holders.get_mut(size(new)) {
-            *count = count.saturating_add(1);
-        }
-        let none_left = self.holders.get(size(old)).is_none_or(|count| *count == 0);
-        if new > self.most || (old == self.most && none_left) {
-            // The one that had the most is at one less now, so nobody else can lie between.
-            self.most = new;
-        }
-    }
-
-    fn share(&self, principals: u32) -> u32 {
-        (self.capacity / principals.max(1)).max(1)
-    }
-
-    fn observe(&mut self, delay: Duration, now: u64) {
-        self.adapt(now);
-        self.quickest = Some(self.quickest.map_or(delay, |least| least.min(delay)));
-    }
-
-    fn adapt(&mut self, now: u64) {
-        if now < self.interval_ends {
-            return;
-        }
-        let whole = self.options.calls;
-        match self.quickest.take() {
-            Some(delay) if delay > self.options.target => {
-                self.late = true;
-                let less = self.capacity.saturating_sub((self.capacity / 4).max(1));
-                self.capacity = less.max((whole / 16).max(1));
-            }
-            Some(_) => {
-                self.late = false;
-                let more = self.capacity.saturating_add((whole / 16).max(1));
-                self.capacity = more.min(whole);
-            }
-            // Nothing came out in a whole interval. With calls under way that says nothing; without, all is well.
-            None if self.total == 0 => {
-                self.late = false;
-                self.capacity = whole;
-            }
-            None => {}
-        }
-        let interval = u64::try_from(self.options.interval.as_nanos()).unwrap_or(u64::MAX);
-        self.interval_ends = now.saturating_add(interval);
-    }
-}
-
-/// A `u32` as a size: no supported machine has smaller ones.
-fn size(n: u32) -> usize {
-    usize::try_from(n).unwrap_or(usize::MAX)
 }
 
 #[cfg(test)]

@@ -118,9 +118,30 @@ fn a_batch_larger_than_a_limit_is_told_so() {
     assert_eq!(refused.retry_after(), None);
     assert_eq!(
         refused.to_string(),
-        "the call counts 8 and the limit `day` of 5 fields/s burst 7 never allows more than 7 at once: send smaller batches"
+        "the call counts 8 and the limit `tenants/acme/limits/day` of 5 fields/s burst 7 never allows more than 7 at once: send smaller batches"
     );
     assert_eq!(used(&limits, &meters, "a", 0), [0, 0]);
+}
+
+#[test]
+fn what_is_given_back_was_never_charged() {
+    let limits = Limits::new([limit("day", &["10 fields/day", "100 fields/s burst 10"])]).unwrap();
+    let meters = Meters::new(64);
+    let three = [part("pii", DECRYPT, 3, 0)];
+    let three = call("acme", "a", &three);
+    drop(limits.admit(&meters, &three, S).unwrap());
+    drop(limits.admit(&meters, &three, S).unwrap());
+    limits.give_back(&meters, &three, S);
+    assert_eq!(used(&limits, &meters, "a", S), [3, 3]);
+    // What has leaked since is not given back a second time.
+    drop(limits.admit(&meters, &three, S + S / 50).unwrap());
+    limits.give_back(&meters, &three, S);
+    assert_eq!(used(&limits, &meters, "a", S + S / 50), [3, 3]);
+    // Nor what does not count any more.
+    let later = S * 86_400 * 2;
+    drop(limits.admit(&meters, &three, later).unwrap());
+    limits.give_back(&meters, &three, S);
+    assert_eq!(used(&limits, &meters, "a", later)[0], 3);
 }
 
 #[test]

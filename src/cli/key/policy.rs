@@ -186,7 +186,7 @@ fn cause(cause: v1::RotationCause) -> &'static str {
 }
 
 /// Seconds as people write them: `90d`, `1h 30m`.
-pub(super) fn duration(seconds: i64) -> String {
+pub(in crate::cli) fn duration(seconds: i64) -> String {
     let mut rest = seconds.max(0);
     let mut parts = Vec::new();
     for (unit, length) in [("d", 86_400), ("h", 3_600), ("m", 60), ("s", 1)] {

@@ -301,6 +301,12 @@ impl Source<'_> {
             1..=86_400,
             default.connection_age.as_secs(),
         )?;
+        let calls = self.number(
+            "limits.calls",
+            section.calls.as_ref(),
+            1..=1_000_000,
+            u64::from(default.calls),
+        )?;
         Ok(LimitsConfig {
             connections: count(connections),
             connections_per_source: count(of_source),
@@ -308,6 +314,7 @@ impl Source<'_> {
             handshake_timeout: Duration::from_millis(handshake_timeout_ms),
             drain_timeout: Duration::from_millis(drain_timeout_ms),
             connection_age: Duration::from_secs(connection_age_s),
+            calls: u32::try_from(calls).unwrap_or(u32::MAX),
         })
     }
 

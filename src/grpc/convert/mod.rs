@@ -7,6 +7,7 @@ pub mod batch;
 pub mod certificates;
 pub mod field;
 pub mod issuers;
+pub mod limits;
 pub mod masks;
 pub mod rotation;
 #[cfg(test)]

@@ -6,6 +6,7 @@ mod api_keys;
 mod certificates;
 mod field;
 mod issuers;
+mod limits;
 mod masks;
 
 use prost::Message;

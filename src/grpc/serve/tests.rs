@@ -293,6 +293,41 @@ fn endless(start: &[u8]) -> Body {
 }
 
 #[tokio::test]
+async fn a_flood_is_shed_from_whoever_makes_it_and_operators_get_through() {
+    let f = Fixture::make_narrow(4).await;
+    let flood: Vec<_> = (0..4).map(|_| f.place("other/app").unwrap()).collect();
+    let response = call(&f, Listener::Data, "other/app", ENCRYPT, &encrypt()).await;
+    let status = status(&response);
+    assert_eq!(
+        (status.code(), reason(&response).as_str()),
+        (Code::Unavailable, "OVERLOADED")
+    );
+    let retry = status.get_error_details().retry_info().unwrap().retry_delay;
+    assert_eq!(retry, Some(Duration::from_millis(100)));
+    let record = f.last_record();
+    assert_eq!(
+        (record.rule.as_str(), record.decision()),
+        ("overload", fieldkeep_proto::v1::Decision::Refused)
+    );
+    // Who has nothing under way is let in, and administration is not asked.
+    let response = call(&f, Listener::Data, "acme/app", ENCRYPT, &encrypt()).await;
+    let _: EncryptResponse = message(response).await;
+    let path = "/fieldkeep.v1.SystemService/GetStatus";
+    let asked = fieldkeep_proto::v1::GetStatusRequest {};
+    let response = call(&f, Listener::Admin, "acme/boss", path, &asked).await;
+    assert!(!response.headers().contains_key("grpc-status"));
+    let path = "/grpc.health.v1.Health/Check";
+    let asked = tonic_health::pb::HealthCheckRequest::default();
+    let response = call(&f, Listener::Data, "other/app", path, &asked).await;
+    assert!(!response.headers().contains_key("grpc-status"));
+    assert_eq!(f.under_way(), 4);
+    drop(flood);
+    let response = call(&f, Listener::Data, "other/app", ENCRYPT, &encrypt()).await;
+    let _: EncryptResponse = message(response).await;
+    assert_eq!(f.under_way(), 0);
+}
+
+#[tokio::test]
 async fn a_call_ends_when_its_caller_stops_waiting() {
     let f = Fixture::make().await;
     let before = f.last_record_index();

@@ -13,6 +13,7 @@ use tokio_util::task::AbortOnDropHandle;
 use tonic::Code;
 
 use super::Asked;
+use crate::access::limits::shed::Place;
 use crate::grpc::status::{OUT_OF_TIME, item_error};
 use crate::grpc::unary::parsed;
 use crate::service::arrival::MessageRoom;
@@ -40,11 +41,12 @@ impl<M, O: Operation, R> Clone for Kind<M, O, R> {
 
 impl<M, O: Operation, R> Copy for Kind<M, O, R> {}
 
-/// A message that has come, and its place among those of its connection and of all.
+/// A message that has come, its room among those of its connection and of all, and its place among the calls under way.
 pub(super) struct Whole {
     pub(super) message: Bytes,
     pub(super) items: usize,
     pub(super) room: Option<MessageRoom>,
+    pub(super) place: Option<Place>,
 }
 
 /// The answer to a message, and its place among those that its connection has not taken yet.
@@ -185,11 +187,12 @@ where
     M: Message + Default + 'static,
     O: Operation,
 {
-    let (_room, parsed) = match whole {
+    let (_held, parsed) = match whole {
         Ok(Whole {
             message,
             items,
             room,
+            place,
         }) => {
             let weight = Weight {
                 bytes: message.len(),
@@ -197,7 +200,7 @@ where
             };
             let (service, call) = (&asked.service, &asked.ended.call);
             (
-                room,
+                Some((room, place)),
                 parsed(service, call, message, weight, None, parse)
                     .await
                     .map(|(operation, _)| operation),

@@ -13,6 +13,7 @@ use tonic::Status;
 use super::answer::{Kind, Whole, Work, answer, shrink};
 use super::frames::{Frames, Stop};
 use super::{Asked, Opened};
+use crate::access::limits::shed::Place;
 use crate::grpc::receive::{SHORT_BYTES, count};
 use crate::grpc::reply::longest;
 use crate::grpc::routes::{MAX_MESSAGE_BYTES, Route};
@@ -184,14 +185,15 @@ where
         let limits = service.core().limits();
         let idle = limits.stream_idle;
         let length = patience.wait(idle, IDLE, frames.length()).await?;
-        if let Err(failure) = admit(service, call, length) {
-            if length > MAX_MESSAGE_BYTES {
-                return Err(Stop::Broken(failure).into());
+        let place = match admit(service, call, length) {
+            Ok(place) => place,
+            Err(failure) if length > MAX_MESSAGE_BYTES => return Err(Stop::Broken(failure).into()),
+            Err(failure) => {
+                let skipped = patience.wait(route.deadline, OUT_OF_TIME, frames.skip(length));
+                skipped.await?;
+                return Ok((Err(failure), None));
             }
-            let skipped = patience.wait(route.deadline, OUT_OF_TIME, frames.skip(length));
-            skipped.await?;
-            return Ok((Err(failure), None));
-        }
+        };
 
         // An item takes two bytes at least.
         let bytes = longest(length, length / 2).min(limits.reply_bytes);
@@ -216,14 +218,15 @@ where
                 message,
                 items,
                 room,
+                place,
             }
         });
         Ok((whole, Some(unread)))
     }
 }
 
-/// Whether a message of `length` bytes is read at all.
-fn admit(service: &Service, call: &Call, length: usize) -> Result<(), Failure> {
+/// Whether a message of `length` bytes is read at all, and its place among the calls under way.
+fn admit(service: &Service, call: &Call, length: usize) -> Result<Option<Place>, Failure> {
     let limit = call.request_bytes;
     if length > limit {
         return Err(Failure::RequestTooLarge { limit });
@@ -231,5 +234,6 @@ fn admit(service: &Service, call: &Call, length: usize) -> Result<(), Failure> {
     if length > SHORT_BYTES {
         service.admit(call)?;
     }
-    Ok(())
+    // Nobody knows how long it has waited: its caller sends it when he likes.
+    service.place(call, None)
 }

@@ -638,3 +638,20 @@ async fn a_stream_ends_when_its_caller_stops_waiting() {
     talk.send(&batch(1, 1));
     assert_eq!(reason_of(&talk.reply().await), "ok");
 }
+
+#[tokio::test]
+async fn a_message_beyond_the_callers_share_is_refused_and_the_stream_goes_on() {
+    let f = Fixture::make_narrow(2).await;
+    let mut talk = Talk::open(&f).await;
+    let flood: Vec<_> = (0..2).map(|_| f.place("acme/app").unwrap()).collect();
+    talk.send(&batch(1, 5));
+    let refused = talk.next().await.unwrap();
+    assert_eq!(refused.error.unwrap().reason, "OVERLOADED");
+    drop(flood);
+    talk.send(&batch(1, 5));
+    let answered = talk.next().await.unwrap();
+    assert_eq!((answered.error, answered.results.len()), (None, 1));
+    talk.finish();
+    assert!(talk.next().await.is_none());
+    assert_eq!(f.under_way(), 0);
+}

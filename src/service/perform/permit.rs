@@ -13,6 +13,7 @@ use crate::access::action::{Action, ActionSet};
 use crate::access::advice;
 use crate::access::condition::Unmet;
 use crate::access::grant::{GrantId, Scope};
+use crate::access::limits::{Admission, Limits};
 use crate::access::mask::FieldMask;
 use crate::access::principal::{Method, Principal};
 use crate::access::snapshot::{AccessSnapshot, Asked, Denied, Missing};
@@ -31,6 +32,8 @@ pub enum Asks<'a> {
     OfFields,
     /// One field under a key that is named, which the operation asks for at once.
     Field,
+    /// The caller himself, which needs no right: a credential that counts is enough.
+    Oneself,
     /// Something whose tenant is found out when it is looked up, and is asked for then.
     Found,
     /// What belongs to a tenant, or to all (`*`), or one of its keys.
@@ -101,6 +104,8 @@ pub struct Permit<'a> {
     action: Action,
     principal: &'a Principal,
     now_us: u64,
+    /// `None` if there are none.
+    limits: Option<Arc<Limits>>,
     used: Mutex<Used>,
 }
 
@@ -109,12 +114,23 @@ struct Used {
     /// `None` while it was given back.
     snapshot: Option<Arc<AccessSnapshot>>,
     grounds: Grounds,
+    under_way: Vec<Admission>,
+}
+
+/// What is left of a permit when its operation has ended.
+pub(super) struct Finished {
+    /// What the call relied on.
+    pub(super) grounds: Grounds,
+    /// Where limits count the call as under way, until this is dropped.
+    pub(super) under_way: Vec<Admission>,
 }
 
 /// The grants and masks that a call relies on, and the generation of the first snapshot that it asked.
 #[derive(Clone, Debug)]
 pub struct Grounds {
     generation: u64,
+    /// Whether nothing but the caller's credential was asked for.
+    oneself: bool,
     /// Most calls rely on one, which costs them no allocation.
     first: Option<GrantId>,
     few: Vec<GrantId>,
@@ -135,20 +151,24 @@ impl<'a> Permit<'a> {
         let snapshot = access.snapshot();
         let grounds = Grounds {
             generation: snapshot.generation(),
+            oneself: false,
             first: None,
             few: Vec::new(),
             more: BTreeSet::new(),
             masks: BTreeSet::new(),
         };
+        let limits = snapshot.settings().limits();
         Permit {
             access,
             call,
             action,
             principal,
             now_us,
+            limits: (!limits.is_empty()).then(|| Arc::clone(limits)),
             used: Mutex::new(Used {
                 snapshot: Some(snapshot),
                 grounds,
+                under_way: Vec::new(),
             }),
         }
     }
@@ -163,6 +183,22 @@ impl<'a> Permit<'a> {
     #[must_use]
     pub fn rpc(&self) -> &'static str {
         self.call.rpc
+    }
+
+    /// What the call is for.
+    #[must_use]
+    pub fn action(&self) -> Action {
+        self.action
+    }
+
+    /// The limits when the call began; `None` without any.
+    pub(in crate::service) fn limits(&self) -> Option<&Arc<Limits>> {
+        self.limits.as_ref()
+    }
+
+    /// Keeps what counts the call as under way until it has ended.
+    pub(in crate::service) fn hold(&self, admission: Admission) {
+        self.used().under_way.push(admission);
     }
 
     /// When the call was admitted, Unix seconds.
@@ -200,6 +236,15 @@ impl<'a> Permit<'a> {
         let snapshot = used.snapshot(self.access);
         let network = self.network();
         admit(snapshot, self.principal, self.action, network, self.now_us)
+    }
+
+    /// Whether the caller's credential counts.
+    pub(super) fn check_oneself(&self) -> Result<(), Failure> {
+        let mut used = self.used();
+        let snapshot = used.snapshot(self.access);
+        oneself(snapshot, self.call, self.principal, self.now_us)?;
+        used.grounds.oneself = true;
+        Ok(())
     }
 
     /// Whether the caller may do the permitted action to what `tenant` has, or to one of its keys. `tenant` is `*` for what
@@ -315,12 +360,16 @@ impl<'a> Permit<'a> {
         self.used().snapshot = None;
     }
 
-    /// What the call relied on.
-    pub(super) fn into_grounds(self) -> Grounds {
-        self.used
+    /// What the call relied on, and where it counts.
+    pub(super) fn finish(self) -> Finished {
+        let used = self
+            .used
             .into_inner()
-            .unwrap_or_else(PoisonError::into_inner)
-            .grounds
+            .unwrap_or_else(PoisonError::into_inner);
+        Finished {
+            grounds: used.grounds,
+            under_way: used.under_way,
+        }
     }
 }
 
@@ -353,6 +402,7 @@ impl Grounds {
     /// The rule that allowed the call, as its record names it.
     pub(super) fn rule(&self) -> Rule {
         match (self.first, self.few.as_slice()) {
+            (None, _) if self.oneself => Rule::Named(RULE_ONESELF),
             (None, _) => Rule::Named(RULE_ADMITTED),
             (Some(only), []) => Rule::Grant(only),
             (Some(first), others) => {
@@ -371,6 +421,8 @@ impl Grounds {
 
 /// The rule of a call that was admitted and asked for nothing, since no item of it was valid.
 const RULE_ADMITTED: &str = "admitted";
+/// The rule of a call about the caller himself.
+const RULE_ONESELF: &str = "oneself";
 
 /// What decided a call.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -405,6 +457,20 @@ pub(in crate::service) fn admit(
             let asked = anything(principal, action, network, seconds(now_us));
             refused(principal, &asked, &denied)
         })
+}
+
+/// Whether the credential of `principal` counts, which is all that he needs to ask about himself.
+fn oneself(
+    snapshot: &AccessSnapshot,
+    call: &Call,
+    principal: &Principal,
+    now_us: u64,
+) -> Result<(), Failure> {
+    let now = seconds(now_us);
+    snapshot.check_credential(principal, now).map_err(|denied| {
+        let asked = anything(principal, call.action, call.peer.network(), now);
+        refused(principal, &asked, &denied)
+    })
 }
 
 /// `action` in the caller's own tenant.
@@ -442,6 +508,9 @@ pub(in crate::service) fn recheck(
     grounds: &Grounds,
     now_us: u64,
 ) -> Result<(), Failure> {
+    if grounds.oneself {
+        return oneself(snapshot, call, principal, now_us);
+    }
     let network = call.peer.network();
     admit(snapshot, principal, call.action, network, now_us)?;
     let counts = |id| snapshot.still_counts(principal, id, network, seconds(now_us));

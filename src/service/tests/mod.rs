@@ -3,6 +3,7 @@
 mod batches;
 mod busy;
 mod fields;
+mod limits;
 mod management;
 mod masks;
 mod one_way;
@@ -28,6 +29,7 @@ pub(crate) use self::one_way::UntilReleased;
 use crate::access::ca::Ca;
 use crate::access::certificates::Certificates;
 use crate::access::grant::{GrantId, Scope, Wanted, Who};
+use crate::access::limits::shed::{Place, ShedOptions};
 use crate::access::pattern::Pattern;
 use crate::access::principal::{Identity, Principal};
 use crate::access::role::Role;
@@ -53,6 +55,10 @@ struct TestClock(AtomicU64);
 impl Clock for Arc<TestClock> {
     fn now_us(&self) -> u64 {
         self.0.load(Ordering::SeqCst) * 1_000_000
+    }
+
+    fn monotonic_ns(&self) -> u64 {
+        self.0.load(Ordering::SeqCst) * 1_000_000_000
     }
 }
 
@@ -85,6 +91,29 @@ impl Fixture {
             ..Limits::default()
         };
         Self::make_within(AUDIT_RECORD_BYTES, limits).await
+    }
+
+    /// A fixture that sheds what goes beyond `calls` under way.
+    pub(crate) async fn make_narrow(calls: u32) -> Self {
+        let limits = Limits {
+            shed: ShedOptions {
+                calls,
+                ..ShedOptions::default()
+            },
+            ..Limits::default()
+        };
+        Self::make_within(AUDIT_RECORD_BYTES, limits).await
+    }
+
+    /// A place of `identity` among the calls under way.
+    pub(crate) fn place(&self, identity: &str) -> Option<Place> {
+        let call = self.call::<Encrypt>(identity);
+        self.service.place(&call, None).ok().flatten()
+    }
+
+    /// How many calls are under way.
+    pub(crate) fn under_way(&self) -> u32 {
+        self.service.core().overload.under_way()
     }
 
     /// A fixture whose changes of rights wait for nobody long.

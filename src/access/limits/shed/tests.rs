@@ -28,7 +28,8 @@ fn one_principal_alone_has_the_whole_capacity() {
     assert_eq!(overload.under_way(), 8);
     drop(places);
     assert_eq!(overload.under_way(), 0);
-    assert!(overload.state().held.is_empty());
+    assert_eq!(overload.principals.load(Ordering::Relaxed), 0);
+    assert!(overload.held.iter().all(|part| part.lock().is_empty()));
 }
 
 #[test]
@@ -84,14 +85,14 @@ fn a_standing_queue_lowers_the_capacity_and_its_end_raises_it() {
         overload.observe(Duration::from_secs(9), turn * 100 * MS);
     }
     assert_eq!(overload.capacity(), 100);
-    assert!(overload.state().late);
+    assert!(overload.late.load(Ordering::Relaxed));
     // One call that did not wait shows that no queue stands.
     for turn in 41..=60 {
         overload.observe(Duration::from_secs(9), turn * 100 * MS);
         overload.observe(Duration::from_millis(1), turn * 100 * MS);
     }
     assert_eq!(overload.capacity(), 1_600);
-    assert!(!overload.state().late);
+    assert!(!overload.late.load(Ordering::Relaxed));
     drop(place);
 }
 
@@ -123,44 +124,95 @@ proptest! {
         calls in 1..40_u32,
         steps in prop::collection::vec((any::<bool>(), 0..12_u64, 0..4_u64, 0..200_u64), 0..600),
     ) {
-        let mut state = State::new(ShedOptions { calls, principals: 12, ..ShedOptions::default() });
+        let overload = Overload::new(ShedOptions { calls, principals: 12, ..ShedOptions::default() });
         let mut held: HashMap<u64, u32> = HashMap::new();
         let mut now = 0;
         for (enter, principal, time, delay) in steps {
             now += time * 50 * MS;
             if delay > 150 {
-                state.observe(Duration::from_millis(delay - 120), now);
+                overload.observe(Duration::from_millis(delay - 120), now);
             }
             if enter {
                 let own = held.get(&principal).copied().unwrap_or(0);
-                let entered = state.enter(principal, now).is_ok();
+                let entered = overload.admit(principal, now).is_ok();
                 let callers = held.len() + usize::from(own == 0);
-                let share = (state.capacity / u32::try_from(callers).unwrap()).max(1);
+                let share = (overload.capacity() / u32::try_from(callers).unwrap()).max(1);
+                let total = held.values().sum::<u32>();
                 let over = held.iter().any(|(one, held)| *one != principal && *held > share);
-                if own == 0 && over {
-                    prop_assert!(entered);
+                if own == 0 {
+                    // Exactly then: there is room, or somebody holds more than his share.
+                    prop_assert_eq!(entered, total < overload.capacity() || over);
                 }
                 // Nobody is shed while less than half is used and nothing waits.
-                if !state.late && state.total < state.capacity / 2 {
+                if !overload.late.load(Ordering::Relaxed) && total < overload.capacity() / 2 {
                     prop_assert!(entered);
                 }
                 if entered {
                     *held.entry(principal).or_default() += 1;
                 }
-            } else if held.contains_key(&principal) {
-                state.leave(principal);
-                let own = held.get_mut(&principal).unwrap();
-                *own -= 1;
-                if *own == 0 {
-                    held.remove(&principal);
-                }
             } else {
-                state.leave(principal);
+                overload.leave(principal);
+                if let Some(own) = held.get_mut(&principal) {
+                    *own -= 1;
+                    if *own == 0 {
+                        held.remove(&principal);
+                    }
+                }
             }
-            prop_assert_eq!(&state.held, &held);
-            prop_assert_eq!(state.total, held.values().sum::<u32>());
-            prop_assert_eq!(state.most, held.values().copied().max().unwrap_or(0));
-            prop_assert!(state.total <= calls + 12);
+            let found: HashMap<u64, u32> = overload
+                .held
+                .iter()
+                .flat_map(|part| part.lock().clone())
+                .collect();
+            prop_assert_eq!(&found, &held);
+            prop_assert_eq!(overload.under_way(), held.values().sum::<u32>());
+            prop_assert_eq!(overload.principals.load(Ordering::Relaxed) as usize, held.len());
+            prop_assert!(overload.under_way() <= calls + 12);
         }
+    }
+}
+
+#[test]
+fn cores_that_meet_count_each_other() {
+    let overload = Overload::new(options(64));
+    std::thread::scope(|scope| {
+        for name in ["a", "b", "c", "d"] {
+            let overload = &overload;
+            scope.spawn(move || {
+                for turn in 0..20_000_u64 {
+                    let places: Vec<Place> = (0..turn % 40)
+                        .filter_map(|_| overload.enter(name, turn).ok())
+                        .collect();
+                    assert!(
+                        overload.under_way() <= 64 + 8,
+                        "a first call, and one that is being refused, each"
+                    );
+                    drop(places);
+                }
+            });
+        }
+    });
+    assert_eq!(overload.under_way(), 0);
+    assert_eq!(overload.principals.load(Ordering::Relaxed), 0);
+}
+
+/// The load of the benchmarks: 8 connections with 32 calls each, of one identity or of a few, however long they wait.
+#[test]
+fn two_hundred_and_fifty_six_calls_at_once_are_never_shed() {
+    for identities in [1, 2, 4, 8] {
+        let overload = Overload::new(ShedOptions::default());
+        let names: Vec<String> = (0..identities).map(|n| format!("app-{n}")).collect();
+        for turn in 1..=100 {
+            overload.observe(Duration::from_secs(1), turn * 100 * MS);
+            let places: Vec<Place> = (0..256_usize)
+                .map(|n| {
+                    overload
+                        .enter(&names[n % identities], turn * 100 * MS)
+                        .unwrap()
+                })
+                .collect();
+            drop(places);
+        }
+        assert_eq!(overload.capacity(), 256);
     }
 }

@@ -9,13 +9,15 @@ use fieldkeep_proto::v1::{
     CreateApiKeyRequest, CreateGrantRequest, CreateJoinTokenRequest, CreateKeyRequest,
     CreateTenantRequest, Decision, DisableKeyRequest, DisableKeyVersionRequest, EnableKeyRequest,
     EnableKeyVersionRequest, EnrollRequest, ExplainAccessRequest, GetGrantRequest,
-    GetIssuerRequest, GetKeyUsageRequest, GetStatusRequest, IssueCertificateRequest, Issuer,
-    ListApiKeysRequest, ListCasRequest, ListGrantsRequest, ListGroupMembersRequest,
-    ListGroupsRequest, ListIssuersRequest, ListKeysRequest, ListMasksRequest, ListRecordsRequest,
-    ListRevocationsRequest, ListTenantsRequest, ReEncryptItem, ReEncryptRequest, RemoveCaRequest,
-    RemoveGroupMemberRequest, RemoveIssuerRequest, RemoveMaskRequest, RenewCertificateRequest,
+    GetIssuerRequest, GetKeyUsageRequest, GetStatusRequest, GetUsageRequest,
+    IssueCertificateRequest, Issuer, ListApiKeysRequest, ListCasRequest, ListGrantsRequest,
+    ListGroupMembersRequest, ListGroupsRequest, ListIssuersRequest, ListKeysRequest,
+    ListLimitsRequest, ListMasksRequest, ListRecordsRequest, ListRevocationsRequest,
+    ListTenantsRequest, ReEncryptItem, ReEncryptRequest, RemoveCaRequest, RemoveGroupMemberRequest,
+    RemoveIssuerRequest, RemoveLimitRequest, RemoveMaskRequest, RenewCertificateRequest,
     RevokeApiKeyRequest, RevokeCertificateRequest, RevokeGrantRequest, RotateApiKeyRequest,
-    RotateKeyRequest, SetIssuerRequest, SetKeyRotationRequest, SetMaskRequest, WhoCanRequest,
+    RotateKeyRequest, SetIssuerRequest, SetKeyRotationRequest, SetLimitRequest, SetMaskRequest,
+    WhoCanRequest,
 };
 
 use super::*;
@@ -35,6 +37,8 @@ enum At {
     All,
     /// Anywhere: whose it is is found out first.
     Anywhere,
+    /// Nowhere: a caller asks about himself.
+    Oneself,
     /// No right helps: what counts is in the message or the certificate, and here that is a token of nobody, or nothing.
     Open,
 }
@@ -453,6 +457,30 @@ fn rows() -> Vec<(&'static str, Row)> {
             })
         }),
     ];
+    let limits: [Row; 4] = [
+        ("SetLimit", Action::Limit, At::Tenant, |cell| {
+            bytes(SetLimitRequest {
+                name: format!("{}/limits/some", cell.parent()),
+                windows: vec!["1000000 fields/s".into()],
+                ..Default::default()
+            })
+        }),
+        ("ListLimits", Action::Limit, At::Tenant, |cell| {
+            bytes(ListLimitsRequest {
+                parent: cell.parent(),
+                ..Default::default()
+            })
+        }),
+        ("RemoveLimit", Action::Limit, At::Tenant, |cell| {
+            bytes(RemoveLimitRequest {
+                name: format!("{}/limits/some", cell.parent()),
+                ..Default::default()
+            })
+        }),
+        ("GetUsage", Action::Limit, At::Oneself, |_| {
+            bytes(GetUsageRequest {})
+        }),
+    ];
     let audit: Row = ("ListRecords", Action::Audit, At::All, |_| {
         bytes(ListRecordsRequest::default())
     });
@@ -468,6 +496,7 @@ fn rows() -> Vec<(&'static str, Row)> {
         .chain(certificates.map(|row| ("CertificateService", row)))
         .chain(api_keys.map(|row| ("ApiKeyService", row)))
         .chain(issuers.map(|row| ("IssuerService", row)))
+        .chain(limits.map(|row| ("LimitService", row)))
         .chain(tenant.map(|row| ("TenantService", row)))
         .chain([("AuditService", audit), ("SystemService", system)])
         .collect()
@@ -487,11 +516,14 @@ struct Caller {
 impl Caller {
     /// Whether it may do what a row needs to what is of `tenant`. All callers are of `acme`.
     fn may(&self, action: Action, at: At, tenant: &str) -> bool {
+        if at == At::Oneself {
+            return true;
+        }
         let has = self.role.is_some_and(|role| role.actions().has(action));
         has && match at {
             At::Tenant => self.all || tenant == "acme",
             At::All => self.all,
-            At::Anywhere => true,
+            At::Anywhere | At::Oneself => true,
             At::Open => false,
         }
     }
