@@ -11,7 +11,10 @@
 
 mod allocations;
 mod baseline;
+mod callers;
 mod csv;
+mod flood;
+mod issuer;
 mod keys;
 mod load;
 mod mixed;
@@ -26,7 +29,7 @@ mod system;
 use std::{env, path::PathBuf, process::ExitCode, time::Duration};
 
 const HELP: &str = "\
-Usage: cargo xtask bench [system|mixed|allocations|keys|rotation|openbao|csv] [options]
+Usage: cargo xtask bench [system|callers|flood|mixed|allocations|keys|rotation|openbao|csv] [options]
 
   system   the calls of the data path against a bare echo and a cipher-only server (default)
              --rows LIST   which ones, separated by commas (all): encrypt, one, decrypt, reencrypt, reencrypt-current,
@@ -35,6 +38,10 @@ Usage: cargo xtask bench [system|mixed|allocations|keys|rotation|openbao|csv] [o
              --rounds N    interleaved rounds (7)
              --seconds S   length of one measurement (10)
              --cores N     1: servers pinned to core 0, load generator to core 1; 2: everything on all cores (2)
+  callers  unary Encrypt by callers with a certificate, an API key and a token against the bare echo
+             --rounds N, --seconds S
+  flood    latency of one caller alone and beside 10,000 others who send at once
+             --rounds N (5), --seconds S
   mixed    latency of unary Encrypt with and without batches of 10,000 fields beside it
              --rounds N, --seconds S
   allocations   heap allocations and instructions a call; needs valgrind
@@ -83,6 +90,8 @@ fn main() -> ExitCode {
             length,
             one_core: number("--cores", 2) == 1,
         }),
+        "callers" => callers::run(rounds, length),
+        "flood" => flood::run(number("--rounds", 5) as usize, length),
         "mixed" => mixed::run(rounds, length),
         "allocations" => allocations::run(
             &rows(),

@@ -13,7 +13,7 @@ use futures_util::stream;
 pub(crate) const OLD_KEY: &str = "old";
 /// The key that is never rotated.
 pub(crate) const KEY: &str = "pii";
-const FIELD: &str = "customer.email";
+pub(crate) const FIELD: &str = "customer.email";
 pub(crate) const PLAINTEXT: &[u8; 29] = b"christopher.smith@example.com";
 /// Items of a batch.
 pub(crate) const BATCH: usize = 1_000;

@@ -8,12 +8,21 @@ use std::{
     sync::Arc,
 };
 
-use fieldkeep_client::Client;
+use fieldkeep_client::{Client, ClientBuilder};
 use fieldkeep_harness::{Home, Identity, Server, binary};
+use hyper_util::rt::TokioIo;
 use rustix::process::{Pid, Signal, kill_process};
 use rustix::thread::{CpuSet, sched_setaffinity};
+use rustls::{ClientConfig, RootCertStore};
+use rustls_pki_types::{CertificateDer, ServerName, pem::PemObject as _};
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+use tonic::transport::{Channel, Endpoint, Uri};
 
-use crate::rows::{KEY, OLD_KEY, Pool};
+use crate::{
+    issuer::Issuer,
+    rows::{KEY, OLD_KEY, Pool},
+};
 
 /// A directory with an identity of the role `data`, and the keys of all rows.
 pub(crate) struct Place {
@@ -97,6 +106,61 @@ impl Place {
         connect(&self.home, target.data, &self.app, count)
     }
 
+    /// The same, of callers without a certificate.
+    pub(crate) fn clients_by(
+        &self,
+        target: &Target,
+        count: usize,
+        credential: impl Fn(ClientBuilder) -> ClientBuilder,
+    ) -> Vec<Client> {
+        let client = || {
+            let builder = Client::builder()
+                .address(target.data.to_string())
+                .ca_file(self.home.ca())
+                .connections(1);
+            credential(builder)
+                .build()
+                .expect("the credential is valid")
+        };
+        (0..count).map(|_| client()).collect()
+    }
+
+    /// A connection of its own without a certificate, and without the SDK.
+    pub(crate) fn channel(&self, target: &Target) -> Channel {
+        let mut roots = RootCertStore::empty();
+        let ca = CertificateDer::from_pem_file(self.home.ca()).expect("the CA's file");
+        roots.add(ca).expect("a CA");
+        let mut tls = ClientConfig::builder()
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        tls.alpn_protocols = vec![b"h2".to_vec()];
+        let (connector, address) = (TlsConnector::from(Arc::new(tls)), target.data);
+        let connect = tower::service_fn(move |_: Uri| {
+            let connector = connector.clone();
+            async move {
+                let stream = TcpStream::connect(address).await?;
+                let name = ServerName::try_from("localhost").expect("a name");
+                connector.connect(name, stream).await.map(TokioIo::new)
+            }
+        });
+        Endpoint::from_static("http://localhost").connect_with_connector_lazy(connect)
+    }
+
+    /// An API key of the identity, from the running service.
+    pub(crate) fn api_key(&self, target: &Target) -> String {
+        let made = target.run(&["api-key", "create", "app"]);
+        made.trim().to_owned()
+    }
+
+    /// An identity provider whose callers may do what the identity may.
+    pub(crate) fn issuer(&self, target: &Target) -> Issuer {
+        let issuer = Issuer::start();
+        let arguments = issuer.arguments();
+        target.run(&arguments.iter().map(String::as_str).collect::<Vec<_>>());
+        target.run(&["grant", "create", "callers", "--group", "--role", "data"]);
+        issuer
+    }
+
     /// Ciphertexts of `target`, of which those of [`OLD_KEY`] are behind.
     pub(crate) async fn pool(&self, target: &Target, client: &Client) -> Arc<Pool> {
         let pool = Pool::make(client).await;
@@ -108,6 +172,14 @@ impl Place {
 }
 
 impl Target {
+    /// Runs a command of the admin's.
+    fn run(&self, arguments: &[&str]) -> String {
+        match (&self.process, &self.admin) {
+            (Process::Fieldkeep(server), Some(admin)) => server.run(admin, arguments),
+            _ => panic!("the baseline has no admin"),
+        }
+    }
+
     pub(crate) fn pid(&self) -> u32 {
         match &self.process {
             Process::Fieldkeep(server) => server.pid(),

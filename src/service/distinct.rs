@@ -141,7 +141,12 @@ async fn open(
         .await;
     let field = field.field()?;
     let field_key = version.map(|version| version.field_key(field));
-    let actions = opening.counted_as(permit, &key);
+    let masked = match &right {
+        Right::Whole(sight) => sight.is_masked(),
+        // Some of its values may leave masked.
+        Right::ByItem => matches!(opening.purpose, Purpose::Reveal),
+    };
+    let actions = opening.counted_as(permit, &key, masked);
     Ok(Found {
         key,
         right,

@@ -137,7 +137,7 @@ impl Operation for Decrypt {
             purpose: Purpose::Reveal,
         };
         let source = open_source(core, permit, account, &ciphertext, &self.field, &opening).await?;
-        let actions = opening.counted_as(permit, &source.key);
+        let actions = opening.counted_as(permit, &source.key, source.sight.is_masked());
         let bytes = ciphertext.plaintext_len();
         charge_one(core, permit, &source.key, actions, bytes)?;
         let sight = &source.sight;

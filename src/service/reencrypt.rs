@@ -171,7 +171,7 @@ impl ReEncrypt {
         };
         let mut sum = Sum::default();
         sum.add(field::value_bytes(&self.ciphertext));
-        let actions = opening.counted_as(permit, &source.key);
+        let actions = opening.counted_as(permit, &source.key, false);
         charge.add(&source.key, actions, sum);
         if let Ok(destination) = destination
             && destination.handle() != source.key.handle()

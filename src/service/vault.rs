@@ -87,9 +87,15 @@ impl<'a> Opening<'a> {
 }
 
 impl Opening<'_> {
-    /// What opening with `key` counts as for limits. A value that moves to another key is one that whoever has that key can read.
-    pub(super) fn counted_as(&self, permit: &Permit<'_>, key: &Key) -> ActionSet {
-        ActionSet::of(&[permit.action(), self.ask(permit.principal(), key).action])
+    /// What opening with `key` counts as for limits. A value that moves to another key is one that whoever has that key can read. One
+    /// that is or may be `masked` counts as decrypted too: a budget of decryptions holds for what is seen in part.
+    pub(super) fn counted_as(&self, permit: &Permit<'_>, key: &Key, masked: bool) -> ActionSet {
+        let asked = self.ask(permit.principal(), key).action;
+        if masked {
+            ActionSet::of(&[permit.action(), asked, Action::DecryptMasked])
+        } else {
+            ActionSet::of(&[permit.action(), asked])
+        }
     }
 }
 

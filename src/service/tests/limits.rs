@@ -12,6 +12,7 @@ use crate::service::access::LocalName;
 use crate::service::batch::{BatchDecrypt, BatchEncrypt, DecryptItem, EncryptItem};
 use crate::service::keys::Page;
 use crate::service::limit::{LimitName, ListLimits, Of, ReadUsage, RemoveLimit, SetLimit};
+use crate::service::masks::{LocalField, SetMask};
 use crate::service::reencrypt::{BatchReEncrypt, ReEncrypt};
 
 fn repeatable() -> Repeatable {
@@ -225,6 +226,38 @@ async fn a_limit_of_one_principal_and_action_is_about_nothing_else() {
         f.perform("acme/other", decrypt(&sealed)).await.unwrap();
     }
     assert!(used(&f, "acme/other").await.is_empty());
+}
+
+#[tokio::test]
+async fn what_leaves_masked_counts_as_decrypted_and_as_masked() {
+    let f = Fixture::make().await;
+    let readers = wanted(Role::MaskedReader, "acme/support", &["*"], &["*"]);
+    f.grant(readers).await;
+    let mask = SetMask {
+        field: LocalField {
+            tenant: None,
+            field: name("email"),
+        },
+        mask: "last:4".parse().unwrap(),
+        request: repeatable(),
+    };
+    f.perform("acme/boss", mask).await.unwrap();
+    let sealed = f.encrypt("acme/app", b"a long value").await;
+    let ciphertext = sealed.unwrap().ciphertext;
+    for action in [Action::Decrypt, Action::DecryptMasked] {
+        let id = action.as_str();
+        let one = SetLimit {
+            actions: ActionSet::of(&[action]),
+            ..limit(id, &["2 fields/day"])
+        };
+        set(&f, one).await;
+        f.perform("acme/support", decrypt(&ciphertext))
+            .await
+            .unwrap();
+        let both = open_many(&[&ciphertext, &ciphertext]);
+        refused(f.perform("acme/support", both).await);
+        remove(&f, acme(), id).await.unwrap();
+    }
 }
 
 #[tokio::test]
