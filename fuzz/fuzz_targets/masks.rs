@@ -24,6 +24,12 @@ fuzz_target!(|data: &[u8]| {
     assert!(form.as_bytes() == text || text == b"fixed");
     let mut out = Vec::new();
     mask.apply(value, &mut out);
+    assert!(mask.shows_no_more_than(Some(&mask)));
+    if mask.shows_no_more_than(None) {
+        let mut of_nothing = Vec::new();
+        mask.apply(b"", &mut of_nothing);
+        assert_eq!(of_nothing, out, "it shows nothing of any value");
+    }
     let shown = str::from_utf8(&out).expect("is text");
     assert!(shown.len() <= MAX_MASKED_BYTES && !shown.contains(char::is_control));
     let part = shown
