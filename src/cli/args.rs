@@ -111,7 +111,9 @@ pub(crate) fn parse() -> Cli {
         }
         error.exit()
     });
-    Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit())
+    let mut cli = Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
+    cli.global.connection.note_sources(&matches);
+    cli
 }
 
 /// Says what is wrong with the arguments as if no variable was set: clap takes a setting of the environment for one that was

@@ -4,7 +4,8 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use clap::Args;
+use clap::parser::ValueSource;
+use clap::{ArgMatches, Args};
 use fieldkeep_client::Client;
 use zeroize::Zeroizing;
 
@@ -85,6 +86,9 @@ pub(crate) struct ConnectionArgs {
     /// What FIELDKEEP_API_KEY holds. No option does: other users see the arguments of a process.
     #[arg(skip)]
     api_key: Option<Secret>,
+    /// Whether a certificate or its key was given by an option, and no token and no API key was.
+    #[arg(skip)]
+    certificate_by_option: bool,
 }
 
 /// A secret of the environment.
@@ -109,6 +113,13 @@ pub(crate) enum Bearer<'a> {
 }
 
 impl ConnectionArgs {
+    /// Notes by what the caller was named: an option comes before the variables of another kind.
+    pub(crate) fn note_sources(&mut self, matches: &ArgMatches) {
+        let by_option = |name| matches.value_source(name) == Some(ValueSource::CommandLine);
+        let by_bearer = by_option("token_file") || by_option("api_key_file");
+        self.certificate_by_option = !by_bearer && (by_option("cert") || by_option("key_file"));
+    }
+
     /// A client of the service. Connects with the first call.
     pub(crate) fn client(&self) -> Result<Client, Failure> {
         let ca = read_pem(self.ca.as_ref(), "--ca", "FIELDKEEP_CA")?;
@@ -155,12 +166,13 @@ impl ConnectionArgs {
         let name = self.profile.filter(|name| !name.is_empty());
         let profile = profile::load(name.as_deref())?;
         let given = |path: Option<OsString>| path.filter(|path| !path.is_empty());
+        let of_bearer = |path| given(path).filter(|_| !self.certificate_by_option);
         let path = |path: Option<OsString>, of_profile: Option<PathBuf>| {
             given(path).or(of_profile.map(PathBuf::into_os_string))
         };
         let (cert, key_file) = (given(self.cert), given(self.key_file));
-        let (token_file, api_key_file) = (given(self.token_file), given(self.api_key_file));
-        let api_key = given(std::env::var_os("FIELDKEEP_API_KEY"))
+        let (token_file, api_key_file) = (of_bearer(self.token_file), of_bearer(self.api_key_file));
+        let api_key = of_bearer(std::env::var_os("FIELDKEEP_API_KEY"))
             .map(|key| Secret(Zeroizing::new(key.into_encoded_bytes())));
         let bearers = [
             token_file.is_some(),
@@ -190,6 +202,7 @@ impl ConnectionArgs {
             token_file: token_file.or(of_profile(profile.token_file)),
             api_key_file: api_key_file.or(of_profile(profile.api_key_file)),
             api_key,
+            certificate_by_option: self.certificate_by_option,
         };
         Ok((connection, format.or(profile.format).unwrap_or_default()))
     }
