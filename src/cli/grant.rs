@@ -116,10 +116,10 @@ struct CreateArgs {
     /// Only from this network or address; may be given several times
     #[arg(long = "network", value_name = "CIDR")]
     networks: Vec<String>,
-    /// Only if authenticated so: mtls, or jwt and api-key, which are not there yet and match nobody; may be given several times
+    /// Only if authenticated so: mtls, jwt or api-key; may be given several times
     #[arg(long = "method", value_name = "METHOD")]
     methods: Vec<String>,
-    /// Only with a second factor; not there yet, and matches nobody
+    /// Only with a second factor, which tokens alone can vouch for
     #[arg(long)]
     second_factor: bool,
 }
