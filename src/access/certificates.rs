@@ -11,10 +11,7 @@ use std::sync::{
 
 use fieldkeep_crypto::names::Name;
 use fieldkeep_keystore::{
-    error::KeystoreError,
-    info::{Change, Changed},
-    keystore::Keystore,
-    store::Operation,
+    error::KeystoreError, info::Changed, keystore::Keystore, store::Operation,
 };
 use prost::Message as _;
 use rustls_pki_types::{CertificateDer, pem::PemObject as _};
@@ -373,15 +370,6 @@ impl Certificates {
     /// The store cannot be read.
     pub async fn list_roots(&self) -> Result<Vec<CaRoot>, CertificatesError> {
         read_roots(&self.inner.keystore).await
-    }
-
-    /// What the store holds of a record now, for the audit record of a change that was made before.
-    ///
-    /// # Errors
-    /// The record is damaged, or the store cannot be read.
-    pub async fn present(&self, store_key: &str) -> Result<Vec<Change>, CertificatesError> {
-        let present = self.inner.keystore.present_system_record(store_key).await;
-        Ok(present?)
     }
 
     /// Publishes what the store holds, whatever the outcome of the change was.

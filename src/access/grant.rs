@@ -8,7 +8,8 @@ use std::{fmt, sync::Arc};
 use fieldkeep_crypto::names::Name;
 use fieldkeep_crypto::random::{self, RandomError};
 
-pub(super) use self::record::{PREFIX, decode, key_of};
+pub(crate) use self::record::key_of;
+pub(super) use self::record::{PREFIX, decode};
 use super::{
     action::Action,
     condition::Conditions,

@@ -108,7 +108,7 @@ struct MembershipRecord {
 }
 
 /// The store key of a membership.
-pub(super) fn key_of(group: &Group, member: &Identity) -> String {
+pub(crate) fn key_of(group: &Group, member: &Identity) -> String {
     format!(
         "{PREFIX}{}/{}/{}/{}",
         group.tenant,

@@ -52,7 +52,7 @@ use self::jwt::{HttpsFetch, Issuer, IssuerError, Jwt};
 use self::limits::record::LimitError;
 use self::principal::{Identity, Principal};
 use self::records::read_all;
-use self::settings::Settings;
+use self::settings::{Setting as _, Settings};
 use self::snapshot::AccessSnapshot;
 
 /// The most grants.
@@ -218,7 +218,7 @@ impl Access {
         let defect = |error: &dyn std::fmt::Display| AccessError::Tokens(error.to_string());
         let fetch = HttpsFetch::new().map_err(|error| defect(&error))?;
         let jwt = Jwt::new(Arc::new(fetch)).map_err(|error| defect(&error))?;
-        jwt.set_issuers(settings.issuers().map(|issuer| Issuer::clone(issuer)))?;
+        Issuer::published(&settings, &jwt)?;
         Ok(Access {
             inner: Arc::new(Inner {
                 keystore: keystore.clone(),
@@ -339,27 +339,11 @@ impl Access {
         self.inner.publish_again().await;
     }
 
-    /// What the store holds of a grant now, for the record of a change that was made before.
+    /// What the store holds under a store key now, for the record of a change that was made before.
     ///
     /// # Errors
     /// The record is damaged, or the store cannot be read.
-    pub async fn present_grant(&self, id: &GrantId) -> Result<Vec<Change>, AccessError> {
-        self.present(&grant::key_of(id)).await
-    }
-
-    /// What the store holds of a membership now, as [`Access::present_grant`].
-    ///
-    /// # Errors
-    /// As [`Access::present_grant`].
-    pub async fn present_membership(
-        &self,
-        group: &Group,
-        member: &Identity,
-    ) -> Result<Vec<Change>, AccessError> {
-        self.present(&group::key_of(group, member)).await
-    }
-
-    async fn present(&self, key: &str) -> Result<Vec<Change>, AccessError> {
+    pub async fn present(&self, key: &str) -> Result<Vec<Change>, AccessError> {
         Ok(self.inner.keystore.present_system_record(key).await?)
     }
 }

@@ -17,14 +17,14 @@ use super::{
     api_key::{
         LastUse, Secret,
         format::ApiKeyId,
-        record::{self, ApiKeyRecord, api_key_key},
+        record::{self, ApiKeyRecord},
     },
-    jwt::{self, Issuer, IssuerError, issuer_key},
+    jwt::{self, Issuer, IssuerError, Jwt},
     limits::{
         Limits, MAX_LIMITS,
         record::{self as limit, Limit},
     },
-    mask::{self, FieldMask, mask_key},
+    mask::{self, FieldMask},
     principal::{Principal, Proof},
     records::read_all,
 };
@@ -39,9 +39,6 @@ pub trait Setting: Clone + PartialEq + Send + Sync + 'static {
     const WHAT: &'static str;
     /// The most of them. One tenant has a tenth at most, so that none can keep the others from having theirs.
     const MOST: usize;
-
-    /// The store key of its record.
-    fn store_key(&self) -> String;
 
     /// Whose it is; `None`: nobody's.
     fn tenant(&self) -> Option<&Name>;
@@ -66,6 +63,14 @@ pub trait Setting: Clone + PartialEq + Send + Sync + 'static {
     /// # Errors
     /// They do not suit one another.
     fn index(settings: &mut Settings) -> Result<(), AccessError>;
+
+    /// Tells those of its kind to what works with them beside the snapshot, which has them already.
+    ///
+    /// # Errors
+    /// As [`Setting::index`].
+    fn published(_settings: &Settings, _jwt: &Jwt) -> Result<(), AccessError> {
+        Ok(())
+    }
 }
 
 /// The settings of one kind by their store keys.
@@ -238,10 +243,6 @@ impl Setting for FieldMask {
     const WHAT: &'static str = "masks";
     const MOST: usize = 100_000;
 
-    fn store_key(&self) -> String {
-        mask_key(&self.tenant, &self.field)
-    }
-
     fn tenant(&self) -> Option<&Name> {
         Some(&self.tenant)
     }
@@ -278,10 +279,6 @@ impl Setting for ApiKeyRecord {
     const ONE: &'static str = "API key";
     const WHAT: &'static str = "API keys";
     const MOST: usize = 100_000;
-
-    fn store_key(&self) -> String {
-        api_key_key(self.id)
-    }
 
     fn tenant(&self) -> Option<&Name> {
         Some(self.identity.tenant())
@@ -326,10 +323,6 @@ impl Setting for Issuer {
     const WHAT: &'static str = "issuers";
     const MOST: usize = 64;
 
-    fn store_key(&self) -> String {
-        issuer_key(self.name().as_str())
-    }
-
     /// Issuers belong to the service.
     fn tenant(&self) -> Option<&Name> {
         None
@@ -368,6 +361,12 @@ impl Setting for Issuer {
         settings.issuer_generations = Arc::new(generations);
         Ok(())
     }
+
+    /// Tokens of one that is gone are refused by the snapshot already.
+    fn published(settings: &Settings, jwt: &Jwt) -> Result<(), AccessError> {
+        let issuers = settings.issuers.values();
+        Ok(jwt.set_issuers(issuers.map(|issuer| Issuer::clone(issuer)))?)
+    }
 }
 
 impl Setting for Limit {
@@ -375,10 +374,6 @@ impl Setting for Limit {
     const ONE: &'static str = "limit";
     const WHAT: &'static str = "limits";
     const MOST: usize = 10 * MAX_LIMITS;
-
-    fn store_key(&self) -> String {
-        Limit::store_key(self)
-    }
 
     fn tenant(&self) -> Option<&Name> {
         self.tenant.as_ref()

@@ -126,7 +126,10 @@ where
             let (inner, service) = (shared.inner.clone(), shared.service.clone());
             let request = request.map(Body::new);
             return Box::pin(async move {
-                if let Err(refusal) = service.authenticate(&mut call, request.headers()).await {
+                if let Err(refusal) = service
+                    .authenticate(&mut call, request.headers(), until)
+                    .await
+                {
                     return Ok(status::of_refusal(&refusal).into_http());
                 }
                 let opened = stream::open(inner, request, service, call, route, own).await;
@@ -141,9 +144,10 @@ where
             // How long this task has waited for its turn, which no caller has a part in.
             let waited = ended.call.started.elapsed();
             if !route.open {
-                let authenticated = shared
-                    .service
-                    .authenticate(&mut ended.call, request.headers());
+                let authenticated =
+                    shared
+                        .service
+                        .authenticate(&mut ended.call, request.headers(), until);
                 if let Err(refusal) = authenticated.await {
                     ended.code = refusal.failure.verdict().0;
                     return Ok(status::of_refusal(&refusal).into_http());

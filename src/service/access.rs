@@ -8,7 +8,7 @@ use fieldkeep_crypto::names::Name;
 use crate::access::By;
 use crate::access::action::Action;
 use crate::access::ca::{CLIENT_TTL_S, Issued};
-use crate::access::grant::{Grant, GrantId, Scope, Wanted, Who};
+use crate::access::grant::{self, Grant, GrantId, Scope, Wanted, Who};
 use crate::access::principal::{Identity, Principal};
 use crate::access::revocation::Revocations;
 use crate::service::Core;
@@ -85,11 +85,8 @@ impl Operation for CreateGrant {
             .access
             .grant(self.wanted, by, operation, permit.now_s())
             .await?;
-        if changed.changes.is_empty() {
-            // It was made before, perhaps by a call whose record was not written.
-            account.present(&core.access.present_grant(&changed.value.id).await?);
-        }
-        account.changed(&changed);
+        let key = grant::key_of(&changed.value.id);
+        core.record_change(account, &changed, &key).await?;
         account.detail(format!(
             "id={} {}",
             changed.value.id,
@@ -210,11 +207,8 @@ impl Operation for RevokeGrant {
             .access
             .revoke(self.id, operation, permit.now_s())
             .await?;
-        if changed.changes.is_empty() {
-            account.present(&core.access.present_grant(&self.id).await?);
-        }
-        account.changed(&changed);
-        Ok(())
+        let key = grant::key_of(&self.id);
+        core.record_change(account, &changed, &key).await
     }
 }
 

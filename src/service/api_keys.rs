@@ -210,9 +210,8 @@ impl Operation for RevokeApiKey {
         let key = api_key_key(self.id);
         let unset = core
             .access
-            .unset::<ApiKeyRecord>(key, operation, permit.now_s());
-        account.changed(&unset.await?);
-        Ok(())
+            .unset::<ApiKeyRecord>(key.clone(), operation, permit.now_s());
+        core.record_change(account, &unset.await?, &key).await
     }
 }
 

@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use http::HeaderMap;
 use http::header::AUTHORIZATION;
+use tokio::time::{Instant, timeout_at};
 
 use crate::access::api_key::format::PresentedKey;
 use crate::access::api_key::{self, ApiKeyRefusal, Secret};
@@ -24,6 +25,7 @@ const API_KEY_MARK: &[u8] = b"fk_";
 /// The one scheme (RFC 6750, section 2.1).
 const SCHEME: &[u8] = b"bearer ";
 const NOT_BEARER: &str = "the `authorization` header is not one `Bearer` and an API key or a token";
+const LATE: &str = "the token could not be verified within the call's time, since its issuer's keys are still being fetched: try again";
 const NO_API_KEY: &str =
     "the API key is mistyped or cut: it begins with `fk_` and has 69 characters";
 
@@ -35,23 +37,30 @@ struct Rejected {
 }
 
 impl Service {
-    /// Sets the caller of `call` to whom the credential in its `headers` names, if there is one.
+    /// Sets the caller of `call` to whom the credential in its `headers` names, if there is one. The keys of an issuer may have to be
+    /// fetched, which is waited for until `until`. A call that is dropped meanwhile is on record.
     ///
     /// # Errors
     /// The refusal, which is on record.
-    pub async fn authenticate(&self, call: &mut Call, headers: &HeaderMap) -> Result<(), Refusal> {
-        let mut shown = headers.get_all(AUTHORIZATION).iter();
-        let Some(value) = shown.next() else {
+    pub async fn authenticate(
+        &self,
+        call: &mut Call,
+        headers: &HeaderMap,
+        until: Instant,
+    ) -> Result<(), Refusal> {
+        if !headers.contains_key(AUTHORIZATION) {
             return Ok(());
-        };
-        let verified = match bearer(value.as_bytes()).filter(|_| shown.next().is_none()) {
-            Some(credential) => self.core.verify(call, credential).await,
-            None => Err(Rejected {
-                failure: unauthenticated("not-bearer", NOT_BEARER),
+        }
+        let arrival = self.arrive(call);
+        let verified = timeout_at(until, self.core.verify(call, headers)).await;
+        arrival.end();
+        let verified = verified.unwrap_or_else(|_| {
+            Err(Rejected {
+                failure: Failure::KeysUnavailable(LATE),
                 method: Method::Jwt,
                 detail: String::new(),
-            }),
-        };
+            })
+        });
         match verified {
             Ok(principal) => {
                 call.peer = Arc::new(call.peer.with_caller(principal));
@@ -77,7 +86,16 @@ fn unauthenticated(rule: &'static str, told: &'static str) -> Failure {
 }
 
 impl Core {
-    async fn verify(&self, call: &Call, credential: &[u8]) -> Result<Arc<Principal>, Rejected> {
+    /// Whom the credential in `headers` names.
+    async fn verify(&self, call: &Call, headers: &HeaderMap) -> Result<Arc<Principal>, Rejected> {
+        let mut shown = headers.get_all(AUTHORIZATION).iter();
+        let only = shown.next().filter(|_| shown.next().is_none());
+        let credential = only.and_then(|value| bearer(value.as_bytes()));
+        let credential = credential.ok_or_else(|| Rejected {
+            failure: unauthenticated("not-bearer", NOT_BEARER),
+            method: Method::Jwt,
+            detail: String::new(),
+        })?;
         // Never 0, which stands for none.
         let hash = self.credential_hasher.hash_one(credential) | 1;
         let known = call.peer.has_verified(hash);

@@ -92,11 +92,7 @@ impl Operation for Revoke {
             .await?;
         // Calls that looked at their connection before are waited for.
         core.access.publish_again().await;
-        if changed.changes.is_empty() {
-            // It was made before, perhaps by a call whose record was not written.
-            account.present(&core.certificates.present(&key).await?);
-        }
-        account.changed(&changed);
+        core.record_change(account, &changed, &key).await?;
         Ok(changed.value)
     }
 }
@@ -199,10 +195,7 @@ impl Operation for AddCa {
             .certificates
             .add_root(root, operation, permit.now_s())
             .await?;
-        if changed.changes.is_empty() {
-            account.present(&core.certificates.present(&key).await?);
-        }
-        account.changed(&changed);
+        core.record_change(account, &changed, &key).await?;
         Ok(changed.value)
     }
 }
@@ -283,11 +276,8 @@ impl Operation for RemoveCa {
             .remove_root(&self.name, operation, permit.now_s())
             .await?;
         core.access.publish_again().await;
-        if changed.changes.is_empty() {
-            let key = root_key(&self.name);
-            account.present(&core.certificates.present(&key).await?);
-        }
-        account.changed(&changed);
+        let key = root_key(&self.name);
+        core.record_change(account, &changed, &key).await?;
         Ok(changed.value)
     }
 }

@@ -7,7 +7,7 @@ use fieldkeep_crypto::names::Name;
 use crate::access::By;
 use crate::access::action::Action;
 use crate::access::grant::Scope;
-use crate::access::group::{Group, Membership};
+use crate::access::group::{self, Group, Membership};
 use crate::access::principal::Principal;
 use crate::service::Core;
 use crate::service::access::{LocalName, check_reach, listed_of};
@@ -72,24 +72,19 @@ impl<const JOINS: bool> Operation for ChangeMember<JOINS> {
         self.about(caller, account);
         let operation = self.request.operation(permit)?;
         let (group, member) = (self.group.group(caller), self.member.identity(caller));
-        let names = (group.clone(), member.clone());
+        let key = group::key_of(&group, &member);
         let (access, now) = (&core.access, permit.now_s());
-        let (value, none_changed) = if JOINS {
+        if JOINS {
             check_reach(permit, permit.snapshot().grants_of(group.resource()).iter())?;
             let by = By::Caller(Box::new(caller.clone()));
             let changed = access.join(group, member, by, operation, now).await?;
-            account.changed(&changed);
-            (Some(changed.value), changed.changes.is_empty())
+            core.record_change(account, &changed, &key).await?;
+            Ok(Some(changed.value))
         } else {
             let changed = access.leave(group, member, operation, now).await?;
-            account.changed(&changed);
-            (None, changed.changes.is_empty())
-        };
-        if none_changed {
-            // It was made before, perhaps by a call whose record was not written.
-            account.present(&access.present_membership(&names.0, &names.1).await?);
+            core.record_change(account, &changed, &key).await?;
+            Ok(None)
         }
-        Ok(value)
     }
 }
 

@@ -4,7 +4,6 @@
 use std::sync::Arc;
 
 use fieldkeep_crypto::names::Name;
-use fieldkeep_keystore::error::KeystoreError;
 use zeroize::Zeroizing;
 
 use crate::access::AccessError;
@@ -121,24 +120,20 @@ impl Operation for SetIssuer {
         };
         let issuer =
             Issuer::new(self.issuer.name().clone(), record).map_err(AccessError::Issuer)?;
-        let key = issuer.store_key();
+        let key = issuer_key(issuer.name().as_str());
         let checked = before.map(|before| before.generation());
-        let store_key = key.clone();
         let make = move |known: Option<&Issuer>| {
             // The right was asked for the one that was there before.
             if known.map(Issuer::generation) == checked {
                 return Ok(issuer);
             }
-            Err(KeystoreError::Conflict { store_key }.into())
+            Err(AccessError::Changed)
         };
         let access = &core.access;
         let changed = access
             .set(key.clone(), make, operation, permit.now_s())
             .await?;
-        if changed.changes.is_empty() {
-            account.present(&access.present_setting(&key).await?);
-        }
-        account.changed(&changed);
+        core.record_change(account, &changed, &key).await?;
         Ok(changed.value)
     }
 }
@@ -180,10 +175,7 @@ impl Operation for RemoveIssuer {
         let changed = access
             .unset::<Issuer>(key.clone(), operation, permit.now_s())
             .await?;
-        if changed.changes.is_empty() {
-            account.present(&access.present_setting(&key).await?);
-        }
-        account.changed(&changed);
+        core.record_change(account, &changed, &key).await?;
         Ok(())
     }
 }

@@ -137,11 +137,7 @@ impl Operation for SetLimit {
             Ok(limit)
         };
         let changed = core.access.set(key.clone(), make, operation, now).await?;
-        account.changed(&changed);
-        if changed.changes.is_empty() {
-            // It was made before, perhaps by a call whose record was not written.
-            account.present(&core.access.present_setting(&key).await?);
-        }
+        core.record_change(account, &changed, &key).await?;
         Ok(changed.value)
     }
 }
@@ -254,10 +250,7 @@ impl Operation for RemoveLimit {
             .access
             .unset::<Limit>(key.clone(), operation, permit.now_s());
         let changed = removed.await?;
-        account.changed(&changed);
-        if changed.changes.is_empty() {
-            account.present(&core.access.present_setting(&key).await?);
-        }
+        core.record_change(account, &changed, &key).await?;
         Ok(())
     }
 }

@@ -90,13 +90,9 @@ impl Operation for SetMask {
         };
         let key = mask_key(&wanted.tenant, &wanted.field);
         let by = By::Caller(Box::new(caller.clone()));
-        let (access, now) = (&core.access, permit.now_s());
-        let changed = access.set_mask(wanted, by, operation, now).await?;
-        account.changed(&changed);
-        if changed.changes.is_empty() {
-            // It was made before, perhaps by a call whose record was not written.
-            account.present(&access.present_setting(&key).await?);
-        }
+        let set = core.access.set_mask(wanted, by, operation, permit.now_s());
+        let changed = set.await?;
+        core.record_change(account, &changed, &key).await?;
         Ok(changed.value)
     }
 }
@@ -132,14 +128,11 @@ impl Operation for RemoveMask {
         let caller = permit.principal();
         self.about(caller, account);
         let operation = self.request.operation(permit)?;
-        let (tenant, field) = (self.field.tenant(caller), &self.field.field);
-        let (access, now) = (&core.access, permit.now_s());
-        let changed = access.remove_mask(tenant, field, operation, now).await?;
-        account.changed(&changed);
-        if changed.changes.is_empty() {
-            account.present(&access.present_setting(&mask_key(tenant, field)).await?);
-        }
-        Ok(())
+        let key = mask_key(self.field.tenant(caller), &self.field.field);
+        let removed = core
+            .access
+            .unset::<FieldMask>(key.clone(), operation, permit.now_s());
+        core.record_change(account, &removed.await?, &key).await
     }
 }
 

@@ -1,11 +1,14 @@
-//! The ids of management operations, by which a repeated call gets its first outcome.
+//! The ids of management operations, by which a repeated call gets its first outcome, and how what they changed goes on record.
 
 use fieldkeep_crypto::random;
+use fieldkeep_keystore::info::Changed;
 use fieldkeep_keystore::store::Operation as StoreOperation;
 use ring::digest::{Context, Digest, SHA256};
 
+use crate::service::Core;
 use crate::service::failure::Failure;
 use crate::service::perform::permit::Permit;
+use crate::service::record::Account;
 
 /// What a management request says about its identity: its id, if the caller chose one, and a hash of the whole request.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -64,6 +67,23 @@ impl Repeatable {
 }
 
 /// The first 16 bytes of SHA-256 over tenant, principal, RPC (each with a zero byte behind it) and request id.
+impl Core {
+    /// Puts a change of the store on record. One that was made before, perhaps by a call whose record was not written, is told by
+    /// what the store holds under `key` now.
+    pub(super) async fn record_change<T>(
+        &self,
+        account: &mut Account,
+        changed: &Changed<T>,
+        key: &str,
+    ) -> Result<(), Failure> {
+        account.changed(changed);
+        if changed.changes.is_empty() {
+            account.present(&self.access.present(key).await?);
+        }
+        Ok(())
+    }
+}
+
 fn derive_id(tenant: &str, principal: &str, rpc: &str, request_id: &[u8; 16]) -> [u8; 16] {
     let mut context = Context::new(&SHA256);
     for part in [tenant, principal, rpc] {

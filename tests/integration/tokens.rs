@@ -249,7 +249,7 @@ async fn after_the_acknowledgement_of_a_removal_none_of_the_racing_calls_succeed
         let acknowledged = Arc::clone(&acknowledged);
         let (before, after, late) = (Arc::clone(&before), Arc::clone(&after), Arc::clone(&late));
         tokio::spawn(async move {
-            while after.load(Ordering::Relaxed) < 2_000 {
+            while after.load(Ordering::Relaxed) < 10_000 {
                 let began_after = acknowledged.load(Ordering::SeqCst);
                 let sealed = client.field("pii", "email").encrypt(b"x").await;
                 let succeeded = u64::from(sealed.is_ok());

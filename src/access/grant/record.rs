@@ -68,7 +68,7 @@ struct Pair {
 }
 
 /// The store key of the grant `id`.
-pub(in crate::access) fn key_of(id: &GrantId) -> String {
+pub(crate) fn key_of(id: &GrantId) -> String {
     format!("{PREFIX}{id}")
 }
 

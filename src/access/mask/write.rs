@@ -59,21 +59,6 @@ impl Access {
         };
         self.set(key, make, operation, now).await
     }
-
-    /// Removes the mask of a field: who sees it masked alone sees nothing any more. `now` is in Unix seconds.
-    ///
-    /// # Errors
-    /// [`AccessError::NoSuchSetting`]; the keystore's errors.
-    pub async fn remove_mask(
-        &self,
-        tenant: &Name,
-        field: &Name,
-        operation: Operation,
-        now: u64,
-    ) -> Result<Changed<()>, AccessError> {
-        let key = mask_key(tenant, field);
-        self.unset::<FieldMask>(key, operation, now).await
-    }
 }
 
 impl AccessSnapshot {

@@ -2,14 +2,10 @@
 
 use std::sync::Arc;
 
-use fieldkeep_keystore::{
-    error::KeystoreError,
-    info::{Change, Changed},
-    store::Operation,
-};
+use fieldkeep_keystore::{error::KeystoreError, info::Changed, store::Operation};
 
 use super::{super::snapshot::Difference, Setting, Settings};
-use crate::access::{Access, AccessError, Inner, jwt::Issuer};
+use crate::access::{Access, AccessError, Inner};
 
 /// A generation that no record has: they count from 1.
 const NO_GENERATION: u64 = 0;
@@ -50,14 +46,6 @@ impl Access {
         let change = tokio::spawn(async move { inner.unset::<T>(&key, operation, now).await });
         change.await.map_err(|_| AccessError::Interrupted)?
     }
-
-    /// What the store holds of a setting now, for the record of a change that was made before.
-    ///
-    /// # Errors
-    /// The record is damaged, or the store cannot be read.
-    pub async fn present_setting(&self, key: &str) -> Result<Vec<Change>, AccessError> {
-        self.present(key).await
-    }
 }
 
 impl Inner {
@@ -76,7 +64,8 @@ impl Inner {
             before.check_room(&setting)?;
         }
         // The new settings have to suit one another before one of them is stored.
-        before.with(key, Some(Arc::new(setting.clone())))?;
+        let setting = Arc::new(setting);
+        let next = before.with(key, Some(Arc::clone(&setting)))?;
         if let Some(tenant) = setting.tenant() {
             self.keystore.tenant(tenant).await?;
         }
@@ -91,8 +80,8 @@ impl Inner {
                 now,
             )
             .await;
-        let stored = self.publish_setting(key, &before).await?;
-        Ok(outcome?.with(stored.unwrap_or(Arc::new(setting))))
+        let stored = self.publish_setting(key, &before, Some(next)).await?;
+        Ok(outcome?.with(stored.unwrap_or(setting)))
     }
 
     async fn unset<T: Setting>(
@@ -112,7 +101,7 @@ impl Inner {
             .keystore
             .change_system_record(key, Some(expected), None, operation, now)
             .await;
-        self.publish_setting::<T>(key, &before).await?;
+        self.publish_setting::<T>(key, &before, None).await?;
         match outcome {
             Err(KeystoreError::Conflict { .. }) if present.is_none() => {
                 Err(AccessError::NoSuchSetting { what: T::ONE })
@@ -121,11 +110,13 @@ impl Inner {
         }
     }
 
-    /// Publishes what the store has of a setting, whatever the outcome of its change was, and returns it.
+    /// Publishes what the store has of a setting, whatever the outcome of its change was, and returns it. `made` are the settings
+    /// with the one that was to be stored.
     async fn publish_setting<T: Setting>(
         &self,
         key: &str,
         before: &Settings,
+        made: Option<Settings>,
     ) -> Result<Option<Arc<T>>, AccessError> {
         let stored = self.keystore.system_record(key).await?;
         let stored = stored.map(|record| T::decode(key, &record)).transpose()?;
@@ -133,13 +124,14 @@ impl Inner {
         if stored.as_ref() == known.map(AsRef::as_ref) {
             return Ok(known.cloned());
         }
-        let stored = stored.map(Arc::new);
-        let next = before.with(key, stored.clone())?;
+        let as_made = |made: &Settings| made.get::<T>(key).map(AsRef::as_ref) == stored.as_ref();
+        let next = match made.filter(as_made) {
+            Some(made) => made,
+            None => before.with(key, stored.map(Arc::new))?,
+        };
         let next = Arc::new(next);
         self.publish(Difference::Settings(Arc::clone(&next)));
-        // Only issuers concern it. Tokens of one that is gone are refused by the snapshot from now on.
-        self.jwt
-            .set_issuers(next.issuers().map(|issuer| Issuer::clone(issuer)))?;
-        Ok(stored)
+        T::published(&next, &self.jwt)?;
+        Ok(next.get::<T>(key).cloned())
     }
 }

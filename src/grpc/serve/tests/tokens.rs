@@ -49,6 +49,20 @@ impl Provider {
         Provider { signer, url }
     }
 
+    /// One that takes connections and never answers.
+    async fn silent() -> Provider {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        tokio::spawn(async move {
+            let mut held = Vec::new();
+            while let Ok(accepted) = listener.accept().await {
+                held.push(accepted);
+            }
+        });
+        let signer = Signer::p256();
+        Provider { signer, url }
+    }
+
     /// One that does not listen.
     async fn away() -> Provider {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -271,6 +285,39 @@ async fn keys_that_cannot_be_fetched_are_no_fault_of_the_caller() {
         assert!(details.retry_info().unwrap().retry_delay.is_some());
         assert_eq!(f.last_record().rule, "token-keys-unavailable");
     }
+}
+
+#[tokio::test]
+async fn a_call_does_not_wait_for_keys_beyond_its_time_and_is_on_record_if_it_is_dropped() {
+    let f = Fixture::make().await;
+    let provider = Provider::silent().await;
+    assert!(is_ok(&set(&f, "acme/boss", provider.issuer()).await));
+    let token = provider.token("app");
+    let router = Router::new(
+        Handlers::new(f.service.clone()),
+        Listener::Data,
+        HealthReporter::new(),
+    );
+    let gate = Gate::new(f.service.clone(), Listener::Data, &f.metrics, None, router);
+    let begin = |timeout: &str| {
+        let request = Request::post(ENCRYPT)
+            .header("content-type", "application/grpc")
+            .header("grpc-timeout", timeout)
+            .header("authorization", format!("Bearer {token}"))
+            .body(Body::new(Full::new(frame(&encrypt().encode_to_vec()))));
+        gate.answer(&nobody(), request.unwrap())
+    };
+    let Ok(response) = begin("20m").await;
+    assert_eq!(reason(&response), "KEYS_UNAVAILABLE");
+    assert_eq!(f.last_record().rule, "token-keys-unavailable");
+    {
+        let mut dropped = begin("10S");
+        assert!(futures_util::poll!(&mut dropped).is_pending());
+    }
+    // The next call's record comes after it, so that both are durable.
+    call(&f, Listener::Data, "acme/app", ENCRYPT, &encrypt()).await;
+    let records = f.records();
+    assert_eq!(records[records.len() - 2].rule, "incomplete");
 }
 
 #[tokio::test]
