@@ -10,7 +10,11 @@ pub(crate) fn head() -> String {
         .find_map(|line| line.strip_prefix("model name"))
         .unwrap_or("unknown")
         .trim_start_matches([' ', '\t', ':']);
-    let cores = std::thread::available_parallelism().map_or(0, usize::from);
+    // Of the machine, also if this process is pinned to some of them.
+    let cores = cpu
+        .lines()
+        .filter(|line| line.starts_with("processor"))
+        .count();
     let memory = fs::read_to_string("/proc/meminfo").unwrap_or_default();
     let memory_kib: u64 = memory
         .lines()
