@@ -40,6 +40,7 @@
 mod access;
 mod admin;
 mod api_keys;
+mod audit;
 mod batch;
 mod bearer;
 mod call;
@@ -71,7 +72,8 @@ mod trace;
 mod wire;
 
 pub use access::{Grants, Groups};
-pub use admin::{Audit, Keys, Tenants};
+pub use admin::{Keys, Tenants};
+pub use audit::{Audit, Tail};
 pub use api_keys::ApiKeys;
 pub use batch::{MAX_BATCH_ITEMS, MAX_REQUEST_BYTES};
 pub use bearer::CredentialProblem;

@@ -1,6 +1,7 @@
 //! The audit record: its bounds, and its parts that come from the keystore.
 
 use bytes::Bytes;
+use fieldkeep_crypto::random::{self, RandomError};
 use fieldkeep_keystore::info::Change;
 use fieldkeep_proto::v1::{AuditChange, AuditRecord, AuditResource, Decision};
 use prost::Message as _;
@@ -132,6 +133,16 @@ pub struct LocalCall<'a> {
     pub request_id: [u8; 16],
     /// When, Unix seconds.
     pub now: u64,
+}
+
+/// An id for a local call.
+///
+/// # Errors
+/// The operating system has no random numbers.
+pub fn random_id() -> Result<[u8; 16], RandomError> {
+    let mut id = [0; 16];
+    random::fill(&mut id)?;
+    Ok(id)
 }
 
 /// The record of a local call that succeeded.

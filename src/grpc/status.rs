@@ -57,14 +57,18 @@ pub fn respond<T, M>(
     match outcome {
         Ok(reply) => {
             let (value, request_id, _held) = reply.into_parts();
-            let mut response = Response::new(convert(value));
-            response
-                .metadata_mut()
-                .insert(REQUEST_ID_METADATA, request_id_metadata(request_id));
-            Ok(response)
+            Ok(with_request_id(Response::new(convert(value)), request_id))
         }
         Err(refusal) => Err(of_refusal(&refusal)),
     }
+}
+
+/// The response with the id of its call.
+pub(super) fn with_request_id<M>(mut response: Response<M>, id: RequestId) -> Response<M> {
+    response
+        .metadata_mut()
+        .insert(REQUEST_ID_METADATA, request_id_metadata(id));
+    response
 }
 
 /// The error of one item of a batch.

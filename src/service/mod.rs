@@ -34,6 +34,7 @@ use crate::service::withdrawn::Withdrawn;
 pub mod access;
 pub mod api_keys;
 pub mod arrival;
+pub mod audit;
 mod authenticate;
 pub mod batch;
 pub mod call;

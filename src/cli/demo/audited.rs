@@ -2,7 +2,7 @@
 
 use fieldkeep_proto::v1;
 
-use super::super::audit::{decision, is_head, result_text, short};
+use super::super::audit::records::{decision, is_head, result_text, short};
 
 /// One line of the summary: a record, or several like it in a row.
 #[derive(Debug, PartialEq, Eq)]
