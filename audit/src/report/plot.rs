@@ -29,10 +29,6 @@ pub(super) fn over_time(title: &str, class: &str, values: &[(String, u64)]) -> S
     let top = round_up(most);
     let mut svg = open(title, HEIGHT);
     for (value, y) in [(0, BOTTOM), (top / 2, middle()), (top, TOP)] {
-        // The middle of 1 is no whole number.
-        if value == 0 && y < BOTTOM {
-            continue;
-        }
         let _ = write!(
             svg,
             "<line class=\"grid\" x1=\"{LEFT}\" x2=\"{RIGHT}\" y1=\"{y:.1}\" y2=\"{y:.1}\"/>\

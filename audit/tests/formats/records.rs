@@ -31,7 +31,7 @@ struct Method {
 }
 
 /// All RPCs of the contract, as records name them, each with an action as the service would authorize it.
-pub fn every_rpc() -> Vec<(String, String)> {
+pub(crate) fn every_rpc() -> Vec<(String, String)> {
     let files = Files::decode(FILE_DESCRIPTOR_SET).unwrap();
     let mut rpcs = Vec::new();
     for file in &files.file {
@@ -61,7 +61,7 @@ fn action(service: &str, method: &str) -> &'static str {
 }
 
 /// A record of a call on one key.
-pub fn record_of(rpc: &str, action: &str, decision: Decision, code: i32) -> AuditRecord {
+pub(crate) fn record_of(rpc: &str, action: &str, decision: Decision, code: i32) -> AuditRecord {
     AuditRecord {
         time_us: 1_795_874_709_123_456,
         request_id: (0..16).collect::<Vec<u8>>().into(),
@@ -105,7 +105,7 @@ fn change() -> impl Strategy<Value = AuditChange> {
 }
 
 /// Any record that decodes, a service's or not.
-pub fn any_record() -> impl Strategy<Value = AuditRecord> {
+pub(crate) fn any_record() -> impl Strategy<Value = AuditRecord> {
     let rpcs: Vec<String> = every_rpc().into_iter().map(|(rpc, _)| rpc).collect();
     let rpc = prop_oneof![proptest::sample::select(rpcs), ".{0,24}"];
     let texts = (any::<String>(), rpc, any::<String>(), any::<String>(), any::<String>(), any::<String>());

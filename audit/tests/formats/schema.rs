@@ -1,4 +1,4 @@
-//! Checks a value against the facts in `schema-1.8.0.json`.
+//! Checks a value against the facts in `tests/ocsf/schema-1.8.0.json`.
 
 use std::collections::BTreeMap;
 
@@ -7,8 +7,8 @@ use serde_json::Value;
 
 /// What the published schema says about the classes and objects that the export uses.
 #[derive(Debug, Deserialize)]
-pub struct Schema {
-    pub version: String,
+pub(crate) struct Schema {
+    pub(crate) version: String,
     classes: BTreeMap<String, Class>,
     objects: BTreeMap<String, Object>,
 }
@@ -41,12 +41,12 @@ struct Attribute {
 }
 
 impl Schema {
-    pub fn load() -> Self {
-        serde_json::from_str(include_str!("schema-1.8.0.json")).unwrap()
+    pub(crate) fn load() -> Self {
+        serde_json::from_str(include_str!("../ocsf/schema-1.8.0.json")).unwrap()
     }
 
     /// Everything that is wrong with `event`; empty if nothing is.
-    pub fn faults(&self, event: &Value) -> Vec<String> {
+    pub(crate) fn faults(&self, event: &Value) -> Vec<String> {
         let mut faults = Vec::new();
         let Some(class) = self.classes.get(&event["class_uid"].to_string()) else {
             return vec![format!("no class {}", event["class_uid"])];

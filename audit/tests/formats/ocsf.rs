@@ -1,18 +1,13 @@
 //! OCSF events against what the published schema requires.
 
-mod ocsf {
-    pub mod records;
-    pub mod schema;
-}
-
 use fieldkeep_audit::export::ocsf::{SCHEMA_VERSION, Source, write};
 use fieldkeep_audit::export::operation::{Kind, Operation};
 use fieldkeep_proto::v1::{AuditRecord, Decision};
 use proptest::prelude::*;
 use serde_json::Value;
 
-use ocsf::records::{any_record, every_rpc, record_of};
-use ocsf::schema::Schema;
+use super::records::{any_record, every_rpc, record_of};
+use super::schema::Schema;
 
 const SOURCE: Source<'static> = Source {
     log_name: "fieldkeep/audit/000102030405060708090a0b0c0d0e0f",
