@@ -2,9 +2,11 @@
 //! wherever these come from. `docs/audit-format.md` specifies every byte.
 
 pub mod archive;
+pub mod export;
 pub mod filter;
 pub mod index;
 pub mod query;
+pub mod report;
 #[cfg(test)]
 mod sample;
 pub mod segment;
