@@ -53,7 +53,7 @@ impl Audit<'_> {
     /// # #[tokio::main(flavor = "current_thread")]
     /// # async fn main() -> Result<(), fieldkeep_client::Error> {
     /// # let client = fieldkeep_client::Client::from_env()?;
-    /// use fieldkeep_client::v1::AuditFilter;
+    /// use fieldkeep_proto::v1::AuditFilter;
     ///
     /// let filter = AuditFilter {
     ///     action: "decrypt".into(),
@@ -86,7 +86,7 @@ impl Audit<'_> {
     /// # #[tokio::main(flavor = "current_thread")]
     /// # async fn main() -> Result<(), fieldkeep_client::Error> {
     /// # let client = fieldkeep_client::Client::from_env()?;
-    /// use fieldkeep_client::v1::TailRecordsRequest;
+    /// use fieldkeep_proto::v1::TailRecordsRequest;
     ///
     /// let request = TailRecordsRequest {
     ///     follow: true,

@@ -1,7 +1,8 @@
 //! Keyed hashes of contexts in the audit trail: equal contexts can be found there, their values cannot. And the seals of its
 //! commits, which nobody without the key can make.
 
-use ring::{constant_time, hmac};
+use ring::hmac;
+use subtle::ConstantTimeEq as _;
 
 use crate::context::EncodedContext;
 use crate::keys::{AuditKey, AuditSealKey};
@@ -46,7 +47,7 @@ impl AuditSealKey {
 
     /// Whether `seal` is the one of [`AuditSealKey::seal`]; compared in constant time.
     pub fn is_seal(&self, size: u64, root: &[u8; 32], seal: &[u8]) -> bool {
-        constant_time::verify_slices_are_equal(&self.seal(size, root), seal).is_ok()
+        self.seal(size, root).ct_eq(seal).into()
     }
 }
 

@@ -25,7 +25,15 @@ pub const AUDIT_SEAL: &[u8] = b"fieldkeep/v1/audit-seal";
 pub const FIXED: &[u8] = b"fieldkeep/v1/testing-fixed";
 
 /// All labels. A new one belongs here too: the tests look at this list.
-pub const ALL: &[&[u8]] = &[FIELD, WRAP, RECORD, AUDIT_CONTEXT, API_KEY_HASH, AUDIT_SEAL, FIXED];
+pub const ALL: &[&[u8]] = &[
+    FIELD,
+    WRAP,
+    RECORD,
+    AUDIT_CONTEXT,
+    API_KEY_HASH,
+    AUDIT_SEAL,
+    FIXED,
+];
 
 #[cfg(test)]
 mod tests {

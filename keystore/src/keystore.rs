@@ -4,7 +4,7 @@ use std::{fmt, future::Future, sync::Arc};
 
 use fieldkeep_crypto::{
     ciphertext::{Handle, Suite},
-    keys::{ApiKeyHashKey, AuditSealKey, AuditKey},
+    keys::{ApiKeyHashKey, AuditKey, AuditSealKey},
     names::Name,
     wrap::StoreId,
 };

@@ -7,7 +7,7 @@
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, ErrorKind};
 use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
@@ -58,7 +58,10 @@ pub fn newest(bytes: &[u8], key: &VerifierKey) -> Option<Signed> {
     let whole = [bytes].into_iter();
     let slots = bytes.chunks(SLOT_BYTES).take(SLOTS as usize);
     let open = |slot: &[u8]| {
-        let note = format!("{}\n", std::str::from_utf8(slot).ok()?.trim_end_matches('\n'));
+        let note = format!(
+            "{}\n",
+            std::str::from_utf8(slot).ok()?.trim_end_matches('\n')
+        );
         let checkpoint = Checkpoint::open(&note, std::slice::from_ref(key)).ok()?;
         Some(Signed {
             head: checkpoint.head(),

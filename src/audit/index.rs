@@ -248,9 +248,7 @@ impl query::Source for Source<'_> {
             Some(frames) => frames?,
         };
         while let Some(frame) = frames.read_next()? {
-            if !frame.is_seal
-                && visit(frame.sequence.saturating_sub(1), frame.payload).is_break()
-            {
+            if !frame.is_seal && visit(frame.sequence.saturating_sub(1), frame.payload).is_break() {
                 break;
             }
         }

@@ -142,6 +142,17 @@ impl LogKeys {
         })
     }
 
+    /// Keys for tests, of a log that may have no checkpoint.
+    #[cfg(test)]
+    pub(crate) fn testing(log: LogId) -> Result<LogKeys, LogKeysError> {
+        let seal = fieldkeep_crypto::keys::RecordKey::dangerous_from_bytes(&[5; 32]);
+        let keys = LogKeys::of(seal.derive_audit_seal_key(), log, &[6; SEED_BYTES], 0)?;
+        Ok(LogKeys {
+            unstored: Some(Vec::new()),
+            ..keys
+        })
+    }
+
     /// Whether the store has these keys, so that the log has a checkpoint.
     pub(super) fn is_stored(&self) -> bool {
         self.unstored.is_none()

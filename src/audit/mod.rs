@@ -203,6 +203,12 @@ impl AuditLog {
         AuditLog::start(dir, journal, &keys, checked, CheckpointSinks::default())
     }
 
+    /// As [`AuditLog::open_on`], on this machine's disk and with keys that are the same for each log.
+    #[cfg(test)]
+    pub(crate) fn open_with(dir: &Path, options: Options) -> Result<AuditLog, AuditError> {
+        AuditLog::open_on(Arc::new(SystemDisk), dir, options, LogKeys::testing)
+    }
+
     fn start(
         dir: &Path,
         journal: Journal,
@@ -220,11 +226,9 @@ impl AuditLog {
         journal.set_seal(Box::new(seal));
         let signing = Arc::clone(&keys.signing);
         let verifier = signing.verifier_key().clone();
-        let checkpoints =
-            Checkpoints::start(Arc::clone(&heads), signing, slots, newest, sinks)?;
+        let checkpoints = Checkpoints::start(Arc::clone(&heads), signing, slots, newest, sinks)?;
         let tiles = Arc::new(tiles);
-        let indexer =
-            Indexer::start(dir, journal.clone(), Arc::clone(&tiles), Arc::clone(&heads))?;
+        let indexer = Indexer::start(dir, journal.clone(), Arc::clone(&tiles), Arc::clone(&heads))?;
         Ok(AuditLog {
             log: LogId::from_bytes(journal.log_id()),
             indexer: Arc::new(indexer),
@@ -271,11 +275,7 @@ impl AuditLog {
         Ok(ticket)
     }
 
-    fn append_fitted(
-        &self,
-        record: AuditRecord,
-        how: AppendOptions,
-    ) -> Result<Ticket, AuditError> {
+    fn append_fitted(&self, record: AuditRecord, how: AppendOptions) -> Result<Ticket, AuditError> {
         let parts = record::fit(record).ok_or(AuditError::TooLarge)?;
         let encoded: Vec<Vec<u8>> = parts.iter().map(AuditRecord::encode_to_vec).collect();
         let payloads: Vec<&[u8]> = encoded.iter().map(Vec::as_slice).collect();
@@ -362,11 +362,7 @@ impl AuditLog {
     }
 }
 
-fn open_journal(
-    disk: Arc<dyn Disk>,
-    dir: &Path,
-    options: Options,
-) -> Result<Journal, AuditError> {
+fn open_journal(disk: Arc<dyn Disk>, dir: &Path, options: Options) -> Result<Journal, AuditError> {
     let options = Options {
         leaf: Some(|record| *Hash::of_leaf(record).as_bytes()),
         max_payload_bytes: MAX_RECORD_BYTES,

@@ -188,7 +188,9 @@ impl SubtreeSource for Source<'_> {
         for segment in first + roots.len() as u64..first + count {
             let leaves = self.read_leaves(segment)?;
             if leaves.len() as u64 != SEGMENT_RECORDS {
-                return Err(AuditError::Tree(format!("segment {segment} is not complete")));
+                return Err(AuditError::Tree(format!(
+                    "segment {segment} is not complete"
+                )));
             }
             roots.push(root_of(&leaves));
         }

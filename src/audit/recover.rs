@@ -23,7 +23,9 @@ pub(super) const TREE_DIR: &str = "tree";
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum LossError {
     /// The log is shorter than the checkpoint says.
-    #[error("it has {found} records, but a checkpoint was signed over {signed}: its end was cut off")]
+    #[error(
+        "it has {found} records, but a checkpoint was signed over {signed}: its end was cut off"
+    )]
     Truncated {
         /// Records in the log.
         found: u64,
@@ -40,13 +42,17 @@ pub enum LossError {
     #[error("its file `checkpoint` is missing, or not signed by this log's key")]
     NoCheckpoint,
     /// A commit does not bear its seal.
-    #[error("the commit that ends with record {last} does not bear this service's seal: it was changed or forged")]
+    #[error(
+        "the commit that ends with record {last} does not bear this service's seal: it was changed or forged"
+    )]
     Forged {
         /// The index of the last record of the commit.
         last: u64,
     },
     /// The log ends with records that no seal is behind.
-    #[error("the records from {first} on are in no sealed commit: they were added by somebody else")]
+    #[error(
+        "the records from {first} on are in no sealed commit: they were added by somebody else"
+    )]
     Unsealed {
         /// The index of the first such record.
         first: u64,
@@ -191,7 +197,11 @@ impl Check<'_> {
             return;
         }
         let head = tree.head();
-        if self.keys.seal.is_seal(head.size, head.root.as_bytes(), seal) {
+        if self
+            .keys
+            .seal
+            .is_seal(head.size, head.root.as_bytes(), seal)
+        {
             self.sealed = head.size;
         } else {
             let last = head.size.saturating_sub(1);

@@ -143,7 +143,9 @@ mod tests {
         sealer.committed(5);
         assert_eq!(heads.durable().size, 5);
         assert_eq!(
-            heads.wait_for(5, Duration::from_secs(60)).map(|head| head.size),
+            heads
+                .wait_for(5, Duration::from_secs(60))
+                .map(|head| head.size),
             Some(5)
         );
         heads.close();

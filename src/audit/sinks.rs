@@ -58,14 +58,19 @@ impl Sinks {
             match child.try_wait() {
                 Ok(None) if since.elapsed() < LONGEST => return,
                 Ok(None) => {
-                    tracing::error!(program, "the command for checkpoints took too long and was killed");
+                    tracing::error!(
+                        program,
+                        "the command for checkpoints took too long and was killed"
+                    );
                     end(child);
                 }
                 Ok(Some(status)) if status.success() => {}
                 Ok(Some(status)) => {
                     tracing::error!(program, %status, "the command for checkpoints failed");
                 }
-                Err(error) => tracing::error!(program, %error, "the command for checkpoints is lost"),
+                Err(error) => {
+                    tracing::error!(program, %error, "the command for checkpoints is lost")
+                }
             }
             self.running = None;
         }
@@ -77,7 +82,9 @@ impl Sinks {
                 self.running = Some((child, Instant::now()));
                 self.sent = size;
             }
-            Err(error) => tracing::error!(program, %error, "the command for checkpoints does not start"),
+            Err(error) => {
+                tracing::error!(program, %error, "the command for checkpoints does not start")
+            }
         }
     }
 }

@@ -167,7 +167,10 @@ pub async fn settle(keystore: &Keystore, audit: &AuditLog, now: u64) -> Result<(
     let head = audit.head();
     let written = write_mark(keystore, head, now).await;
     if written.is_ok() {
-        audit.progress.settled.fetch_max(head.size, Ordering::Relaxed);
+        audit
+            .progress
+            .settled
+            .fetch_max(head.size, Ordering::Relaxed);
     } else {
         audit
             .progress

@@ -66,7 +66,9 @@ impl Tiles {
     /// The roots of the segments from `first` on, `count` of them; fewer if there are not so many.
     pub(super) fn roots_from(&self, first: u64, count: u64) -> Vec<Hash> {
         let roots = self.roots();
-        let from = usize::try_from(first).unwrap_or(usize::MAX).min(roots.len());
+        let from = usize::try_from(first)
+            .unwrap_or(usize::MAX)
+            .min(roots.len());
         let to = from.saturating_add(usize::try_from(count).unwrap_or(usize::MAX));
         roots
             .get(from..to.min(roots.len()))
@@ -110,7 +112,10 @@ impl Tiles {
         fs::rename(&temporary, &path)?;
         let root = root_of(&nodes);
         let mut roots = self.roots();
-        match usize::try_from(segment).ok().and_then(|at| roots.get_mut(at)) {
+        match usize::try_from(segment)
+            .ok()
+            .and_then(|at| roots.get_mut(at))
+        {
             Some(old) => *old = root,
             None => roots.push(root),
         }
@@ -179,7 +184,10 @@ mod tests {
         assert_eq!(again.roots_from(0, 9), roots);
         assert_eq!(again.roots_from(1, 1), roots[1..]);
         assert_eq!(again.roots_from(3, 1), []);
-        assert_eq!(again.tile(1, 7).unwrap().unwrap(), leaves(1)[7 * 256..8 * 256]);
+        assert_eq!(
+            again.tile(1, 7).unwrap().unwrap(),
+            leaves(1)[7 * 256..8 * 256]
+        );
         assert_eq!(root_of(&again.nodes(0).unwrap().unwrap()), roots[0]);
         assert_eq!(again.tile(2, 0).unwrap(), None);
     }

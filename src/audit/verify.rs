@@ -96,7 +96,9 @@ pub enum VerifyError {
         to: u64,
     },
     /// The log is shorter than a checkpoint says.
-    #[error("the log has {found} records, but a checkpoint was signed over {signed}: the records from {found} on were cut off")]
+    #[error(
+        "the log has {found} records, but a checkpoint was signed over {signed}: the records from {found} on were cut off"
+    )]
     Truncated {
         /// Records in the log.
         found: u64,
@@ -104,7 +106,9 @@ pub enum VerifyError {
         signed: u64,
     },
     /// A commit does not bear its seal.
-    #[error("the commit of the records {from} to {last} does not bear the service's seal: it was changed or forged")]
+    #[error(
+        "the commit of the records {from} to {last} does not bear the service's seal: it was changed or forged"
+    )]
     Forged {
         /// The first record of the commit.
         from: u64,
@@ -112,7 +116,9 @@ pub enum VerifyError {
         last: u64,
     },
     /// There is no checkpoint.
-    #[error("the directory has no checkpoint that is signed with this key; give one with --checkpoint, or check that the key is that of this log")]
+    #[error(
+        "the directory has no checkpoint that is signed with this key; give one with --checkpoint, or check that the key is that of this log"
+    )]
     NoCheckpoint,
     /// A checkpoint that was given is not one of this log.
     #[error("a checkpoint that was given cannot be believed: {0}")]
@@ -126,7 +132,9 @@ pub enum VerifyError {
         log: String,
     },
     /// The hashes of records that were pruned are missing.
-    #[error("the records before {first} were pruned, and the file of tiles of segment {segment} is missing: verify the archive, or put the file back")]
+    #[error(
+        "the records before {first} were pruned, and the file of tiles of segment {segment} is missing: verify the archive, or put the file back"
+    )]
     Pruned {
         /// The first record that is there.
         first: u64,

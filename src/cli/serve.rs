@@ -31,7 +31,8 @@ pub(crate) struct ServeArgs {
 /// Runs the verb.
 pub(crate) fn run(args: &ServeArgs) -> Result<(), Failure> {
     let failed = |error: &dyn std::error::Error| Failure::new(Exit::Failed, error);
-    let mut config = Config::load(&args.config).map_err(|error| failed(&error).caused_by(&error))?;
+    let mut config =
+        Config::load(&args.config).map_err(|error| failed(&error).caused_by(&error))?;
     config.audit.accept_loss = args.accept_audit_loss;
     let hardened = hardening::harden();
     telemetry::init_logging(&config.log);

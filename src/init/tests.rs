@@ -58,7 +58,10 @@ pub(super) async fn open(dir: &Path) -> Opened {
     let keystore = Keystore::open(Arc::clone(&store), root.as_ref(), config.cache)
         .await
         .unwrap();
-    let audit = AuditLog::open(&config.data_dir.join(AUDIT_DIR), &config.audit).unwrap();
+    let audit_dir = config.data_dir.join(AUDIT_DIR);
+    let audit = AuditLog::open(&audit_dir, &config.audit, &keystore, NOW)
+        .await
+        .unwrap();
     Opened {
         config,
         store,
@@ -153,7 +156,9 @@ async fn the_first_record_of_the_trail_holds_what_was_made() {
     let dir = parent.path().join("fk");
     init(options(&dir)).await.unwrap();
     let opened = open(&dir).await;
-    let report = check_trail(&opened.keystore, &opened.audit).await.unwrap();
+    let report = check_trail(&opened.keystore, &opened.audit, false)
+        .await
+        .unwrap();
     assert_eq!((report.settled, report.records, report.changes), (0, 1, 2));
     let (index, record) = opened.audit.list(None, 10).unwrap().remove(0);
     assert_eq!(index, 0);

@@ -172,10 +172,7 @@ impl Operation for ProveRecord {
         {
             tokio::time::sleep(CHECKPOINT_LOOK).await;
         }
-        proof(core, move |audit| {
-            Ok(audit.prove(index, leaf)?.to_string())
-        })
-        .await
+        proof(core, move |audit| Ok(audit.prove(index, leaf)?.to_string())).await
     }
 }
 
@@ -359,12 +356,7 @@ impl Service {
     }
 }
 
-fn read_step(
-    audit: &AuditLog,
-    filter: &Filter,
-    from: u64,
-    until: u64,
-) -> Result<Step, AuditError> {
+fn read_step(audit: &AuditLog, filter: &Filter, from: u64, until: u64) -> Result<Step, AuditError> {
     let mut step = Step {
         records: Vec::new(),
         next: from,
@@ -382,7 +374,8 @@ fn read_step(
         }
         step.next = index + 1;
         // What is not asked for is not decoded. A record that cannot be read is one that everybody asks for.
-        let asked = RecordView::parse(frame.payload).map_or(true, |view| filter.accepts_view(&view));
+        let asked =
+            RecordView::parse(frame.payload).map_or(true, |view| filter.accepts_view(&view));
         if asked {
             let record = AuditRecord::decode(frame.payload)
                 .map_err(|source| AuditError::UnknownRecord { index, source })?;

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use fieldkeep_journal::{AppendError, Ticket};
+use fieldkeep_journal::{AppendError, AppendOptions, Ticket};
 use fieldkeep_proto::v1::{AuditRecord, Decision};
 use prost::Message as _;
 
@@ -92,7 +92,7 @@ impl Unwritten {
     /// The trail did not take it, or one before it.
     pub(super) fn append(&self, audit: &AuditLog, record: &Encoded) -> Result<Ticket, AuditError> {
         self.write(audit)?;
-        audit.append_encoded(record)
+        audit.append_encoded(record, AppendOptions::default())
     }
 }
 

@@ -147,7 +147,10 @@ mod tests {
         table.add("a", 1);
         table.add("c", 3);
         let sums = table.finish();
-        assert_eq!(sums.rows, [("c", 3, false), ("a", 1, false), ("b", 1, false)]);
+        assert_eq!(
+            sums.rows,
+            [("c", 3, false), ("a", 1, false), ("b", 1, false)]
+        );
         assert_eq!(sums.others, None);
     }
 }

@@ -21,19 +21,16 @@ use fieldkeep_proto::v1::AuditRecord;
 use tempfile::TempDir;
 
 use super::*;
-use crate::{
-    audit::record::{LocalCall, local_record},
-    config::AuditConfig,
-};
+use crate::audit::record::{LocalCall, local_record};
 
 const NOW: u64 = 1_800_000_000;
 
 fn open(dir: &TempDir) -> AuditLog {
-    let config = AuditConfig {
+    let options = fieldkeep_journal::Options {
         segment_bytes: 1 << 20,
-        mirror_dir: None,
+        ..fieldkeep_journal::Options::default()
     };
-    AuditLog::open(&dir.path().join("audit"), &config).unwrap()
+    AuditLog::open_with(&dir.path().join("audit"), options).unwrap()
 }
 
 fn operation() -> Operation {
@@ -79,7 +76,7 @@ impl Fixture {
     }
 
     async fn check(&self) -> Result<TrailReport, TrailError> {
-        check_trail(&self.keystore, &self.log).await
+        check_trail(&self.keystore, &self.log, false).await
     }
 }
 
@@ -331,7 +328,9 @@ async fn a_trail_that_is_gone_or_older_than_the_mark_is_refused() {
     let fixture = fixture(TempDir::new().unwrap(), Arc::new(MemoryStore::new())).await;
     let other = TempDir::new().unwrap();
     let empty = open(&other);
-    let error = check_trail(&fixture.keystore, &empty).await.unwrap_err();
+    let error = check_trail(&fixture.keystore, &empty, false)
+        .await
+        .unwrap_err();
     assert!(
         matches!(error, TrailError::Missing) && error.to_string().contains("restore"),
         "{error}"
@@ -340,7 +339,9 @@ async fn a_trail_that_is_gone_or_older_than_the_mark_is_refused() {
     fixture.change("sys/test/a", Some(b"1")).await;
     settle(&fixture.keystore, &fixture.log, NOW).await.unwrap();
     empty.append_blocking(&record_of(&[])).unwrap();
-    let error = check_trail(&fixture.keystore, &empty).await.unwrap_err();
+    let error = check_trail(&fixture.keystore, &empty, false)
+        .await
+        .unwrap_err();
     assert!(
         matches!(
             error,
@@ -409,7 +410,9 @@ async fn an_older_copy_of_the_store_is_refused_beside_the_newer_trail() {
     let keystore = Keystore::open(Arc::new(store), &root, CacheOptions::default())
         .await
         .unwrap();
-    let error = check_trail(&keystore, &open(&dir)).await.unwrap_err();
+    let error = check_trail(&keystore, &open(&dir), false)
+        .await
+        .unwrap_err();
     assert!(
         matches!(error, TrailError::Disagrees { index: 2, .. }),
         "{error}"

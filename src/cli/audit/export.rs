@@ -6,7 +6,8 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 use fieldkeep_audit::export::{jsonl, ocsf};
-use fieldkeep_client::{Client, v1};
+use fieldkeep_client::Client;
+use fieldkeep_proto::v1;
 
 use super::filter::FilterArgs;
 use crate::cli::failure::{Exit, Failure};
@@ -37,10 +38,14 @@ enum Form {
 /// Writes records, oldest first.
 pub(crate) async fn run(args: &ExportArgs, client: &Client) -> Result<(), Failure> {
     let failed = |error| Failure::from(error).while_doing("cannot read the audit records");
-    let unwritten = |error: io::Error| {
-        Failure::new(Exit::Failed, "cannot write the export").caused_by(&error)
-    };
-    let key = client.audit().checkpoint().await.map_err(failed)?.verifier_key;
+    let unwritten =
+        |error: io::Error| Failure::new(Exit::Failed, "cannot write the export").caused_by(&error);
+    let key = client
+        .audit()
+        .checkpoint()
+        .await
+        .map_err(failed)?
+        .verifier_key;
     let log_name = key.split('+').next().unwrap_or_default();
     let request = v1::TailRecordsRequest {
         start_index: Some(args.from),

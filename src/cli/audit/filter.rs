@@ -4,7 +4,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use clap::{Args, ValueEnum};
 use data_encoding::HEXLOWER_PERMISSIVE;
-use fieldkeep_client::v1;
+use fieldkeep_proto::v1;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 

@@ -94,7 +94,10 @@ async fn list(args: &ListArgs, client: &Client, format: Format) -> Result<(), Fa
     let entries = collect(found, &args.limit, "list the audit records").await?;
     match format {
         Format::Json => print_json(&Value::Array(
-            entries.iter().map(records::object).collect::<Result<_, _>>()?,
+            entries
+                .iter()
+                .map(records::object)
+                .collect::<Result<_, _>>()?,
         )),
         Format::Table if entries.is_empty() => print_line("no records"),
         Format::Table => print_line(records::records_table(&entries)),

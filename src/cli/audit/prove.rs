@@ -6,9 +6,9 @@ use std::path::PathBuf;
 use clap::Args;
 use fieldkeep_client::Client;
 use fieldkeep_tlog::checkpoint::Checkpoint;
-use fieldkeep_tlog::evidence::ConsistencyProof;
-use fieldkeep_tlog::key::VerifierKey;
-use fieldkeep_tlog::receipt::Receipt;
+use fieldkeep_tlog::evidence::{ConsistencyProof, EvidenceError};
+use fieldkeep_tlog::key::{KeyError, VerifierKey};
+use fieldkeep_tlog::receipt::{Receipt, ReceiptError};
 
 use crate::cli::failure::{Exit, Failure};
 use crate::cli::output::{print_line, print_text};
@@ -29,8 +29,11 @@ pub(crate) async fn prove(args: &ProveArgs, client: &Client) -> Result<(), Failu
     let (index, leaf) = match args.record.parse::<u64>() {
         Ok(index) => (index, None),
         Err(_) => {
-            let receipt: Receipt = args.record.parse().map_err(|error| {
-                usage(format!("`{}` is neither an index nor a receipt: {error}", args.record))
+            let receipt: Receipt = args.record.parse().map_err(|error: ReceiptError| {
+                usage(format!(
+                    "`{}` is neither an index nor a receipt: {error}",
+                    args.record
+                ))
             })?;
             (receipt.index, Some(*receipt.leaf.as_bytes()))
         }
@@ -75,13 +78,24 @@ pub(crate) async fn checkpoint(args: &CheckpointArgs, client: &Client) -> Result
         };
     };
     let earlier = read_text(path)?;
-    let proven = client.audit().prove_consistency(&earlier).await.map_err(failed)?;
-    let refused = |error: &dyn std::error::Error| {
+    let proven = client
+        .audit()
+        .prove_consistency(&earlier)
+        .await
+        .map_err(failed)?;
+    let refused = |error: &(dyn std::error::Error + 'static)| {
         Failure::new(Exit::Failed, "the service's proof does not hold").caused_by(error)
     };
-    let keys: [VerifierKey; 1] = [proven.verifier_key.parse().map_err(|error| refused(&error))?];
+    let key: VerifierKey = proven
+        .verifier_key
+        .parse()
+        .map_err(|error: KeyError| refused(&error))?;
+    let keys = [key];
     let old = Checkpoint::open(&earlier, &keys).map_err(|error| refused(&error))?;
-    let proof: ConsistencyProof = proven.proof.parse().map_err(|error| refused(&error))?;
+    let proof: ConsistencyProof = proven
+        .proof
+        .parse()
+        .map_err(|error: EvidenceError| refused(&error))?;
     let new = proof.verify(&old, &keys).map_err(|error| refused(&error))?;
     print_line(format_args!(
         "the log grew from {} to {} records, and its first {} are the same",

@@ -1,7 +1,7 @@
 //! Records as people and programs read them.
 
 use fieldkeep_audit::export::jsonl::Line;
-use fieldkeep_client::v1;
+use fieldkeep_proto::v1;
 
 use crate::cli::failure::{Exit, Failure};
 use crate::cli::output::{rfc3339, table};

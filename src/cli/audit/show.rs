@@ -1,7 +1,8 @@
 //! `fieldkeep audit show`: one record.
 
 use clap::Args;
-use fieldkeep_client::{Client, v1};
+use fieldkeep_client::Client;
+use fieldkeep_proto::v1;
 use fieldkeep_proto::v1::AuditRecord;
 use fieldkeep_tlog::evidence::InclusionProof;
 use prost::Message as _;
@@ -20,10 +21,15 @@ pub(crate) struct ShowArgs {
 /// Prints all members of a record.
 pub(crate) async fn run(args: &ShowArgs, client: &Client, format: Format) -> Result<(), Failure> {
     let failed = |error| Failure::from(error).while_doing("cannot read the audit record");
-    let proven = client.audit().prove(args.index, None).await.map_err(failed)?;
+    let proven = client
+        .audit()
+        .prove(args.index, None)
+        .await
+        .map_err(failed)?;
     let unreadable = || Failure::new(Exit::Failed, "the service's answer has no record in it");
     let proof: InclusionProof = proven.proof.parse().map_err(|_| unreadable())?;
-    let record = AuditRecord::decode(proof.extra().unwrap_or_default()).map_err(|_| unreadable())?;
+    let record =
+        AuditRecord::decode(proof.extra().unwrap_or_default()).map_err(|_| unreadable())?;
     let object = records::object(&v1::AuditEntry {
         index: args.index,
         record: Some(record),

@@ -1,7 +1,8 @@
 //! `fieldkeep audit tail`: records as they come.
 
 use clap::Args;
-use fieldkeep_client::{Client, v1};
+use fieldkeep_client::Client;
+use fieldkeep_proto::v1;
 
 use super::filter::FilterArgs;
 use super::records;

@@ -5,10 +5,10 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 use fieldkeep_proto::v1::{AuditEntry, AuditRecord};
-use fieldkeep_tlog::evidence::InclusionProof;
+use fieldkeep_tlog::evidence::{EvidenceError, InclusionProof};
 use fieldkeep_tlog::hash::Hash;
-use fieldkeep_tlog::key::VerifierKey;
-use fieldkeep_tlog::receipt::Receipt;
+use fieldkeep_tlog::key::{KeyError, VerifierKey};
+use fieldkeep_tlog::receipt::{Receipt, ReceiptError};
 use prost::Message as _;
 use serde_json::json;
 
@@ -22,7 +22,12 @@ use crate::cli::progress::byte_progress;
 #[derive(Debug, Args)]
 pub(crate) struct VerifyArgs {
     /// The data directory or its `audit` directory, or a copy of either; the service may be running
-    #[arg(long, value_name = "DIR", required_unless_present = "proof", conflicts_with = "proof")]
+    #[arg(
+        long,
+        value_name = "DIR",
+        required_unless_present = "proof",
+        conflicts_with = "proof"
+    )]
     dir: Option<PathBuf>,
     /// A proof that `audit prove` wrote
     #[arg(long, value_name = "FILE")]
@@ -63,7 +68,7 @@ fn read_key(given: &str) -> Result<VerifierKey, Failure> {
     } else {
         given.to_owned()
     };
-    text.trim().parse().map_err(|error| {
+    text.trim().parse().map_err(|error: KeyError| {
         let problem = format!("`{given}` is neither a verifier key nor a file with one");
         Failure::new(Exit::Usage, problem).caused_by(&error)
     })
@@ -73,9 +78,15 @@ fn check_trail(dir: &Path, key: &VerifierKey, notes: &[String]) -> Result<Verifi
     let total = fs::read_dir(dir)
         .map(|entries| {
             let segments = entries.flatten().filter(|entry| {
-                entry.path().extension().is_some_and(|extension| extension == "seg")
+                entry
+                    .path()
+                    .extension()
+                    .is_some_and(|extension| extension == "seg")
             });
-            segments.filter_map(|entry| entry.metadata().ok()).map(|file| file.len()).sum()
+            segments
+                .filter_map(|entry| entry.metadata().ok())
+                .map(|file| file.len())
+                .sum()
         })
         .unwrap_or(0);
     let bar = byte_progress("verifying", total);
@@ -90,7 +101,9 @@ fn check_trail(dir: &Path, key: &VerifierKey, notes: &[String]) -> Result<Verifi
         bar.set_position((bytes + records * 40).min(total));
     });
     bar.finish_and_clear();
-    verified.map_err(|error| Failure::new(Exit::Failed, "the audit trail does not verify").caused_by(&error))
+    verified.map_err(|error| {
+        Failure::new(Exit::Failed, "the audit trail does not verify").caused_by(&error)
+    })
 }
 
 fn print_verified(verified: &Verified, format: Format) -> Result<(), Failure> {
@@ -118,7 +131,9 @@ fn print_verified(verified: &Verified, format: Format) -> Result<(), Failure> {
             "torn": torn,
         }));
     }
-    print_line(format_args!("log {log}: {records} records ({bytes} bytes) verify"))?;
+    print_line(format_args!(
+        "log {log}: {records} records ({bytes} bytes) verify"
+    ))?;
     if *first > 0 {
         print_line(format_args!(
             "the records before {first} were pruned; their hashes verify"
@@ -150,26 +165,34 @@ fn check_proof(
     key: &VerifierKey,
     format: Format,
 ) -> Result<(), Failure> {
-    let failed = |error: &dyn std::error::Error| {
+    let failed = |error: &(dyn std::error::Error + 'static)| {
         Failure::new(Exit::Failed, "the proof does not verify").caused_by(error)
     };
-    let proof: InclusionProof = read_text(path)?.parse().map_err(|error| failed(&error))?;
+    let proof: InclusionProof = read_text(path)?
+        .parse()
+        .map_err(|error: EvidenceError| failed(&error))?;
     let record = proof.extra().ok_or_else(|| {
-        Failure::new(Exit::Failed, "the proof has no record in it; make it with `audit prove`")
+        Failure::new(
+            Exit::Failed,
+            "the proof has no record in it; make it with `audit prove`",
+        )
     })?;
     let leaf = Hash::of_leaf(record);
     let checkpoint = proof
         .verify(leaf, std::slice::from_ref(key))
         .map_err(|error| failed(&error))?;
     if let Some(text) = receipt {
-        let receipt: Receipt = text.parse().map_err(|error| {
+        let receipt: Receipt = text.parse().map_err(|error: ReceiptError| {
             Failure::new(Exit::Usage, "the receipt cannot be read").caused_by(&error)
         })?;
         if receipt.leaf != leaf
             || receipt.index != proof.index()
             || receipt.log.origin() != checkpoint.origin()
         {
-            return Err(Failure::new(Exit::Failed, "the proof is not of the call that the receipt is of"));
+            return Err(Failure::new(
+                Exit::Failed,
+                "the proof is not of the call that the receipt is of",
+            ));
         }
     }
     let record = AuditRecord::decode(record).map_err(|error| failed(&error))?;

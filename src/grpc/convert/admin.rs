@@ -4,9 +4,8 @@ use bytes::Bytes;
 use fieldkeep_crypto::ciphertext::Suite as DomainSuite;
 use fieldkeep_keystore::info::{KeyInfo, TenantInfo, VersionInfo};
 use fieldkeep_proto::v1::{
-    CreateKeyRequest, CreateTenantRequest, GetKeyRequest,
-    GetStatusResponse, Key, KeyState, KeyVersion, KeyVersionState, ListKeysRequest,
-    ListKeysResponse, ListTenantsRequest,
+    CreateKeyRequest, CreateTenantRequest, GetKeyRequest, GetStatusResponse, Key, KeyState,
+    KeyVersion, KeyVersionState, ListKeysRequest, ListKeysResponse, ListTenantsRequest,
     ListTenantsResponse, RotateKeyRequest, Suite, Tenant,
 };
 use prost::Message;

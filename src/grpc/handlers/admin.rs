@@ -6,8 +6,8 @@ use fieldkeep_proto::v1::tenant_service_server::TenantService;
 use fieldkeep_proto::v1::{
     CreateKeyRequest, CreateTenantRequest, DisableKeyRequest, DisableKeyVersionRequest,
     EnableKeyRequest, EnableKeyVersionRequest, GetKeyRequest, GetKeyUsageRequest, GetStatusRequest,
-    GetStatusResponse, Key, KeyUsage, ListKeysRequest, ListKeysResponse, ListTenantsRequest, ListTenantsResponse, RotateKeyRequest,
-    SetKeyRotationRequest, Tenant,
+    GetStatusResponse, Key, KeyUsage, ListKeysRequest, ListKeysResponse, ListTenantsRequest,
+    ListTenantsResponse, RotateKeyRequest, SetKeyRotationRequest, Tenant,
 };
 use tonic::{Request, Response, Status};
 

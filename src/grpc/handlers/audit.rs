@@ -66,7 +66,10 @@ impl AuditService for Handlers {
         request: Request<ProveRecordRequest>,
     ) -> Result<Response<ProveRecordResponse>, Status> {
         let (call, parsed) = take(request, audit::prove_record)?;
-        respond(self.service.perform(call, parsed).await, audit::record_proof)
+        respond(
+            self.service.perform(call, parsed).await,
+            audit::record_proof,
+        )
     }
 
     async fn prove_consistency(
@@ -74,7 +77,10 @@ impl AuditService for Handlers {
         request: Request<ProveConsistencyRequest>,
     ) -> Result<Response<ProveConsistencyResponse>, Status> {
         let (call, parsed) = take(request, audit::prove_growth)?;
-        respond(self.service.perform(call, parsed).await, audit::growth_proof)
+        respond(
+            self.service.perform(call, parsed).await,
+            audit::growth_proof,
+        )
     }
 }
 

@@ -153,7 +153,13 @@ impl Fixture {
             .await
             .unwrap()
             .value;
-        let audit = AuditLog::open_on(disk, &dir.path().join("audit"), options).unwrap();
+        let audit = AuditLog::open_on(
+            disk,
+            &dir.path().join("audit"),
+            options,
+            crate::audit::keys::LogKeys::testing,
+        )
+        .unwrap();
         let clock = Arc::new(TestClock(AtomicU64::new(NOW)));
         for tenant in ["acme", "other"] {
             let tenant = name(tenant);

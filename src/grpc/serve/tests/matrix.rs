@@ -8,15 +8,16 @@ use fieldkeep_proto::v1::{
     AddCaRequest, AddGroupMemberRequest, BatchReEncryptRequest, CheckTokenRequest,
     CreateApiKeyRequest, CreateGrantRequest, CreateJoinTokenRequest, CreateKeyRequest,
     CreateTenantRequest, Decision, DisableKeyRequest, DisableKeyVersionRequest, EnableKeyRequest,
-    EnableKeyVersionRequest, EnrollRequest, ExplainAccessRequest, GetGrantRequest,
-    GetIssuerRequest, GetKeyUsageRequest, GetStatusRequest, GetUsageRequest,
+    EnableKeyVersionRequest, EnrollRequest, ExplainAccessRequest, GetCheckpointRequest,
+    GetGrantRequest, GetIssuerRequest, GetKeyUsageRequest, GetStatusRequest, GetUsageRequest,
     IssueCertificateRequest, Issuer, ListApiKeysRequest, ListCasRequest, ListGrantsRequest,
     ListGroupMembersRequest, ListGroupsRequest, ListIssuersRequest, ListKeysRequest,
     ListLimitsRequest, ListMasksRequest, ListRecordsRequest, ListRevocationsRequest,
-    ListTenantsRequest, ReEncryptItem, ReEncryptRequest, RemoveCaRequest, RemoveGroupMemberRequest,
-    RemoveIssuerRequest, RemoveLimitRequest, RemoveMaskRequest, RenewCertificateRequest,
-    RevokeApiKeyRequest, RevokeCertificateRequest, RevokeGrantRequest, RotateApiKeyRequest,
-    RotateKeyRequest, SetIssuerRequest, SetKeyRotationRequest, SetLimitRequest, SetMaskRequest,
+    ListTenantsRequest, ProveConsistencyRequest, ProveRecordRequest, ReEncryptItem,
+    ReEncryptRequest, RemoveCaRequest, RemoveGroupMemberRequest, RemoveIssuerRequest,
+    RemoveLimitRequest, RemoveMaskRequest, RenewCertificateRequest, RevokeApiKeyRequest,
+    RevokeCertificateRequest, RevokeGrantRequest, RotateApiKeyRequest, RotateKeyRequest,
+    SetIssuerRequest, SetKeyRotationRequest, SetLimitRequest, SetMaskRequest, TailRecordsRequest,
     WhoCanRequest,
 };
 
@@ -481,9 +482,26 @@ fn rows() -> Vec<(&'static str, Row)> {
             bytes(GetUsageRequest {})
         }),
     ];
-    let audit: Row = ("ListRecords", Action::Audit, At::All, |_| {
-        bytes(ListRecordsRequest::default())
-    });
+    let audit: [Row; 5] = [
+        ("GetCheckpoint", Action::Audit, At::All, |_| {
+            bytes(GetCheckpointRequest {})
+        }),
+        ("ListRecords", Action::Audit, At::All, |_| {
+            bytes(ListRecordsRequest::default())
+        }),
+        ("ProveConsistency", Action::Audit, At::All, |_| {
+            bytes(ProveConsistencyRequest::default())
+        }),
+        ("ProveRecord", Action::Audit, At::All, |_| {
+            bytes(ProveRecordRequest {
+                index: u64::MAX,
+                ..Default::default()
+            })
+        }),
+        ("TailRecords", Action::Audit, At::All, |_| {
+            bytes(TailRecordsRequest::default())
+        }),
+    ];
     let system: Row = ("GetStatus", Action::Status, At::All, |_| {
         bytes(GetStatusRequest {})
     });
@@ -498,7 +516,8 @@ fn rows() -> Vec<(&'static str, Row)> {
         .chain(issuers.map(|row| ("IssuerService", row)))
         .chain(limits.map(|row| ("LimitService", row)))
         .chain(tenant.map(|row| ("TenantService", row)))
-        .chain([("AuditService", audit), ("SystemService", system)])
+        .chain(audit.map(|row| ("AuditService", row)))
+        .chain([("SystemService", system)])
         .collect()
 }
 
