@@ -98,8 +98,13 @@ impl fmt::Display for VerifierKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut key = vec![TYPE_ED25519];
         key.extend_from_slice(&self.public);
-        let id = HEXLOWER.encode_display(&self.id);
-        write!(f, "{}+{id}+{}", self.name, BASE64.encode_display(&key))
+        write!(
+            f,
+            "{}+{}+{}",
+            self.name,
+            HEXLOWER.encode_display(&self.id),
+            BASE64.encode_display(&key)
+        )
     }
 }
 
