@@ -11,7 +11,7 @@ use crate::hash::Hash;
 use crate::key::VerifierKey;
 use crate::note::{MAX_NOTE_BYTES, Note, NoteError};
 use crate::proof::{MAX_PATH, VerifyError, verify_consistency, verify_inclusion};
-use crate::text::parse_decimal;
+use crate::text::{decode_base64, parse_decimal};
 
 /// The first line of an inclusion proof.
 const TLOG_PROOF: &str = "c2sp.org/tlog-proof@v1";
@@ -151,9 +151,8 @@ impl FromStr for InclusionProof {
         let extra = lines
             .next_if(|line| line.starts_with("extra "))
             .and_then(|line| line.strip_prefix("extra "))
-            .map(|extra| BASE64.decode(extra.as_bytes()))
-            .transpose()
-            .map_err(|_| EvidenceError::Extra)?;
+            .map(|extra| decode_base64(extra).ok_or(EvidenceError::Extra))
+            .transpose()?;
         let index = lines
             .next()
             .and_then(|line| line.strip_prefix("index "))

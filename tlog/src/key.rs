@@ -9,6 +9,8 @@ use ring::digest::{SHA256, digest};
 use ring::signature::{ED25519, Ed25519KeyPair, KeyPair, UnparsedPublicKey};
 use zeroize::Zeroizing;
 
+use crate::text::decode_base64;
+
 /// Length of a seed, the secret that a signing key is made of, in bytes.
 pub const SEED_BYTES: usize = 32;
 
@@ -126,7 +128,7 @@ impl FromStr for VerifierKey {
             return Err(KeyError::Form);
         }
         let id = HEXLOWER.decode(id.as_bytes()).map_err(|_| KeyError::Form)?;
-        let key = BASE64.decode(key.as_bytes()).map_err(|_| KeyError::Form)?;
+        let key = decode_base64(key).ok_or(KeyError::Form)?;
         let (kind, public) = key.split_first().ok_or(KeyError::Form)?;
         if *kind != TYPE_ED25519 {
             return Err(KeyError::Type(*kind));
