@@ -7,6 +7,8 @@ use std::str::FromStr;
 use data_encoding::BASE64;
 use ring::digest::{Context, Digest, SHA256, digest};
 
+use crate::text::decode_base64;
+
 /// Length of a hash in bytes.
 pub const HASH_BYTES: usize = 32;
 
@@ -83,7 +85,7 @@ impl FromStr for Hash {
         if text.len() != TEXT_BYTES {
             return Err(HashTextError);
         }
-        let bytes = BASE64.decode(text.as_bytes()).map_err(|_| HashTextError)?;
+        let bytes = decode_base64(text).ok_or(HashTextError)?;
         bytes.try_into().map(Self).map_err(|_| HashTextError)
     }
 }
@@ -112,6 +114,10 @@ mod tests {
             ("padding_missing", TEXT.replace('=', "")),
             ("trailing_bits_set", TEXT.replace("FU=", "FV=")),
             ("url_alphabet", TEXT.replace('+', "-").replace('/', "_")),
+            (
+                "padding_within",
+                TEXT.replace("Qpj8", "QpI=").replace("FU=", "FUA"),
+            ),
             ("space_before", format!(" {TEXT}")),
             ("newline_after", format!("{TEXT}\n")),
             ("31_bytes", BASE64.encode(&[7; 31])),

@@ -9,6 +9,8 @@ use ring::digest::{SHA256, digest};
 use ring::signature::{ED25519, Ed25519KeyPair, KeyPair, UnparsedPublicKey};
 use zeroize::Zeroizing;
 
+use crate::text::decode_base64;
+
 /// Length of a seed, the secret that a signing key is made of, in bytes.
 pub const SEED_BYTES: usize = 32;
 
@@ -98,8 +100,13 @@ impl fmt::Display for VerifierKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut key = vec![TYPE_ED25519];
         key.extend_from_slice(&self.public);
-        let id = HEXLOWER.encode_display(&self.id);
-        write!(f, "{}+{id}+{}", self.name, BASE64.encode_display(&key))
+        write!(
+            f,
+            "{}+{}+{}",
+            self.name,
+            HEXLOWER.encode_display(&self.id),
+            BASE64.encode_display(&key)
+        )
     }
 }
 
@@ -121,7 +128,7 @@ impl FromStr for VerifierKey {
             return Err(KeyError::Form);
         }
         let id = HEXLOWER.decode(id.as_bytes()).map_err(|_| KeyError::Form)?;
-        let key = BASE64.decode(key.as_bytes()).map_err(|_| KeyError::Form)?;
+        let key = decode_base64(key).ok_or(KeyError::Form)?;
         let (kind, public) = key.split_first().ok_or(KeyError::Form)?;
         if *kind != TYPE_ED25519 {
             return Err(KeyError::Type(*kind));

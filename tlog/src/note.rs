@@ -3,7 +3,7 @@
 use data_encoding::BASE64;
 
 use crate::key::{ID_BYTES, KeyError, SigningKey, VerifierKey, is_name};
-use crate::text::has_control_characters;
+use crate::text::{decode_base64, has_control_characters};
 
 /// The longest note, in bytes: 16 signatures as long as those of post-quantum schemes fit in, as the specification asks for.
 pub const MAX_NOTE_BYTES: usize = 128 * 1024;
@@ -149,7 +149,7 @@ impl<'a> Note<'a> {
 impl<'a> SignatureLine<'a> {
     fn parse(line: &'a str) -> Option<Self> {
         let (name, signature) = line.strip_prefix(SIGNATURE_PREFIX)?.split_once(' ')?;
-        let signature = BASE64.decode(signature.as_bytes()).ok()?;
+        let signature = decode_base64(signature)?;
         let (id, bytes) = signature.split_first_chunk()?;
         (is_name(name) && !bytes.is_empty()).then(|| Self {
             name,

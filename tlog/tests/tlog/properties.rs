@@ -67,7 +67,7 @@ fn every_record_of_every_tree_is_proven_and_nothing_else() {
             };
             assert!(verify_inclusion(leaf(index), index, elsewhere, &path).is_err());
             // Of the larger trees, every damage to some of the records is enough.
-            if size < 40 || index % 16 == size % 16 {
+            if size < 40 || index % 32 == size % 32 {
                 for path in damaged(&path) {
                     assert!(verify_inclusion(leaf(index), index, head, &path).is_err());
                 }
@@ -92,7 +92,7 @@ fn every_pair_of_trees_is_proven_consistent_and_no_other_pair() {
             if old > 0 || new == 0 {
                 assert!(verify_consistency(old_head, with(new_head, other), &path).is_err());
             }
-            if new < 40 || old % 16 == new % 16 {
+            if new < 40 || old % 32 == new % 32 {
                 for path in damaged(&path) {
                     assert!(verify_consistency(old_head, new_head, &path).is_err());
                 }
