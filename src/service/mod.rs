@@ -199,7 +199,7 @@ impl Drop for Core {
                 Ok(()) => return,
                 Err(error) if unwritten::is_busy(&error) => {
                     let next = journal.durable().saturating_add(1);
-                    let _ = journal.wait_blocking(Ticket { sequence: next });
+                    let _ = journal.wait_blocking(Ticket::at(next));
                 }
                 Err(error) => {
                     tracing::error!(%error, "records of the audit trail are lost, since it takes none");

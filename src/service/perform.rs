@@ -266,9 +266,7 @@ impl Service {
         let mut deadline = None;
         loop {
             // Read before the trail is found busy: then a record is on its way that is the next to be durable.
-            let next = Ticket {
-                sequence: self.core.audit.journal().durable().saturating_add(1),
-            };
+            let next = Ticket::at(self.core.audit.journal().durable().saturating_add(1));
             let error = match attempt.append() {
                 Err(error) if unwritten::is_busy(&error) => error,
                 appended => return appended,
