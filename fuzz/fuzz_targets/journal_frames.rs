@@ -8,7 +8,7 @@ use std::sync::{Arc, LazyLock};
 
 use fieldkeep_journal::simulated::SimulatedDisk;
 use fieldkeep_journal::{
-    Journal, Offline, Options, Seal, SegmentHeader, find_frames, parse_header,
+    Journal, LeafHash, Offline, Options, Seal, SegmentHeader, find_frames, parse_header,
 };
 use libfuzzer_sys::fuzz_target;
 
@@ -40,11 +40,15 @@ impl Seal for Count {
     fn committed(&mut self, _through: u64) {}
 }
 
+fn leaf(payload: &[u8]) -> [u8; 32] {
+    [payload.len() as u8; 32]
+}
+
 fn open(disk: &SimulatedDisk, sealed: bool) -> Option<Journal> {
     let options = Options {
         segment_bytes: 1024,
         max_payload_bytes: 512,
-        leaf: sealed.then_some(|payload: &[u8]| [payload.len() as u8; 32]),
+        leaf: sealed.then_some(leaf as LeafHash),
         ..Options::default()
     };
     let opened = Journal::open_on(Arc::new(disk.clone()), Path::new(DIR), options);
