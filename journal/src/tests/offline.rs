@@ -161,6 +161,11 @@ fn every_changed_byte_is_found_and_located() {
                     continue;
                 }
                 assert_eq!(at_offset, place.offset, "byte {offset} of segment {id}");
+                if is_seal && is_last {
+                    assert_eq!((sequence, cause), (hit_sequence, DamageCause::Seal));
+                } else if !is_seal {
+                    assert_eq!((sequence, cause), (hit_sequence, DamageCause::Frame));
+                }
                 let named = hit_sequence..=hit_sequence + u64::from(is_seal);
                 assert!(
                     named.contains(&sequence) && sequence <= last + 1,

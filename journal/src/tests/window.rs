@@ -1,11 +1,12 @@
 //! The bounded window: relaxed appends wait for the write alone, all others for the disk.
 
+use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use super::{append, append_with, check_content, commit, open, sealed, small};
+use super::{append, append_with, check_content, commit, open, seal_of, sealed, small};
 use crate::simulated::{PowerLoss, SimulatedDisk};
-use crate::{AppendError, AppendOptions, FatalHook, Journal, Options, Ticket};
+use crate::{AppendError, AppendOptions, FatalHook, Journal, Options, Seal, Ticket};
 
 const RELAXED: AppendOptions = AppendOptions {
     relaxed: true,
@@ -104,20 +105,76 @@ fn many_writes_share_a_sync() {
     check_content(&journal, 0);
 }
 
+/// Has another thread append while each group is being written, so that the next group is never empty.
+struct Endless {
+    go: mpsc::Sender<()>,
+    appended: mpsc::Receiver<()>,
+}
+
+impl Seal for Endless {
+    fn seal(&mut self, first: u64, leaves: &[[u8; 32]]) -> [u8; 32] {
+        // Once the other thread has seen enough, it has ended.
+        if self.go.send(()).is_ok() {
+            let _ = self.appended.recv();
+        }
+        seal_of(first, leaves)
+    }
+
+    fn committed(&mut self, _through: u64) {}
+}
+
 #[test]
 fn relaxed_appends_that_never_pause_are_synced_all_the_same() {
     let disk = SimulatedDisk::new();
     let options = Options {
-        segment_bytes: 1 << 20,
+        segment_bytes: 16 << 20,
         window: Duration::from_millis(5),
-        ..windowed()
+        ..sealed(windowed())
     };
     let (journal, _) = open(&disk, options).unwrap();
-    let started = Instant::now();
+    let (go, asked) = mpsc::channel();
+    let (tell, appended) = mpsc::channel();
+    journal.set_seal(Box::new(Endless { go, appended }));
+    journal.append_with(&[b"first"], RELAXED).unwrap();
     while journal.durable() == 0 {
-        write(&journal, 1);
-        assert!(started.elapsed() < Duration::from_secs(20));
+        asked.recv().unwrap();
+        let ticket = journal.append_with(&[b"more"], RELAXED).unwrap();
+        tell.send(()).unwrap();
+        assert!(ticket.sequence < 100_000, "never synced");
     }
+}
+
+#[test]
+fn a_task_is_woken_by_the_write_before_the_sync() {
+    let disk = SimulatedDisk::new();
+    let (journal, _) = open(&disk, windowed()).unwrap();
+    let durable = commit(&journal, 1, 0);
+    disk.close_gate();
+    let (done, awaited) = mpsc::channel();
+    let opener = thread::spawn({
+        let disk = disk.clone();
+        move || {
+            // So that a task that is not woken fails the test instead of hanging it.
+            let told: Result<(), _> = awaited.recv_timeout(Duration::from_secs(20));
+            disk.open_gate();
+            told
+        }
+    });
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .build()
+        .unwrap();
+    runtime.block_on(async {
+        let waiters = journal.waiters();
+        let hub = tokio::spawn(waiters.run());
+        let ticket = append_with(&journal, 2, 0, RELAXED);
+        waiters.written(ticket).await.unwrap();
+        assert_eq!(journal.durable(), durable);
+        done.send(()).unwrap();
+        waiters.committed(ticket).await.unwrap();
+        assert!(journal.durable() >= ticket.sequence);
+        hub.abort();
+    });
+    opener.join().unwrap().unwrap();
 }
 
 #[test]
