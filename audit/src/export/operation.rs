@@ -178,15 +178,50 @@ mod tests {
         use ChangeAct::{Create, Delete, Disable, Enroll, Other, Update};
         for (rpc, action, kind, noun) in [
             ("fieldkeep.v1.KeyService/CreateKey", "manage", Create, "Key"),
-            ("fieldkeep.v1.KeyService/DisableKeyVersion", "manage", Disable, "KeyVersion"),
-            ("fieldkeep.v1.KeyService/SetKeyRotation", "manage", Update, "KeyRotation"),
-            ("fieldkeep.v1.AccessService/RevokeGrant", "grant", Delete, "Grant"),
-            ("fieldkeep.v1.AccessService/AddGroupMember", "grant", Update, "Group"),
-            ("fieldkeep.v1.CertificateService/Enroll", "certificate", Enroll, "Identity"),
-            ("fieldkeep.internal/ScheduledRetirement", "manage", Disable, "KeyVersion"),
+            (
+                "fieldkeep.v1.KeyService/DisableKeyVersion",
+                "manage",
+                Disable,
+                "KeyVersion",
+            ),
+            (
+                "fieldkeep.v1.KeyService/SetKeyRotation",
+                "manage",
+                Update,
+                "KeyRotation",
+            ),
+            (
+                "fieldkeep.v1.AccessService/RevokeGrant",
+                "grant",
+                Delete,
+                "Grant",
+            ),
+            (
+                "fieldkeep.v1.AccessService/AddGroupMember",
+                "grant",
+                Update,
+                "Group",
+            ),
+            (
+                "fieldkeep.v1.CertificateService/Enroll",
+                "certificate",
+                Enroll,
+                "Identity",
+            ),
+            (
+                "fieldkeep.internal/ScheduledRetirement",
+                "manage",
+                Disable,
+                "KeyVersion",
+            ),
             ("fieldkeep init", "init", Create, "Identity"),
             ("fieldkeep cert issue", "certificate", Create, "Certificate"),
-            ("fieldkeep.v2.KeyService/MeltKey", "destroy", Other, "MeltKey"),
+            (
+                "fieldkeep.v2.KeyService/MeltKey",
+                "destroy",
+                Other,
+                "MeltKey",
+            ),
         ] {
             assert_eq!(of(rpc, action), (Kind::Change(kind), noun.into()), "{rpc}");
         }

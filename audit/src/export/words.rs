@@ -153,7 +153,10 @@ mod tests {
             Time(1_795_874_709_000_042).to_string(),
             "2026-11-28T14:05:09.000042Z"
         );
-        assert_eq!(Time(1_795_874_709_999_999).for_people(), "2026-11-28 14:05:09");
+        assert_eq!(
+            Time(1_795_874_709_999_999).for_people(),
+            "2026-11-28 14:05:09"
+        );
     }
 
     #[test]
@@ -182,6 +185,9 @@ mod tests {
             who(&record("local", "fieldkeep.internal/ScheduledRotation")),
             "(service)"
         );
-        assert_eq!(who(&record("none", "fieldkeep.v1.FieldService/Decrypt")), "(nobody)");
+        assert_eq!(
+            who(&record("none", "fieldkeep.v1.FieldService/Decrypt")),
+            "(nobody)"
+        );
     }
 }

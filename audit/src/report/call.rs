@@ -137,26 +137,36 @@ impl<'a> Uses<'a> {
             Ending::Answered => masked(record),
             Ending::Failed | Ending::Refused => 0,
         };
-        let all = named.iter().fold(0, |sum: u64, (_, _, items)| sum.saturating_add(items));
+        let all = named
+            .iter()
+            .fold(0, |sum: u64, (_, _, items)| sum.saturating_add(items));
         let several = named.0.len() > 1;
         let of = |items| ended(ending, items);
         let mut each: Vec<(&str, &str, Use)> = named
             .iter()
             .map(|(key, field, items)| {
-                let items = if several || counted == 0 { items } else { counted };
+                let items = if several || counted == 0 {
+                    items
+                } else {
+                    counted
+                };
                 (key, field, of(items))
             })
             .collect();
         let mut whole = of(match (counted, ending) {
-            (_, Ending::Refused) => each
-                .iter()
-                .fold(0, |sum: u64, (_, _, row)| sum.saturating_add(row.items_refused)),
+            (_, Ending::Refused) => each.iter().fold(0, |sum: u64, (_, _, row)| {
+                sum.saturating_add(row.items_refused)
+            }),
             (0, _) => 1,
             (counted, _) => counted,
         });
         if ending == Ending::Answered {
             let rest = Use {
-                items: if several { counted.saturating_sub(all) } else { 0 },
+                items: if several {
+                    counted.saturating_sub(all)
+                } else {
+                    0
+                },
                 items_failed: failed,
                 items_masked: masked,
                 ..Use::default()

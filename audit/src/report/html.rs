@@ -5,7 +5,9 @@ use std::io;
 use super::model::{Bucket, Report};
 use super::names::{bucket_name, short, thousands, visible};
 use super::plot::{by_name, over_time};
-use super::sections::{Cell, Limits, Line, Section, activity_title, basis_text, range_text, sections};
+use super::sections::{
+    Cell, Limits, Line, Section, activity_title, basis_text, range_text, sections,
+};
 
 const STYLE: &str = include_str!("style.css");
 /// The most principals in the plot.
@@ -48,7 +50,10 @@ impl Report {
         for section in sections(self, LIMITS) {
             write_section(out, &section)?;
         }
-        writeln!(out, "</main>\n<footer>Made by Fieldkeep from its audit trail. The JSON form has every number; times are UTC.</footer>\n</body>\n</html>")
+        writeln!(
+            out,
+            "</main>\n<footer>Made by Fieldkeep from its audit trail. The JSON form has every number; times are UTC.</footer>\n</body>\n</html>"
+        )
     }
 
     fn write_cards(&self, out: &mut impl io::Write) -> io::Result<()> {
@@ -58,7 +63,11 @@ impl Report {
             ("of these masked", totals.decrypt.items_masked, ""),
             ("values encrypted", totals.encrypt.done(), ""),
             ("calls refused", totals.refused, "warn"),
-            ("grants changed", (self.grants.rows.len() as u64).saturating_add(self.grants.left_out), ""),
+            (
+                "grants changed",
+                (self.grants.rows.len() as u64).saturating_add(self.grants.left_out),
+                "",
+            ),
             ("keys overdue", self.overdue.len() as u64, "warn"),
         ];
         writeln!(out, "<ul class=\"cards\">")?;
@@ -77,7 +86,12 @@ impl Report {
         let over = |of: fn(&Bucket) -> u64| -> Vec<(String, u64)> {
             let buckets = self.activity.buckets.iter();
             buckets
-                .map(|bucket| (bucket_name(bucket.start, self.activity.bucket_s), of(bucket)))
+                .map(|bucket| {
+                    (
+                        bucket_name(bucket.start, self.activity.bucket_s),
+                        of(bucket),
+                    )
+                })
                 .collect()
         };
         let top: Vec<(String, u64)> = self
@@ -92,9 +106,15 @@ impl Report {
         let refused = activity_title(self, "Calls refused");
         let most = "Values decrypted, by principal";
         for (title, plot) in [
-            (decrypted.as_str(), over_time(&decrypted, "bar", &over(|bucket| bucket.decrypted))),
+            (
+                decrypted.as_str(),
+                over_time(&decrypted, "bar", &over(|bucket| bucket.decrypted)),
+            ),
             (most, by_name(most, "bar", &top)),
-            (refused.as_str(), over_time(&refused, "bar refused", &over(|bucket| bucket.refused))),
+            (
+                refused.as_str(),
+                over_time(&refused, "bar refused", &over(|bucket| bucket.refused)),
+            ),
         ] {
             writeln!(
                 out,
@@ -129,7 +149,11 @@ fn write_section(out: &mut impl io::Write, section: &Section) -> io::Result<()> 
 }
 
 fn write_line(out: &mut impl io::Write, section: &Section, line: &Line) -> io::Result<()> {
-    let class = if line.more.is_empty() { "" } else { " class=\"has-more\"" };
+    let class = if line.more.is_empty() {
+        ""
+    } else {
+        " class=\"has-more\""
+    };
     write!(out, "<tr{class}>")?;
     for (column, Cell { text, full }) in section.columns.iter().zip(&line.cells) {
         let class = number_class(column.numeric);

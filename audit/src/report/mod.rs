@@ -32,7 +32,9 @@ pub struct Range {
 
 /// A range that is none.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
-#[error("the range ends at `{to_us}` microseconds, not after its begin at `{from_us}`: give an end that is later")]
+#[error(
+    "the range ends at `{to_us}` microseconds, not after its begin at `{from_us}`: give an end that is later"
+)]
 pub struct RangeError {
     /// The begin that was given.
     pub from_us: u64,

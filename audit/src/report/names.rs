@@ -74,13 +74,19 @@ mod tests {
 
     #[test]
     fn nothing_is_hidden() {
-        assert_eq!(visible("a\u{202e}b\n\x1b[31m"), "a\\u{202e}b\\u{a}\\u{1b}[31m");
+        assert_eq!(
+            visible("a\u{202e}b\n\x1b[31m"),
+            "a\\u{202e}b\\u{a}\\u{1b}[31m"
+        );
         assert_eq!(visible("naïve 日本"), "naïve 日本");
     }
 
     #[test]
     fn numbers_have_their_thousands_apart() {
-        assert_eq!([0, 999, 1_000, 1_234_567].map(thousands), ["0", "999", "1,000", "1,234,567"]);
+        assert_eq!(
+            [0, 999, 1_000, 1_234_567].map(thousands),
+            ["0", "999", "1,000", "1,234,567"]
+        );
     }
 
     #[test]

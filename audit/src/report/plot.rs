@@ -165,7 +165,16 @@ mod tests {
 
     #[test]
     fn scales_are_round() {
-        for (value, round) in [(1, 2), (2, 2), (3, 4), (5, 10), (10, 10), (11, 20), (41, 100), (1_001, 2_000)] {
+        for (value, round) in [
+            (1, 2),
+            (2, 2),
+            (3, 4),
+            (5, 10),
+            (10, 10),
+            (11, 20),
+            (41, 100),
+            (1_001, 2_000),
+        ] {
             assert_eq!(round_up(value), round, "{value}");
         }
         assert_eq!(round_up(u64::MAX), u64::MAX);

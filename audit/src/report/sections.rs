@@ -51,7 +51,11 @@ pub(super) struct Cell {
 impl Cell {
     fn name(name: &str) -> Self {
         Self {
-            text: if name.is_empty() { "-".into() } else { short(name) },
+            text: if name.is_empty() {
+                "-".into()
+            } else {
+                short(name)
+            },
             full: name.to_owned(),
         }
     }
@@ -302,7 +306,13 @@ fn other_data_calls(report: &Report, most: usize) -> Section {
             ]
         },
         |sum| {
-            let numbers = [sum.calls, sum.items, sum.items_failed, sum.calls_refused, sum.calls_failed];
+            let numbers = [
+                sum.calls,
+                sum.items,
+                sum.items_failed,
+                sum.calls_refused,
+                sum.calls_failed,
+            ];
             numbers.map(Cell::from).into()
         },
     );
@@ -336,7 +346,14 @@ fn refusals(report: &Report, most: usize) -> Section {
                 row.key.rule.clone().into(),
             ]
         },
-        |sum: &Refusal| vec![sum.calls.into(), sum.items.into(), sum.first.into(), sum.last.into()],
+        |sum: &Refusal| {
+            vec![
+                sum.calls.into(),
+                sum.items.into(),
+                sum.first.into(),
+                sum.last.into(),
+            ]
+        },
     );
     Section {
         title: "Refusals",
@@ -396,7 +413,11 @@ fn acts(title: &'static str, note: &str, list: &Listed<Act>, most: usize) -> Sec
 
 fn overdue(report: &Report) -> Section {
     let rows = report.overdue.iter().map(|key| Line {
-        cells: vec![Cell::name(&key.key), key.due.into(), key.reason.clone().into()],
+        cells: vec![
+            Cell::name(&key.key),
+            key.due.into(),
+            key.reason.clone().into(),
+        ],
         more: String::new(),
     });
     Section {

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 /// The most rows of a table in a report.
-pub const MAX_ROWS: usize = 1_000;
+pub(super) const MAX_ROWS: usize = 1_000;
 /// At so many rows in memory, the lighter half goes into one row.
 const MAX_LIVE_ROWS: usize = 8 * MAX_ROWS;
 /// How many rows stay then.
@@ -147,7 +147,10 @@ mod tests {
         table.add("a", 1);
         table.add("c", 3);
         let sums = table.finish();
-        assert_eq!(sums.rows, [("c", 3, false), ("a", 1, false), ("b", 1, false)]);
+        assert_eq!(
+            sums.rows,
+            [("c", 3, false), ("a", 1, false), ("b", 1, false)]
+        );
         assert_eq!(sums.others, None);
     }
 }

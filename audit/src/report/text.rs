@@ -4,7 +4,9 @@ use std::io;
 
 use super::model::{Bucket, Report};
 use super::names::{bucket_name, thousands, visible};
-use super::sections::{Column, Limits, Line, Section, activity_title, basis_text, range_text, sections};
+use super::sections::{
+    Column, Limits, Line, Section, activity_title, basis_text, range_text, sections,
+};
 
 /// The longest line, characters.
 const WIDTH: usize = 100;
@@ -66,7 +68,10 @@ fn write_table(out: &mut impl io::Write, columns: &[Column], lines: &[Line]) -> 
         .map(|line| line.cells.iter().map(|cell| visible(&cell.text)).collect())
         .collect();
     let widths = widths(columns, &rows);
-    let names: Vec<String> = columns.iter().map(|column| column.name.to_uppercase()).collect();
+    let names: Vec<String> = columns
+        .iter()
+        .map(|column| column.name.to_uppercase())
+        .collect();
     write_row(out, columns, &widths, &names)?;
     for (line, row) in lines.iter().zip(&rows) {
         write_row(out, columns, &widths, row)?;
@@ -79,7 +84,10 @@ fn write_table(out: &mut impl io::Write, columns: &[Column], lines: &[Line]) -> 
 
 /// The width of each column: as wide as its cells, but the widest columns of text give way until a line fits.
 fn widths(columns: &[Column], rows: &[Vec<String>]) -> Vec<usize> {
-    let mut widths: Vec<usize> = columns.iter().map(|column| column.name.chars().count()).collect();
+    let mut widths: Vec<usize> = columns
+        .iter()
+        .map(|column| column.name.chars().count())
+        .collect();
     for row in rows {
         for (width, cell) in widths.iter_mut().zip(row) {
             *width = (*width).max(cell.chars().count());
@@ -87,7 +95,10 @@ fn widths(columns: &[Column], rows: &[Vec<String>]) -> Vec<usize> {
     }
     let gaps = 2 * columns.len().saturating_sub(1);
     while widths.iter().sum::<usize>() + gaps > WIDTH {
-        let texts = columns.iter().zip(&mut widths).filter(|(column, _)| !column.numeric);
+        let texts = columns
+            .iter()
+            .zip(&mut widths)
+            .filter(|(column, _)| !column.numeric);
         match texts.map(|(_, width)| width).max() {
             Some(widest) if *widest > MIN_TEXT => *widest -= 1,
             _ => break,
@@ -171,16 +182,30 @@ fn write_activity(out: &mut impl io::Write, report: &Report) -> io::Result<()> {
         .chunks(together)
         .filter_map(|chunk| {
             let sum = |of: fn(&Bucket) -> u64| {
-                chunk.iter().fold(0, |sum: u64, bucket| sum.saturating_add(of(bucket)))
+                chunk
+                    .iter()
+                    .fold(0, |sum: u64, bucket| sum.saturating_add(of(bucket)))
             };
             let start = chunk.first()?.start;
             let name = bucket_name(start, bucket_s);
-            Some((name, sum(|bucket| bucket.decrypted), sum(|bucket| bucket.refused)))
+            Some((
+                name,
+                sum(|bucket| bucket.decrypted),
+                sum(|bucket| bucket.refused),
+            ))
         })
         .collect();
-    let most = lines.iter().map(|(_, decrypted, _)| *decrypted).max().unwrap_or(0);
+    let most = lines
+        .iter()
+        .map(|(_, decrypted, _)| *decrypted)
+        .max()
+        .unwrap_or(0);
     let width = lines.first().map_or(0, |(name, ..)| name.chars().count());
-    writeln!(out, "\n{:<width$}  {:>14}  {:>10}", "FROM", "DECRYPTED", "REFUSED")?;
+    writeln!(
+        out,
+        "\n{:<width$}  {:>14}  {:>10}",
+        "FROM", "DECRYPTED", "REFUSED"
+    )?;
     for (name, decrypted, refused) in lines {
         let line = format!(
             "{name}  {:>14}  {:>10}  {}",

@@ -33,7 +33,11 @@ fn every_rpc_makes_a_valid_event_for_each_way_to_end() {
     let rpcs = every_rpc();
     assert!(rpcs.len() >= 58, "{} RPCs", rpcs.len());
     for (rpc, action) in &rpcs {
-        for (decision, code) in [(Decision::Allowed, 0), (Decision::Allowed, 5), (Decision::Refused, 7)] {
+        for (decision, code) in [
+            (Decision::Allowed, 0),
+            (Decision::Allowed, 5),
+            (Decision::Refused, 7),
+        ] {
             let record = record_of(rpc, action, decision, code);
             let event = event(9, &record);
             assert_eq!(schema.faults(&event), Vec::<String>::new(), "{rpc}");
@@ -48,7 +52,8 @@ fn management_is_class_3004_and_all_else_6003() {
         let record = record_of(&rpc, &action, Decision::Allowed, 0);
         let reads = ["Get", "List", "WhoCan", "Explain", "CheckToken"];
         let method = rpc.rsplit('/').next().unwrap();
-        let managed = !rpc.contains("FieldService") && !reads.iter().any(|verb| method.starts_with(verb));
+        let managed =
+            !rpc.contains("FieldService") && !reads.iter().any(|verb| method.starts_with(verb));
         let class = if managed { 3004 } else { 6003 };
         assert_eq!(event(0, &record)["class_uid"], class, "{rpc}");
         let kind = Operation::of(&record).kind;
@@ -58,7 +63,12 @@ fn management_is_class_3004_and_all_else_6003() {
 
 #[test]
 fn a_refused_decrypt_says_who_what_and_why() {
-    let mut record = record_of("fieldkeep.v1.FieldService/Decrypt", "decrypt", Decision::Refused, 7);
+    let mut record = record_of(
+        "fieldkeep.v1.FieldService/Decrypt",
+        "decrypt",
+        Decision::Refused,
+        7,
+    );
     record.rule = "no-grant".into();
     record.reason = "no-grant".into();
     let event = event(41, &record);
@@ -71,7 +81,10 @@ fn a_refused_decrypt_says_who_what_and_why() {
     assert_eq!(event["metadata"]["uid"], "000102030405060708090a0b0c0d0e0f");
     assert_eq!(event["metadata"]["tenant_uid"], "acme");
     assert_eq!(event["actor"]["user"]["name"], "app");
-    assert_eq!(event["actor"]["authorizations"][0]["policy"]["uid"], "no-grant");
+    assert_eq!(
+        event["actor"]["authorizations"][0]["policy"]["uid"],
+        "no-grant"
+    );
     assert_eq!(event["src_endpoint"]["ip"], "2001:db8::1");
     assert_eq!(event["src_endpoint"]["port"], 4711);
     assert_eq!(event["api"]["operation"], "Decrypt");
@@ -83,7 +96,12 @@ fn a_refused_decrypt_says_who_what_and_why() {
 
 #[test]
 fn a_grant_is_a_policy_with_its_id() {
-    let mut record = record_of("fieldkeep.v1.AccessService/CreateGrant", "grant", Decision::Allowed, 0);
+    let mut record = record_of(
+        "fieldkeep.v1.AccessService/CreateGrant",
+        "grant",
+        Decision::Allowed,
+        0,
+    );
     record.detail = "id=g-0123456789abcdef role=data tenant=acme keys=pii fields=*".into();
     let event = event(1, &record);
     assert_eq!(event["type_uid"], 300_401);
@@ -94,12 +112,23 @@ fn a_grant_is_a_policy_with_its_id() {
 
 #[test]
 fn further_parts_have_ids_of_their_own_and_no_outcome() {
-    let mut record = record_of("fieldkeep.v1.FieldService/BatchDecrypt", "decrypt", Decision::Allowed, 0);
+    let mut record = record_of(
+        "fieldkeep.v1.FieldService/BatchDecrypt",
+        "decrypt",
+        Decision::Allowed,
+        0,
+    );
     record.part = 2;
     record.parts = 3;
     let event = event(1, &record);
-    assert_eq!(event["metadata"]["uid"], "000102030405060708090a0b0c0d0e0f-2");
-    assert_eq!(event["metadata"]["correlation_uid"], "000102030405060708090a0b0c0d0e0f");
+    assert_eq!(
+        event["metadata"]["uid"],
+        "000102030405060708090a0b0c0d0e0f-2"
+    );
+    assert_eq!(
+        event["metadata"]["correlation_uid"],
+        "000102030405060708090a0b0c0d0e0f"
+    );
     assert_eq!(event["status_id"], 0);
     assert_eq!(event["api"].get("response"), None);
 }
@@ -107,7 +136,12 @@ fn further_parts_have_ids_of_their_own_and_no_outcome() {
 #[test]
 fn the_checker_finds_what_is_wrong() {
     let schema = Schema::load();
-    let record = record_of("fieldkeep.v1.KeyService/CreateKey", "manage", Decision::Allowed, 0);
+    let record = record_of(
+        "fieldkeep.v1.KeyService/CreateKey",
+        "manage",
+        Decision::Allowed,
+        0,
+    );
     let good = event(0, &record);
     let broken: [fn(&mut Value); 6] = [
         |event| drop(event.as_object_mut().unwrap().remove("entity")),

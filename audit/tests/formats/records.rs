@@ -86,14 +86,18 @@ pub(crate) fn record_of(rpc: &str, action: &str, decision: Decision, code: i32) 
 }
 
 fn resource() -> impl Strategy<Value = AuditResource> {
-    ("[ -~]{0,12}|\\PC{0,12}", any::<u32>(), "\\PC{0,8}", any::<u32>()).prop_map(
-        |(name, version, field, items)| AuditResource {
+    (
+        "[ -~]{0,12}|\\PC{0,12}",
+        any::<u32>(),
+        "\\PC{0,8}",
+        any::<u32>(),
+    )
+        .prop_map(|(name, version, field, items)| AuditResource {
             name,
             version,
             field,
             items,
-        },
-    )
+        })
 }
 
 fn change() -> impl Strategy<Value = AuditChange> {
@@ -108,9 +112,24 @@ fn change() -> impl Strategy<Value = AuditChange> {
 pub(crate) fn any_record() -> impl Strategy<Value = AuditRecord> {
     let rpcs: Vec<String> = every_rpc().into_iter().map(|(rpc, _)| rpc).collect();
     let rpc = prop_oneof![proptest::sample::select(rpcs), ".{0,24}"];
-    let texts = (any::<String>(), rpc, any::<String>(), any::<String>(), any::<String>(), any::<String>());
+    let texts = (
+        any::<String>(),
+        rpc,
+        any::<String>(),
+        any::<String>(),
+        any::<String>(),
+        any::<String>(),
+    );
     let principal = "(tenants/acme/identities/)?\\PC{0,10}";
-    let numbers = (any::<u64>(), any::<i32>(), any::<i32>(), any::<u64>(), any::<u32>(), any::<u32>(), 0..4_u32);
+    let numbers = (
+        any::<u64>(),
+        any::<i32>(),
+        any::<i32>(),
+        any::<u64>(),
+        any::<u32>(),
+        any::<u32>(),
+        0..4_u32,
+    );
     let lists = (
         proptest::collection::vec(resource(), 0..4),
         proptest::collection::vec(change(), 0..3),

@@ -78,7 +78,11 @@ impl Call {
             decision: self.ending.0.into(),
             code: self.ending.1,
             rule: format!("rule-{}", self.principal % 3),
-            items_ok: if answered { self.items() as u32 - self.failed } else { 0 },
+            items_ok: if answered {
+                self.items() as u32 - self.failed
+            } else {
+                0
+            },
             items_failed: if answered { self.failed } else { 0 },
             detail: match self.masked {
                 0 => String::new(),
@@ -88,7 +92,11 @@ impl Call {
         };
         let size = resources.len().div_ceil(self.parts);
         let chunks: Vec<&[AuditResource]> = resources.chunks(size).collect();
-        let parts = if chunks.len() > 1 { chunks.len() as u32 } else { 0 };
+        let parts = if chunks.len() > 1 {
+            chunks.len() as u32
+        } else {
+            0
+        };
         (1..)
             .zip(chunks)
             .map(|(part, chunk)| AuditRecord {
@@ -121,23 +129,36 @@ fn call() -> impl Strategy<Value = Call> {
     ];
     let named = proptest::collection::vec((0..3_u8, 0..2_u8, 1..3_u32, 1..50_u32), 1..6);
     let action = prop_oneof![3 => Just("decrypt"), 1 => Just("encrypt")];
-    (0..4_u8, action, ending, named, any::<(u32, u32)>(), 1..4_usize, 0..3 * 24 * 60_u64).prop_map(
-        |(principal, action, ending, named, (failed, masked), parts, minute)| {
-            let items: u32 = named.iter().map(|(.., items)| *items).sum();
-            let failed = failed % (items + 1);
-            let masked = if action == "decrypt" { masked % (items - failed + 1) } else { 0 };
-            Call {
-                principal,
-                action,
-                ending,
-                named,
-                failed,
-                masked,
-                parts,
-                minute,
-            }
-        },
+    (
+        0..4_u8,
+        action,
+        ending,
+        named,
+        any::<(u32, u32)>(),
+        1..4_usize,
+        0..3 * 24 * 60_u64,
     )
+        .prop_map(
+            |(principal, action, ending, named, (failed, masked), parts, minute)| {
+                let items: u32 = named.iter().map(|(.., items)| *items).sum();
+                let failed = failed % (items + 1);
+                let masked = if action == "decrypt" {
+                    masked % (items - failed + 1)
+                } else {
+                    0
+                };
+                Call {
+                    principal,
+                    action,
+                    ending,
+                    named,
+                    failed,
+                    masked,
+                    parts,
+                    minute,
+                }
+            },
+        )
 }
 
 /// What the rows of a table have under a name, together with its row for all others.
@@ -331,13 +352,26 @@ fn nothing_that_a_caller_chooses_becomes_markup() {
     for bad in ["<script", "<!--", "\u{202e}", "\x1b"] {
         assert!(!html.contains(bad), "{bad:?}");
     }
-    assert!(html.contains("&lt;script&gt;alert(1)&lt;/script&gt;&quot; onload=&quot;x&#39; onload=&#39;y"));
+    assert!(
+        html.contains(
+            "&lt;script&gt;alert(1)&lt;/script&gt;&quot; onload=&quot;x&#39; onload=&#39;y"
+        )
+    );
     // Every tag is one of ours, and none has an attribute that we do not write.
-    for tag in html.split('<').skip(1).filter_map(|rest| rest.split_once('>')).map(|(tag, _)| tag) {
+    for tag in html
+        .split('<')
+        .skip(1)
+        .filter_map(|rest| rest.split_once('>'))
+        .map(|(tag, _)| tag)
+    {
         let name = tag.split([' ', '\n']).next().unwrap();
         let ours = "!DOCTYPE html head meta title style body header h1 h2 p details summary pre main ul li strong figure \
                     figcaption svg line text rect section div table thead tr th tbody td footer";
-        assert!(ours.split(' ').any(|own| own == name.trim_start_matches('/')), "<{tag}>");
+        assert!(
+            ours.split(' ')
+                .any(|own| own == name.trim_start_matches('/')),
+            "<{tag}>"
+        );
         // Outside of quotes there is no attribute of an event.
         let bare: String = tag.split('"').step_by(2).collect();
         assert!(!bare.contains("onload"), "<{tag}>");
@@ -345,7 +379,18 @@ fn nothing_that_a_caller_chooses_becomes_markup() {
     for sink in ["http:", "https:", "url(", "@import", " src=", " href="] {
         assert!(!html.contains(sink), "{sink} leads out of the page");
     }
-    for name in ["principal", "method", "rule", "reason", "detail", "resource", "field", "action", "key", "why"] {
+    for name in [
+        "principal",
+        "method",
+        "rule",
+        "reason",
+        "detail",
+        "resource",
+        "field",
+        "action",
+        "key",
+        "why",
+    ] {
         assert!(html.contains(&format!("\\u{{a}}{name}")), "{name} is shown");
     }
 
@@ -355,7 +400,10 @@ fn nothing_that_a_caller_chooses_becomes_markup() {
 
     let json = json(&report);
     assert_eq!(json["overdue"][0]["reason"], format!("{plant}why"));
-    assert_eq!(json["grants"]["rows"][0]["detail"], format!("{plant}detail"));
+    assert_eq!(
+        json["grants"]["rows"][0]["detail"],
+        format!("{plant}detail")
+    );
 }
 
 #[test]
@@ -379,17 +427,44 @@ fn what_was_done_is_where_a_reader_looks() {
         record("grant", grant, Decision::Allowed, 0, "id=g-1 role=data"),
         record("grant", grant, Decision::Allowed, 9, "role=data"),
         record("grant", grant, Decision::Refused, 7, "role=admin"),
-        record("manage", "fieldkeep.v1.KeyService/CreateKey", Decision::Allowed, 0, "suite=1"),
-        record("describe", "fieldkeep.v1.KeyService/GetKey", Decision::Allowed, 0, ""),
-        record("init", "fieldkeep init", Decision::Allowed, 0, "role=admin tenant=*"),
+        record(
+            "manage",
+            "fieldkeep.v1.KeyService/CreateKey",
+            Decision::Allowed,
+            0,
+            "suite=1",
+        ),
+        record(
+            "describe",
+            "fieldkeep.v1.KeyService/GetKey",
+            Decision::Allowed,
+            0,
+            "",
+        ),
+        record(
+            "init",
+            "fieldkeep init",
+            Decision::Allowed,
+            0,
+            "role=admin tenant=*",
+        ),
     ]));
     let named = |list: &str| -> Vec<String> {
         let rows = report[list]["rows"].as_array().unwrap().iter();
-        rows.map(|row| format!("{} {}", row["operation"].as_str().unwrap(), row["result"].as_str().unwrap()))
-            .collect()
+        rows.map(|row| {
+            format!(
+                "{} {}",
+                row["operation"].as_str().unwrap(),
+                row["result"].as_str().unwrap()
+            )
+        })
+        .collect()
     };
     assert_eq!(named("grants"), ["CreateGrant OK", "init OK"]);
-    assert_eq!(named("acts"), ["CreateGrant FAILED_PRECONDITION", "CreateKey OK"]);
+    assert_eq!(
+        named("acts"),
+        ["CreateGrant FAILED_PRECONDITION", "CreateKey OK"]
+    );
     assert_eq!(report["refusals"]["rows"][0]["calls"], 1);
     assert_eq!(report["totals"]["reads"], 1);
     assert_eq!(report["totals"]["acts"], 4);
@@ -413,8 +488,14 @@ fn refused_values_of_an_answered_batch_are_refusals_too() {
     let report = json(&report(&[batch]));
     let rows = report["refusals"]["rows"].as_array().unwrap();
     assert_eq!(rows.len(), 2);
-    assert_eq!((&rows[0]["rule"], &rows[0]["items"]), (&"PERMISSION_DENIED".into(), &4.into()));
-    assert_eq!((&rows[1]["rule"], &rows[1]["items"]), (&"foreign-tenant".into(), &3.into()));
+    assert_eq!(
+        (&rows[0]["rule"], &rows[0]["items"]),
+        (&"PERMISSION_DENIED".into(), &4.into())
+    );
+    assert_eq!(
+        (&rows[1]["rule"], &rows[1]["items"]),
+        (&"foreign-tenant".into(), &3.into())
+    );
     assert_eq!(rows[0]["calls"], 0);
 }
 
@@ -425,7 +506,12 @@ fn what_is_out_of_range_is_not_counted() {
         ..AuditRecord::default()
     };
     let end = FROM_US + 3 * DAY_US;
-    let report = json(&report(&[at(FROM_US - 1), at(FROM_US), at(end - 1), at(end)]));
+    let report = json(&report(&[
+        at(FROM_US - 1),
+        at(FROM_US),
+        at(end - 1),
+        at(end),
+    ]));
     assert_eq!(report["basis"]["records"], 2);
     assert_eq!(report["basis"]["first_index"], 101);
     assert_eq!(report["basis"]["last_index"], 102);

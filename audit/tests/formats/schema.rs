@@ -52,7 +52,8 @@ impl Schema {
             return vec![format!("no class {}", event["class_uid"])];
         };
         self.members("event", &class.attributes, event, &mut faults);
-        let type_uid = event["class_uid"].as_u64().unwrap() * 100 + event["activity_id"].as_u64().unwrap_or(0);
+        let type_uid =
+            event["class_uid"].as_u64().unwrap() * 100 + event["activity_id"].as_u64().unwrap_or(0);
         let expected = [
             ("type_uid", Value::from(type_uid)),
             ("category_uid", class.category_uid.into()),
@@ -108,7 +109,9 @@ impl Schema {
         let fits = match attribute.kind.as_str() {
             "integer_t" | "long_t" | "timestamp_t" => value.is_i64() || value.is_u64(),
             "port_t" => value.as_u64().is_some_and(|port| port <= 65_535),
-            "ip_t" => value.as_str().is_some_and(|ip| ip.parse::<std::net::IpAddr>().is_ok()),
+            "ip_t" => value
+                .as_str()
+                .is_some_and(|ip| ip.parse::<std::net::IpAddr>().is_ok()),
             "string_t" | "username_t" | "resource_uid_t" => value.is_string(),
             "json_t" => true,
             "object" => value.is_object(),
@@ -122,7 +125,9 @@ impl Schema {
             },
         };
         let known = attribute.values.is_empty()
-            || value.as_u64().is_some_and(|value| attribute.values.contains_key(&value));
+            || value
+                .as_u64()
+                .is_some_and(|value| attribute.values.contains_key(&value));
         if !fits || !known {
             faults.push(format!("{path} cannot be {value}"));
         }

@@ -214,7 +214,12 @@ impl<'a> Event<'a> {
             status,
             status_code: is_head(record).then(|| code_name(record.code)),
             status_detail: &record.reason,
-            message: format!("{} by {}: {}", operation.method, who(record), decision(record)),
+            message: format!(
+                "{} by {}: {}",
+                operation.method,
+                who(record),
+                decision(record)
+            ),
             time,
             start_time: time.saturating_sub(duration),
             end_time: time,
@@ -343,7 +348,11 @@ impl<'a> Actor<'a> {
         };
         Self {
             user: User {
-                name: uid.rsplit('/').next().filter(|name| !name.is_empty()).unwrap_or(uid),
+                name: uid
+                    .rsplit('/')
+                    .next()
+                    .filter(|name| !name.is_empty())
+                    .unwrap_or(uid),
                 uid,
                 type_id,
                 type_name,
@@ -411,7 +420,12 @@ fn observables(actor: &Actor<'_>, endpoint: &Endpoint<'_>, about: &About<'_>) ->
         type_name,
         value: value.to_owned(),
     };
-    let mut list = vec![observable("actor.user.name", 4, "User Name", actor.user.name)];
+    let mut list = vec![observable(
+        "actor.user.name",
+        4,
+        "User Name",
+        actor.user.name,
+    )];
     if let Endpoint::Address { ip, .. } = endpoint {
         list.push(observable("src_endpoint.ip", 2, "IP Address", ip));
     }
@@ -446,7 +460,10 @@ fn unmapped(kind: Kind, record: &AuditRecord) -> Value {
         "part": record.part,
         "parts": record.parts,
     });
-    let Some(members) = unmapped.as_object_mut().filter(|_| matches!(kind, Kind::Change(_))) else {
+    let Some(members) = unmapped
+        .as_object_mut()
+        .filter(|_| matches!(kind, Kind::Change(_)))
+    else {
         return unmapped;
     };
     let changes = record.changes.iter().map(|change| {
