@@ -30,7 +30,18 @@ pub(super) struct Section {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Column {
     pub(super) name: &'static str,
-    pub(super) numeric: bool,
+    pub(super) kind: Kind,
+}
+
+/// What a column has, which decides where it gives way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// Names and words, which may be cut.
+    Text,
+    /// Numbers, on the right.
+    Number,
+    /// Times.
+    Time,
 }
 
 /// A row, and what is said in a line of its own below it.
@@ -76,6 +87,15 @@ impl From<String> for Cell {
     }
 }
 
+impl Cell {
+    /// A time to the minute.
+    fn minute(time: Time) -> Self {
+        let mut cell = Self::from(time);
+        cell.text.truncate("2026-11-28 14:05".len());
+        cell
+    }
+}
+
 impl From<Time> for Cell {
     fn from(time: Time) -> Self {
         Self {
@@ -110,17 +130,18 @@ pub(super) fn sections(report: &Report, limits: Limits) -> Vec<Section> {
 }
 
 const fn text(name: &'static str) -> Column {
-    Column {
-        name,
-        numeric: false,
-    }
+    let kind = Kind::Text;
+    Column { name, kind }
 }
 
 const fn number(name: &'static str) -> Column {
-    Column {
-        name,
-        numeric: true,
-    }
+    let kind = Kind::Number;
+    Column { name, kind }
+}
+
+const fn time(name: &'static str) -> Column {
+    let kind = Kind::Time;
+    Column { name, kind }
 }
 
 fn totals(report: &Report) -> Section {
@@ -350,8 +371,8 @@ fn refusals(report: &Report, most: usize) -> Section {
             vec![
                 sum.calls.into(),
                 sum.items.into(),
-                sum.first.into(),
-                sum.last.into(),
+                Cell::minute(sum.first),
+                Cell::minute(sum.last),
             ]
         },
     );
@@ -364,8 +385,8 @@ fn refusals(report: &Report, most: usize) -> Section {
             text("rule"),
             number("calls"),
             number("values"),
-            text("first"),
-            text("last"),
+            time("first"),
+            time("last"),
         ],
         rows,
         foot,
@@ -393,7 +414,7 @@ fn acts(title: &'static str, note: &str, list: &Listed<Act>, most: usize) -> Sec
         title,
         note: note.to_owned(),
         columns: vec![
-            text("time"),
+            time("time"),
             text("principal"),
             text("operation"),
             text("resource"),
@@ -423,7 +444,7 @@ fn overdue(report: &Report) -> Section {
     Section {
         title: "Keys overdue for rotation",
         note: "Keys whose rotation was due by the end of the range and had not happened.".into(),
-        columns: vec![text("key"), text("due"), text("reason")],
+        columns: vec![text("key"), time("due"), text("reason")],
         rows: rows.collect(),
         foot: String::new(),
     }
