@@ -5,9 +5,8 @@ use std::io;
 use super::model::{Bucket, Report};
 use super::names::{bucket_name, short, thousands, visible};
 use super::plot::{by_name, over_time};
-use super::sections::{
-    Cell, Kind, Limits, Line, Section, activity_title, basis_text, range_text, sections,
-};
+use super::section::{Cell, Kind, Line, Section};
+use super::sections::{Limits, activity_title, basis_text, range_text, sections};
 
 const STYLE: &str = include_str!("style.css");
 /// The most principals in the plot.

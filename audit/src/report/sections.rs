@@ -1,9 +1,9 @@
 //! The sections of a report as tables of text, which the terminal and the page show each in its own way.
 
 use super::model::{Act, Listed, Refusal, Report, Row, Top, Use};
-use super::names::{bucket_unit, short, thousands};
+use super::names::{bucket_unit, thousands};
+use super::section::{Cell, Column, Line, Section, number, text, time};
 use super::table::Tally;
-use crate::export::words::Time;
 
 /// How many rows are shown at most.
 #[derive(Clone, Copy, Debug)]
@@ -12,97 +12,6 @@ pub(super) struct Limits {
     pub(super) sums: usize,
     /// Of a list.
     pub(super) listed: usize,
-}
-
-/// A titled table.
-#[derive(Debug, Default)]
-pub(super) struct Section {
-    pub(super) title: &'static str,
-    pub(super) note: String,
-    /// The names of the columns; those of numbers are on the right.
-    pub(super) columns: Vec<Column>,
-    pub(super) rows: Vec<Line>,
-    /// What is said below the table.
-    pub(super) foot: String,
-}
-
-/// A column.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Column {
-    pub(super) name: &'static str,
-    pub(super) kind: Kind,
-}
-
-/// What a column has, which decides where it gives way.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Kind {
-    /// Names and words, which may be cut.
-    Text,
-    /// Numbers, on the right.
-    Number,
-    /// Times.
-    Time,
-}
-
-/// A row, and what is said in a line of its own below it.
-#[derive(Debug, Default)]
-pub(super) struct Line {
-    pub(super) cells: Vec<Cell>,
-    pub(super) more: String,
-}
-
-/// What stands in a cell. None of it is escaped.
-#[derive(Debug)]
-pub(super) struct Cell {
-    pub(super) text: String,
-    /// The whole name, where `text` is a short form.
-    pub(super) full: String,
-}
-
-impl Cell {
-    fn name(name: &str) -> Self {
-        Self {
-            text: if name.is_empty() {
-                "-".into()
-            } else {
-                short(name)
-            },
-            full: name.to_owned(),
-        }
-    }
-}
-
-impl From<u64> for Cell {
-    fn from(number: u64) -> Self {
-        thousands(number).into()
-    }
-}
-
-impl From<String> for Cell {
-    fn from(text: String) -> Self {
-        Self {
-            full: text.clone(),
-            text,
-        }
-    }
-}
-
-impl Cell {
-    /// A time to the minute.
-    fn minute(time: Time) -> Self {
-        let mut cell = Self::from(time);
-        cell.text.truncate("2026-11-28 14:05".len());
-        cell
-    }
-}
-
-impl From<Time> for Cell {
-    fn from(time: Time) -> Self {
-        Self {
-            text: time.for_people(),
-            full: time.to_string(),
-        }
-    }
 }
 
 /// All sections but the activity over time, which each form draws.
@@ -127,21 +36,6 @@ pub(super) fn sections(report: &Report, limits: Limits) -> Vec<Section> {
         ),
         overdue(report),
     ]
-}
-
-const fn text(name: &'static str) -> Column {
-    let kind = Kind::Text;
-    Column { name, kind }
-}
-
-const fn number(name: &'static str) -> Column {
-    let kind = Kind::Number;
-    Column { name, kind }
-}
-
-const fn time(name: &'static str) -> Column {
-    let kind = Kind::Time;
-    Column { name, kind }
 }
 
 fn totals(report: &Report) -> Section {

@@ -4,9 +4,8 @@ use std::io;
 
 use super::model::{Bucket, Report};
 use super::names::{bucket_name, thousands, visible};
-use super::sections::{
-    Column, Kind, Limits, Line, Section, activity_title, basis_text, range_text, sections,
-};
+use super::section::{Column, Kind, Line, Section};
+use super::sections::{Limits, activity_title, basis_text, range_text, sections};
 
 /// The longest line, characters.
 const WIDTH: usize = 100;
