@@ -5,9 +5,8 @@ use std::io;
 use super::model::{Bucket, Report};
 use super::names::{bucket_name, short, thousands, visible};
 use super::plot::{by_name, over_time};
-use super::sections::{
-    Cell, Limits, Line, Section, activity_title, basis_text, range_text, sections,
-};
+use super::section::{Cell, Kind, Line, Section};
+use super::sections::{Limits, activity_title, basis_text, range_text, sections};
 
 const STYLE: &str = include_str!("style.css");
 /// The most principals in the plot.
@@ -37,18 +36,19 @@ impl Report {
              <header>\n<h1>Audit report</h1>\n<p class=\"range\">{range}</p>\n<p class=\"note\">{}</p>\n",
             escape(&basis_text(self))
         )?;
-        if !self.basis.checkpoint.is_empty() {
-            write!(
-                out,
-                "<details>\n<summary>The checkpoint that it rests on</summary>\n<pre>{}</pre>\n</details>\n",
-                escape_lines(&self.basis.checkpoint)
-            )?;
-        }
         writeln!(out, "</header>\n<main>")?;
         self.write_cards(out)?;
         self.write_plots(out)?;
         for section in sections(self, LIMITS) {
             write_section(out, &section)?;
+        }
+        if !self.basis.checkpoint.is_empty() {
+            write!(
+                out,
+                "<section>\n<h2>Checkpoint</h2>\n<p class=\"note\">The signed checkpoint of the log that this report rests on.</p>\n\
+                 <pre>{}</pre>\n</section>\n",
+                escape_lines(&self.basis.checkpoint)
+            )?;
         }
         writeln!(
             out,
@@ -134,7 +134,7 @@ fn write_section(out: &mut impl io::Write, section: &Section) -> io::Result<()> 
     writeln!(out, "<p class=\"note\">{}</p>", escape(&section.note))?;
     write!(out, "<div class=\"wide\">\n<table>\n<thead><tr>")?;
     for column in &section.columns {
-        let class = number_class(column.numeric);
+        let class = class_of(column.kind);
         write!(out, "<th scope=\"col\"{class}>{}</th>", escape(column.name))?;
     }
     writeln!(out, "</tr></thead>\n<tbody>")?;
@@ -156,7 +156,10 @@ fn write_line(out: &mut impl io::Write, section: &Section, line: &Line) -> io::R
     };
     write!(out, "<tr{class}>")?;
     for (column, Cell { text, full }) in section.columns.iter().zip(&line.cells) {
-        let class = number_class(column.numeric);
+        let class = match (column.kind, text.as_str()) {
+            (Kind::Number, "0") => " class=\"number zero\"",
+            (kind, _) => class_of(kind),
+        };
         let title = if full == text {
             String::new()
         } else {
@@ -176,8 +179,12 @@ fn write_line(out: &mut impl io::Write, section: &Section, line: &Line) -> io::R
     )
 }
 
-fn number_class(numeric: bool) -> &'static str {
-    if numeric { " class=\"number\"" } else { "" }
+fn class_of(kind: Kind) -> &'static str {
+    match kind {
+        Kind::Text => "",
+        Kind::Number => " class=\"number\"",
+        Kind::Time => " class=\"time\"",
+    }
 }
 
 /// Text for a page, in an element or in a quoted attribute: what means something to HTML is escaped, and what cannot be seen is

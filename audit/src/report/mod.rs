@@ -1,6 +1,6 @@
 //! Compliance reports: who decrypted what and how much, what was refused, what was changed, in a range of time.
 //!
-//! A [`Builder`] takes the records one after the other and keeps sums, in memory that does not grow with their number; what it
+//! A [`Builder`](builder::Builder) takes the records one after the other and keeps sums, in memory that does not grow with their number; what it
 //! makes is a [`Report`](model::Report), which is written as JSON, as text or as a page.
 
 pub mod builder;
@@ -9,6 +9,7 @@ pub mod html;
 pub mod model;
 mod names;
 mod plot;
+mod section;
 mod sections;
 mod table;
 pub mod text;

@@ -6,8 +6,8 @@ use super::html::escape;
 use super::names::thousands;
 
 /// The size of a plot, in the units of its own coordinates.
-const WIDTH: f64 = 720.0;
-const HEIGHT: f64 = 190.0;
+const WIDTH: f64 = 900.0;
+const HEIGHT: f64 = 200.0;
 /// Where the bars are.
 const LEFT: f64 = 56.0;
 const RIGHT: f64 = WIDTH - 8.0;
@@ -60,19 +60,9 @@ pub(super) fn over_time(title: &str, class: &str, values: &[(String, u64)]) -> S
             continue;
         };
         let x = LEFT + step * (as_f64(index as u64) + 0.5);
-        let anchor = match index {
-            0 => "start",
-            last if last + 1 == values.len() => "end",
-            _ => "middle",
-        };
-        let x = match anchor {
-            "start" => LEFT,
-            "end" => RIGHT,
-            _ => x,
-        };
         let _ = write!(
             svg,
-            "<text class=\"tick\" x=\"{x:.1}\" y=\"{:.1}\" text-anchor=\"{anchor}\">{}</text>",
+            "<text class=\"tick\" x=\"{x:.1}\" y=\"{:.1}\" text-anchor=\"middle\">{}</text>",
             HEIGHT - 8.0,
             escape(name)
         );
@@ -87,7 +77,7 @@ pub(super) fn by_name(title: &str, class: &str, values: &[(String, u64)]) -> Str
     if most == 0 {
         return String::from("<p class=\"none\">None in this range.</p>");
     }
-    let (left, right) = (200.0, WIDTH - 90.0);
+    let (left, right) = (210.0, WIDTH - 100.0);
     let mut svg = open(title, ROW * as_f64(values.len() as u64) + 8.0);
     for (index, (name, value)) in values.iter().enumerate() {
         let y = 4.0 + ROW * as_f64(index as u64);
@@ -141,13 +131,10 @@ fn round_up(value: u64) -> u64 {
     }
 }
 
-/// The places of at most [`LABELS`] of `count`, the first and the last among them.
-fn labelled(count: usize) -> Vec<usize> {
-    let last = count.saturating_sub(1);
-    let gaps = last.min(LABELS - 1).max(1);
-    let mut places: Vec<usize> = (0..=gaps).map(|gap| last * gap / gaps).collect();
-    places.dedup();
-    places
+/// The places of at most [`LABELS`] of `count`, as far from the ends as half of what is between them.
+fn labelled(count: usize) -> impl Iterator<Item = usize> {
+    let labels = count.clamp(1, LABELS);
+    (0..labels).map(move |label| (2 * label + 1) * count / (2 * labels))
 }
 
 /// A number as a length; the digits that are lost could not be seen.
@@ -182,9 +169,10 @@ mod tests {
 
     #[test]
     fn few_times_are_all_named_and_many_are_not() {
-        assert_eq!(labelled(1), [0]);
-        assert_eq!(labelled(3), [0, 1, 2]);
-        assert_eq!(labelled(101), [0, 20, 40, 60, 80, 100]);
+        let places = |count| labelled(count).collect::<Vec<_>>();
+        assert_eq!(places(1), [0]);
+        assert_eq!(places(3), [0, 1, 2]);
+        assert_eq!(places(120), [10, 30, 50, 70, 90, 110]);
     }
 
     #[test]

@@ -1,9 +1,9 @@
 //! The sections of a report as tables of text, which the terminal and the page show each in its own way.
 
 use super::model::{Act, Listed, Refusal, Report, Row, Top, Use};
-use super::names::{bucket_unit, short, thousands};
+use super::names::{bucket_unit, thousands};
+use super::section::{Cell, Column, Line, Section, number, text, time};
 use super::table::Tally;
-use crate::export::words::Time;
 
 /// How many rows are shown at most.
 #[derive(Clone, Copy, Debug)]
@@ -12,77 +12,6 @@ pub(super) struct Limits {
     pub(super) sums: usize,
     /// Of a list.
     pub(super) listed: usize,
-}
-
-/// A titled table.
-#[derive(Debug, Default)]
-pub(super) struct Section {
-    pub(super) title: &'static str,
-    pub(super) note: String,
-    /// The names of the columns; those of numbers are on the right.
-    pub(super) columns: Vec<Column>,
-    pub(super) rows: Vec<Line>,
-    /// What is said below the table.
-    pub(super) foot: String,
-}
-
-/// A column.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Column {
-    pub(super) name: &'static str,
-    pub(super) numeric: bool,
-}
-
-/// A row, and what is said in a line of its own below it.
-#[derive(Debug, Default)]
-pub(super) struct Line {
-    pub(super) cells: Vec<Cell>,
-    pub(super) more: String,
-}
-
-/// What stands in a cell. None of it is escaped.
-#[derive(Debug)]
-pub(super) struct Cell {
-    pub(super) text: String,
-    /// The whole name, where `text` is a short form.
-    pub(super) full: String,
-}
-
-impl Cell {
-    fn name(name: &str) -> Self {
-        Self {
-            text: if name.is_empty() {
-                "-".into()
-            } else {
-                short(name)
-            },
-            full: name.to_owned(),
-        }
-    }
-}
-
-impl From<u64> for Cell {
-    fn from(number: u64) -> Self {
-        thousands(number).into()
-    }
-}
-
-impl From<String> for Cell {
-    fn from(text: String) -> Self {
-        Self {
-            full: text.clone(),
-            text,
-        }
-    }
-}
-
-impl From<Time> for Cell {
-    fn from(time: Time) -> Self {
-        Self {
-            text: time.for_people(),
-            full: time.to_string(),
-        }
-    }
 }
 
 /// All sections but the activity over time, which each form draws.
@@ -107,20 +36,6 @@ pub(super) fn sections(report: &Report, limits: Limits) -> Vec<Section> {
         ),
         overdue(report),
     ]
-}
-
-const fn text(name: &'static str) -> Column {
-    Column {
-        name,
-        numeric: false,
-    }
-}
-
-const fn number(name: &'static str) -> Column {
-    Column {
-        name,
-        numeric: true,
-    }
 }
 
 fn totals(report: &Report) -> Section {
@@ -350,8 +265,8 @@ fn refusals(report: &Report, most: usize) -> Section {
             vec![
                 sum.calls.into(),
                 sum.items.into(),
-                sum.first.into(),
-                sum.last.into(),
+                Cell::minute(sum.first),
+                Cell::minute(sum.last),
             ]
         },
     );
@@ -364,8 +279,8 @@ fn refusals(report: &Report, most: usize) -> Section {
             text("rule"),
             number("calls"),
             number("values"),
-            text("first"),
-            text("last"),
+            time("first"),
+            time("last"),
         ],
         rows,
         foot,
@@ -393,7 +308,7 @@ fn acts(title: &'static str, note: &str, list: &Listed<Act>, most: usize) -> Sec
         title,
         note: note.to_owned(),
         columns: vec![
-            text("time"),
+            time("time"),
             text("principal"),
             text("operation"),
             text("resource"),
@@ -423,7 +338,7 @@ fn overdue(report: &Report) -> Section {
     Section {
         title: "Keys overdue for rotation",
         note: "Keys whose rotation was due by the end of the range and had not happened.".into(),
-        columns: vec![text("key"), text("due"), text("reason")],
+        columns: vec![text("key"), time("due"), text("reason")],
         rows: rows.collect(),
         foot: String::new(),
     }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 /// The most rows of a table in a report.
-pub const MAX_ROWS: usize = 1_000;
+pub(super) const MAX_ROWS: usize = 1_000;
 /// At so many rows in memory, the lighter half goes into one row.
 const MAX_LIVE_ROWS: usize = 8 * MAX_ROWS;
 /// How many rows stay then.

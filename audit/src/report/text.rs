@@ -4,9 +4,8 @@ use std::io;
 
 use super::model::{Bucket, Report};
 use super::names::{bucket_name, thousands, visible};
-use super::sections::{
-    Column, Limits, Line, Section, activity_title, basis_text, range_text, sections,
-};
+use super::section::{Column, Kind, Line, Section};
+use super::sections::{Limits, activity_title, basis_text, range_text, sections};
 
 /// The longest line, characters.
 const WIDTH: usize = 100;
@@ -22,19 +21,21 @@ const LIMITS: Limits = Limits {
 };
 
 impl Report {
-    /// Writes the report as plain text, in lines of at most 100 characters. Texts that do not fit are cut, with `…`; the JSON form
-    /// has all of them.
+    /// Writes the report as plain text, in lines of at most 100 characters but for the checkpoint's, which stay whole. Other texts
+    /// that do not fit are cut, with `…`; the JSON form has all of them.
     ///
     /// # Errors
     /// What `out` fails with.
     pub fn write_text(&self, out: &mut impl io::Write) -> io::Result<()> {
         writeln!(out, "FIELDKEEP AUDIT REPORT")?;
         writeln!(out, "{}", range_text(self))?;
-        writeln!(out, "{}", basis_text(self))?;
+        for line in wrapped(&basis_text(self), WIDTH) {
+            writeln!(out, "{line}")?;
+        }
         if !self.basis.checkpoint.is_empty() {
             writeln!(out, "\nIt rests on this checkpoint:\n")?;
             for line in self.basis.checkpoint.lines() {
-                writeln!(out, "    {}", cut(&visible(line), WIDTH - 4))?;
+                writeln!(out, "{}", visible(line))?;
             }
         }
         let mut sections = sections(self, LIMITS).into_iter();
@@ -98,7 +99,7 @@ fn widths(columns: &[Column], rows: &[Vec<String>]) -> Vec<usize> {
         let texts = columns
             .iter()
             .zip(&mut widths)
-            .filter(|(column, _)| !column.numeric);
+            .filter(|(column, _)| column.kind == Kind::Text);
         match texts.map(|(_, width)| width).max() {
             Some(widest) if *widest > MIN_TEXT => *widest -= 1,
             _ => break,
@@ -119,9 +120,9 @@ fn write_row(
             line.push_str("  ");
         }
         let cell = cut(cell, *width);
-        line.push_str(&match column.numeric {
-            true => format!("{cell:>width$}"),
-            false => format!("{cell:<width$}"),
+        line.push_str(&match column.kind {
+            Kind::Number => format!("{cell:>width$}"),
+            Kind::Text | Kind::Time => format!("{cell:<width$}"),
         });
     }
     writeln!(out, "{}", line.trim_end())
@@ -245,9 +246,12 @@ mod tests {
 
     #[test]
     fn columns_of_text_give_way() {
-        let column = |numeric| Column { name: "x", numeric };
+        let column = |kind| Column { name: "x", kind };
         let rows = [vec!["a".repeat(90), "b".repeat(30), "9".repeat(20)]];
-        let widths = widths(&[column(false), column(false), column(true)], &rows);
+        let widths = widths(
+            &[column(Kind::Text), column(Kind::Text), column(Kind::Number)],
+            &rows,
+        );
         assert_eq!(widths.iter().sum::<usize>() + 4, WIDTH);
         assert_eq!(widths[2], 20);
     }

@@ -7,6 +7,7 @@
     reason = "tests"
 )]
 
+mod hostile;
 mod ocsf;
 mod records;
 mod report;

@@ -2,13 +2,14 @@
 
 use std::net::SocketAddr;
 
-use fieldkeep_proto::v1::{AuditRecord, AuditResource, Decision};
+use fieldkeep_proto::v1::{AuditRecord, AuditResource};
 use serde::Serialize;
 use serde_json::{Value, json};
 
+use super::class::{Class, is_head, severity, status};
 use super::entity::{ManagedEntity, Named};
 use super::{SCHEMA_VERSION, Source};
-use crate::export::operation::{ChangeAct, DataAct, Kind, Operation};
+use crate::export::operation::{Kind, Operation};
 use crate::export::words::{Hex, code_name, decision, who};
 
 /// The most resources that are named among the observables too.
@@ -170,14 +171,6 @@ struct Observable {
     value: String,
 }
 
-/// One of the two classes, with the activity.
-struct Class<'a> {
-    uid: u16,
-    name: &'static str,
-    category: (u8, &'static str),
-    activity: (u8, &'a str),
-}
-
 impl<'a> Event<'a> {
     pub(super) fn of(source: Source<'a>, index: u64, record: &'a AuditRecord) -> Self {
         let operation = Operation::of(record);
@@ -231,69 +224,6 @@ impl<'a> Event<'a> {
             unmapped: unmapped(operation.kind, record),
             about,
         }
-    }
-}
-
-impl<'a> Class<'a> {
-    fn of(operation: Operation<'a>) -> Self {
-        let api = |id, name| Self {
-            uid: 6003,
-            name: "API Activity",
-            category: (6, "Application Activity"),
-            activity: (id, name),
-        };
-        let entity = |id, name| Self {
-            uid: 3004,
-            name: "Entity Management",
-            category: (3, "Identity & Access Management"),
-            activity: (id, name),
-        };
-        match operation.kind {
-            Kind::Data(DataAct::Encrypt | DataAct::Index) => api(1, "Create"),
-            Kind::Data(DataAct::Decrypt) | Kind::Read => api(2, "Read"),
-            Kind::Data(DataAct::ReEncrypt) => api(3, "Update"),
-            Kind::Other => api(99, operation.method),
-            Kind::Change(ChangeAct::Create) => entity(1, "Create"),
-            Kind::Change(ChangeAct::Update) => entity(3, "Update"),
-            Kind::Change(ChangeAct::Delete) => entity(4, "Delete"),
-            Kind::Change(ChangeAct::Enroll) => entity(6, "Enroll"),
-            Kind::Change(ChangeAct::Enable) => entity(8, "Enable"),
-            Kind::Change(ChangeAct::Disable) => entity(9, "Disable"),
-            Kind::Change(ChangeAct::Other) => entity(99, operation.method),
-        }
-    }
-}
-
-/// Whether the call did what it was for. A batch did, if an item of it did.
-fn succeeded(record: &AuditRecord) -> bool {
-    record.code == 0
-        && record.decision() != Decision::Refused
-        && (record.items_ok > 0 || record.items_failed == 0)
-}
-
-/// Whether it is the first or only part of a call's record. Further ones do not say how the call ended.
-fn is_head(record: &AuditRecord) -> bool {
-    record.part <= 1
-}
-
-fn status(record: &AuditRecord) -> (u8, &'static str) {
-    if !is_head(record) && record.decision() != Decision::Refused {
-        (0, "Unknown")
-    } else if succeeded(record) {
-        (1, "Success")
-    } else {
-        (2, "Failure")
-    }
-}
-
-/// Low for what was refused or failed; high where the service says that records are missing.
-fn severity(record: &AuditRecord, kind: Kind) -> (u8, &'static str) {
-    if kind == Kind::Other && record.rule == "unwritten" {
-        (4, "High")
-    } else if succeeded(record) {
-        (1, "Informational")
-    } else {
-        (2, "Low")
     }
 }
 

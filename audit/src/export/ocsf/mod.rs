@@ -4,6 +4,7 @@
 //! Calls on the values of fields, and reads, are API Activity (class 6003); management acts are Entity Management (class 3004).
 //! What has no place in the class is in `unmapped`, so that no event says less than its record.
 
+mod class;
 mod entity;
 mod event;
 
