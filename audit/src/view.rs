@@ -57,7 +57,7 @@ pub struct RecordView<'a> {
     /// What proved who the caller is.
     pub credential: &'a str,
     /// The record from its first resource to the end of the last.
-    resources: &'a [u8],
+    pub(crate) resources: &'a [u8],
 }
 
 /// An encoded `fieldkeep.v1.AuditResource`, borrowed.
@@ -130,7 +130,7 @@ impl<'a> RecordView<'a> {
     }
 
     /// What the call used, in the order of the record.
-    pub fn resources(&self) -> impl Iterator<Item = ResourceView<'a>> + use<'a> {
+    pub fn resources(&self) -> impl Iterator<Item = ResourceView<'a>> + Clone + use<'a> {
         let mut rest = self.resources;
         // All of it was read once by `parse`, so that nothing here can fail.
         std::iter::from_fn(move || {
