@@ -28,20 +28,7 @@ pub(super) enum Dimension {
 }
 
 /// How many there are.
-pub(super) const DIMENSIONS: usize = 8;
-
-impl Dimension {
-    pub(super) const ALL: [Dimension; DIMENSIONS] = [
-        Dimension::Principal,
-        Dimension::Tenant,
-        Dimension::Resource,
-        Dimension::Field,
-        Dimension::Action,
-        Dimension::Rpc,
-        Dimension::RuleKind,
-        Dimension::Outcome,
-    ];
-}
+pub(super) const DIMENSIONS: usize = Dimension::Outcome as usize + 1;
 
 /// Names of keys that were not found begin with it, and go on with whatever a caller sent.
 const HANDLE: &str = "handle:";

@@ -57,7 +57,7 @@ static SAMPLES: LazyLock<(Vec<Vec<u8>>, Vec<u8>)> = LazyLock::new(|| {
 });
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(200))]
+    #![proptest_config(ProptestConfig::with_cases(64))]
 
     #[test]
     fn no_record_that_the_filter_accepts_is_missing(filter in sample::filter()) {
