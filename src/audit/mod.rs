@@ -144,6 +144,7 @@ impl AuditLog {
             mirror: config.mirror_dir.clone(),
             window: config.window,
             reserve_bytes: config.reserve_bytes,
+            max_payload_bytes: MAX_RECORD_BYTES,
             ..Options::default()
         };
         let journal = open_journal(Arc::new(SystemDisk), dir, options)?;
@@ -365,7 +366,6 @@ impl AuditLog {
 fn open_journal(disk: Arc<dyn Disk>, dir: &Path, options: Options) -> Result<Journal, AuditError> {
     let options = Options {
         leaf: Some(|record| *Hash::of_leaf(record).as_bytes()),
-        max_payload_bytes: MAX_RECORD_BYTES,
         ..options
     };
     let (journal, recovered) = Journal::open_on(disk, dir, options)?;

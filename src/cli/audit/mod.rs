@@ -4,6 +4,7 @@ mod export;
 mod filter;
 mod prove;
 pub(crate) mod records;
+mod report;
 mod show;
 mod tail;
 mod verify;
@@ -61,6 +62,11 @@ enum Verb {
         after_help = "Examples:\n  fieldkeep audit export --as ocsf --since 1d > events.jsonl\n  fieldkeep audit export --as jsonl --out audit.jsonl"
     )]
     Export(export::ExportArgs),
+    /// Sum up who did what and how much
+    #[command(
+        after_help = "Examples:\n  fieldkeep audit report --since 30d\n  fieldkeep audit report --since 2026-11-01 --until 2026-12-01 --as html > november.html"
+    )]
+    Report(report::ReportArgs),
 }
 
 #[derive(Debug, Args)]
@@ -85,6 +91,7 @@ pub(crate) async fn run(
         Verb::Prove(args) => prove::prove(&args, &connection.client()?).await,
         Verb::Checkpoint(args) => prove::checkpoint(&args, &connection.client()?).await,
         Verb::Export(args) => export::run(&args, &connection.client()?).await,
+        Verb::Report(args) => report::run(&args, &connection.client()?).await,
     }
 }
 
