@@ -21,6 +21,7 @@ mod data;
 mod dev;
 mod directory;
 mod doctor;
+mod evidence;
 mod first_ten_minutes;
 mod fixture;
 mod lifecycle;

@@ -8,6 +8,8 @@ use super::{
     *,
 };
 
+mod evidence;
+
 fn options() -> Options {
     Options {
         segment_bytes: 1 << 20,
