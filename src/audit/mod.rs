@@ -207,6 +207,10 @@ impl AuditLog {
     /// As [`AuditLog::open_on`], on this machine's disk and with keys that are the same for each log.
     #[cfg(test)]
     pub(crate) fn open_with(dir: &Path, options: Options) -> Result<AuditLog, AuditError> {
+        let options = Options {
+            max_payload_bytes: MAX_RECORD_BYTES,
+            ..options
+        };
         AuditLog::open_on(Arc::new(SystemDisk), dir, options, LogKeys::testing)
     }
 

@@ -104,13 +104,13 @@ fn change(dir: &TempDir, index: u64) {
                 && frame.sequence == index + 1
                 && bytes[at..].starts_with(b"FKJF")
             {
-                found = Some((at, frame_bytes));
+                found = Some((at, frame_bytes, length));
             }
             at += frame_bytes;
         }
-        if let Some((at, frame_bytes)) = found {
-            // The first field of a record is its time.
-            bytes[at + 33] ^= 1;
+        if let Some((at, frame_bytes, length)) = found {
+            // The last byte is the version of the key.
+            bytes[at + 32 + length - 1] ^= 2;
             let mut crc = Hasher::new();
             crc.update(&header.salt.to_be_bytes());
             crc.update(&bytes[at..at + frame_bytes - 4]);

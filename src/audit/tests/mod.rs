@@ -13,6 +13,7 @@ mod evidence;
 fn options() -> Options {
     Options {
         segment_bytes: 1 << 20,
+        max_payload_bytes: MAX_RECORD_BYTES,
         ..Options::default()
     }
 }
