@@ -3,7 +3,7 @@
 //! This is what `prost` reads of the same bytes, without the message that it makes. It is for code that looks at every record
 //! of a trail, to index it or to find the few that somebody asked for.
 
-use prost::encoding::{WireType, decode_key, decode_varint};
+use prost::encoding::{WireType, decode_varint};
 
 /// The bytes are no `fieldkeep.v1.AuditRecord`: `prost` would not decode them either.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -90,7 +90,7 @@ impl<'a> RecordView<'a> {
         let mut resources: Option<(usize, usize)> = None;
         while !rest.is_empty() {
             let before = rest.len();
-            let (tag, wire) = decode_key(&mut rest).map_err(|_| NoRecord)?;
+            let (tag, wire) = key(&mut rest)?;
             let from = &mut rest;
             match tag {
                 1 => view.time_us = number(wire, from)?,
@@ -135,7 +135,7 @@ impl<'a> RecordView<'a> {
         // All of it was read once by `parse`, so that nothing here can fail.
         std::iter::from_fn(move || {
             while !rest.is_empty() {
-                let (tag, wire) = decode_key(&mut rest).ok()?;
+                let (tag, wire) = key(&mut rest).ok()?;
                 if tag == RESOURCES {
                     return ResourceView::parse(bytes(wire, &mut rest).ok()?).ok();
                 }
@@ -150,7 +150,7 @@ impl<'a> ResourceView<'a> {
     fn parse(mut rest: &'a [u8]) -> Result<ResourceView<'a>, NoRecord> {
         let mut view = ResourceView::default();
         while !rest.is_empty() {
-            let (tag, wire) = decode_key(&mut rest).map_err(|_| NoRecord)?;
+            let (tag, wire) = key(&mut rest)?;
             match tag {
                 1 => view.name = text(wire, &mut rest)?,
                 2 => view.version = number(wire, &mut rest)? as u32,
@@ -166,7 +166,7 @@ impl<'a> ResourceView<'a> {
 /// Checks an encoded `fieldkeep.v1.AuditChange`.
 fn check_change(mut rest: &[u8]) -> Result<(), NoRecord> {
     while !rest.is_empty() {
-        let (tag, wire) = decode_key(&mut rest).map_err(|_| NoRecord)?;
+        let (tag, wire) = key(&mut rest)?;
         match tag {
             1 | 3 => bytes(wire, &mut rest).map(|_| ())?,
             2 => number(wire, &mut rest).map(|_| ())?,
@@ -176,26 +176,53 @@ fn check_change(mut rest: &[u8]) -> Result<(), NoRecord> {
     Ok(())
 }
 
+/// What a field begins with: its tag, from 1 on, and how its value is written.
+#[inline]
+fn key(rest: &mut &[u8]) -> Result<(u32, WireType), NoRecord> {
+    let key = u32::try_from(varint(rest)?).map_err(|_| NoRecord)?;
+    let wire = WireType::try_from(u64::from(key & 7)).map_err(|_| NoRecord)?;
+    match key >> 3 {
+        0 => Err(NoRecord),
+        tag => Ok((tag, wire)),
+    }
+}
+
+/// Most numbers of a record have one byte: keys and lengths.
+#[inline]
+fn varint(rest: &mut &[u8]) -> Result<u64, NoRecord> {
+    match rest.split_first() {
+        Some((byte, left)) if *byte < 0x80 => {
+            *rest = left;
+            Ok((*byte).into())
+        }
+        _ => decode_varint(rest).map_err(|_| NoRecord),
+    }
+}
+
 /// A number. As in `prost`, one of fewer bits is what its lowest bits say.
+#[inline]
 fn number(wire: WireType, rest: &mut &[u8]) -> Result<u64, NoRecord> {
     match wire {
-        WireType::Varint => decode_varint(rest).map_err(|_| NoRecord),
+        WireType::Varint => varint(rest),
         _ => Err(NoRecord),
     }
 }
 
+#[inline]
 fn bytes<'a>(wire: WireType, rest: &mut &'a [u8]) -> Result<&'a [u8], NoRecord> {
     if wire != WireType::LengthDelimited {
         return Err(NoRecord);
     }
-    let length = decode_varint(rest).map_err(|_| NoRecord)?;
+    let length = varint(rest)?;
     take(length, rest)
 }
 
+#[inline]
 fn text<'a>(wire: WireType, rest: &mut &'a [u8]) -> Result<&'a str, NoRecord> {
     str::from_utf8(bytes(wire, rest)?).map_err(|_| NoRecord)
 }
 
+#[inline]
 fn take<'a>(length: u64, rest: &mut &'a [u8]) -> Result<&'a [u8], NoRecord> {
     let length = usize::try_from(length).map_err(|_| NoRecord)?;
     let (taken, left) = rest.split_at_checked(length).ok_or(NoRecord)?;
@@ -212,7 +239,7 @@ fn skip(wire: WireType, tag: u32, rest: &mut &[u8], depth: u32) -> Result<(), No
         WireType::LengthDelimited => bytes(wire, rest).map(|_| ()),
         WireType::ThirtyTwoBit => take(4, rest).map(|_| ()),
         WireType::StartGroup => loop {
-            match decode_key(rest).map_err(|_| NoRecord)? {
+            match key(rest)? {
                 (end, WireType::EndGroup) if end == tag => break Ok(()),
                 (_, WireType::EndGroup) => break Err(NoRecord),
                 (tag, wire) => skip(wire, tag, rest, inner)?,

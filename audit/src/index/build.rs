@@ -2,13 +2,12 @@
 
 use std::collections::HashMap;
 
-use roaring::RoaringBitmap;
-
 use super::dimension::{DIMENSIONS, values_of};
 use super::format::{
     BUNDLES_BYTES, CRC_BYTES, HEADER_BYTES, IDS_BYTES, MAGIC, MAX_VALUES, TOO_MANY, VERSION, cut,
     id_of,
 };
+use super::offsets::Offsets;
 use crate::segment::{BUNDLE_RECORDS, Position, SEGMENT_BUNDLES, SEGMENT_RECORDS};
 use crate::view::RecordView;
 
@@ -44,7 +43,7 @@ pub struct IndexBuilder {
     records: u32,
     bundles: Vec<Bundle>,
     request_ids: Vec<u8>,
-    unreadable: RoaringBitmap,
+    unreadable: Offsets,
     dictionaries: [Dictionary; DIMENSIONS],
 }
 
@@ -65,7 +64,7 @@ impl IndexBuilder {
             records: 0,
             bundles: Vec::with_capacity(SEGMENT_BUNDLES),
             request_ids: Vec::with_capacity(IDS_BYTES),
-            unreadable: RoaringBitmap::new(),
+            unreadable: Offsets::default(),
             dictionaries: Default::default(),
         }
     }
@@ -98,7 +97,7 @@ impl IndexBuilder {
             });
         }
         let Ok(view) = RecordView::parse(record) else {
-            self.unreadable.insert(at);
+            self.unreadable.add(offset);
             self.request_ids.extend_from_slice(&id_of(&[]));
             return Ok(());
         };
@@ -109,7 +108,7 @@ impl IndexBuilder {
         self.request_ids.extend_from_slice(&id_of(view.request_id));
         values_of(&view, |dimension, value| {
             if let Some(dictionary) = self.dictionaries.get_mut(dimension as usize) {
-                dictionary.add(value, at);
+                dictionary.add(value, offset);
             }
         });
         Ok(())
@@ -169,13 +168,11 @@ struct Dictionary {
 
 struct Entry {
     value: Box<[u8]>,
-    records: RoaringBitmap,
-    /// The record that was added last.
-    last: u32,
+    records: Offsets,
 }
 
 impl Dictionary {
-    fn add(&mut self, value: &[u8], record: u32) {
+    fn add(&mut self, value: &[u8], record: u16) {
         if self.too_many {
             return;
         }
@@ -187,16 +184,12 @@ impl Dictionary {
                 None => return self.add_value(value, record),
             }
         }
-        // A batch may name the same value in each of its resources.
-        if let Some(entry) = self.entries.get_mut(self.last)
-            && entry.last != record
-        {
-            entry.records.insert(record);
-            entry.last = record;
+        if let Some(entry) = self.entries.get_mut(self.last) {
+            entry.records.add(record);
         }
     }
 
-    fn add_value(&mut self, value: &[u8], record: u32) {
+    fn add_value(&mut self, value: &[u8], record: u16) {
         if self.entries.len() == MAX_VALUES {
             *self = Dictionary {
                 too_many: true,
@@ -206,10 +199,11 @@ impl Dictionary {
         }
         self.last = self.entries.len();
         self.places.insert(value.into(), self.last);
+        let mut records = Offsets::default();
+        records.add(record);
         self.entries.push(Entry {
             value: value.into(),
-            records: RoaringBitmap::from_iter([record]),
-            last: record,
+            records,
         });
     }
 
@@ -231,8 +225,8 @@ impl Dictionary {
 }
 
 /// A set in the Roaring format, with its length before it.
-fn push_set(mut set: RoaringBitmap, out: &mut Vec<u8>) {
-    set.optimize();
+fn push_set(set: Offsets, out: &mut Vec<u8>) {
+    let set = set.finish();
     out.extend_from_slice(&(set.serialized_size() as u32).to_be_bytes());
     // Writing to memory cannot fail; if it did, the length would not fit, and the index be refused when it is opened.
     let _ = set.serialize_into(out);

@@ -7,6 +7,7 @@
 mod build;
 mod dimension;
 mod format;
+mod offsets;
 mod read;
 #[cfg(test)]
 mod tests;

@@ -138,12 +138,12 @@ fn naive(source: &Memory<'_>, filter: &Filter) -> Vec<(u64, Vec<u8>)> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(32))]
+    #![proptest_config(ProptestConfig::with_cases(16))]
 
     #[test]
     fn the_pages_have_what_the_filter_accepts_newest_first(
         filter in sample::filter(),
-        limit in prop::sample::select(vec![37, 400, 1000]),
+        limit in prop::sample::select(vec![150, 400, 1000]),
         indexed in (any::<bool>(), any::<bool>()),
         first in prop::sample::select(vec![0, 1, 300, 70_000]),
     ) {
