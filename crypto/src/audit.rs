@@ -53,7 +53,6 @@ impl AuditSealKey {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use crate::keys::RecordKey;
 
     #[test]

@@ -1,7 +1,7 @@
 //! The audit trail: one record a call, appended to a journal of its own before the reply leaves.
 //!
-//! A frame of the journal is one encoded `fieldkeep.v1.AuditRecord`. A record's index counts from 0, a frame's sequence from
-//! 1. The records are the leaves of a Merkle tree, whose root each commit seals and each checkpoint signs (docs/audit-format.md).
+//! A frame of the journal is one encoded `fieldkeep.v1.AuditRecord`. Indexes of records begin at 0, sequences of frames at 1.
+//! The records are the leaves of a Merkle tree, whose root each commit seals and each checkpoint signs (docs/audit-format.md).
 //! Reading is blocking file access: it belongs on a blocking thread, not on a runtime's.
 
 pub mod checkpoint;
