@@ -143,6 +143,10 @@ impl Store for Tampered {
         self.below.commit(transaction).await
     }
 
+    async fn operation(&self, id: &[u8; 16]) -> Result<Option<u64>, StoreError> {
+        self.below.operation(id).await
+    }
+
     async fn watch(&self, from: u64) -> Result<Watch, StoreError> {
         self.below.watch(from).await
     }
