@@ -4,6 +4,7 @@
 //! 1. Reading is blocking file access: it belongs on a blocking thread, not on a runtime's.
 
 pub mod encoded;
+pub mod operations;
 pub mod record;
 #[cfg(test)]
 mod tests;
@@ -23,7 +24,7 @@ use fieldkeep_journal::{
 use fieldkeep_proto::v1::AuditRecord;
 use prost::{DecodeError, Message as _};
 
-use self::encoded::Encoded;
+use self::{encoded::Encoded, operations::OpenOperations};
 use crate::config::AuditConfig;
 
 /// The largest record, bytes.
@@ -45,6 +46,8 @@ struct Progress {
     settled: AtomicU64,
     /// Records with changes since then.
     unsettled_changes: AtomicU64,
+    /// Operations whose intent is on record and whose outcome is not.
+    operations: OpenOperations,
 }
 
 /// Why the trail could not be opened, written or read.
@@ -144,10 +147,19 @@ impl AuditLog {
     /// # Errors
     /// As [`AuditLog::append`].
     pub fn append_encoded(&self, record: &Encoded) -> Result<Ticket, AuditError> {
-        let ticket = if record.as_bytes().len() <= MAX_RECORD_BYTES {
-            self.journal.append(record.as_bytes())?
-        } else {
-            self.append_fitted(record.decoded())?
+        let append = || {
+            if record.as_bytes().len() <= MAX_RECORD_BYTES {
+                Ok(self.journal.append(record.as_bytes())?)
+            } else {
+                self.append_fitted(record.decoded())
+            }
+        };
+        let ticket = match record.step() {
+            None => append()?,
+            Some(step) => self
+                .progress
+                .operations
+                .follow(step, || self.len(), append)?,
         };
         if record.has_changes() {
             self.progress

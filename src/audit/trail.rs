@@ -2,10 +2,11 @@
 //!
 //! The record of a management operation says what it left in the store: key, generation, hash. A store that is older than
 //! its trail, or has another value under the same generation, was rolled back or planted. One that is newer is what a
-//! crash between the store's commit and the record leaves, and is fine.
+//! crash between the store's commit and the record leaves; then its intent is in the trail without an outcome, and the start
+//! writes the outcome as the store knows it.
 //!
 //! The *settled mark*, system record `sys/settled`, is an index into the trail: everything before it was in the store
-//! when the mark was written, so that a start compares only what came after.
+//! when the mark was written, and each intent before it has its outcome, so that a start looks only at what came after.
 
 use std::sync::atomic::Ordering;
 
@@ -13,7 +14,7 @@ use fieldkeep_crypto::random::RandomError;
 use fieldkeep_keystore::{error::KeystoreError, keystore::Keystore, store::Operation};
 use prost::Message as _;
 
-use super::{AuditError, AuditLog, record};
+use super::{AuditError, AuditLog, operations::Unresolved, record};
 
 /// The mark is due after this many records with changes.
 pub const SETTLE_CHANGES: u64 = 10_000;
@@ -89,13 +90,20 @@ pub struct TrailReport {
     pub records: u64,
     /// Changes that were compared.
     pub changes: u64,
+    /// Operations that had no outcome and got one.
+    pub recovered: u64,
 }
 
-/// Compares the records after the settled mark with the store. Reads files, so it blocks; for use at start.
+/// Compares the records after the settled mark with the store, and then writes the outcomes of operations that a crash
+/// interrupted. Reads files, so it blocks; for use at start, before anything else is written. `now` is in Unix seconds.
 ///
 /// # Errors
 /// The trail is missing or short, or the store was rolled back or planted: do not serve.
-pub async fn check_trail(keystore: &Keystore, audit: &AuditLog) -> Result<TrailReport, TrailError> {
+pub async fn check_trail(
+    keystore: &Keystore,
+    audit: &AuditLog,
+    now: u64,
+) -> Result<TrailReport, TrailError> {
     let (settled, _) = read_mark(keystore).await?;
     let found = audit.len();
     if found == 0 {
@@ -108,8 +116,10 @@ pub async fn check_trail(keystore: &Keystore, audit: &AuditLog) -> Result<TrailR
         settled,
         records: 0,
         changes: 0,
+        recovered: 0,
     };
     let mut with_changes = 0;
+    let mut unresolved = Unresolved::default();
     for entry in audit.read_from(settled)? {
         let (index, record) = entry?;
         for change in &record.changes {
@@ -120,6 +130,7 @@ pub async fn check_trail(keystore: &Keystore, audit: &AuditLog) -> Result<TrailR
                 .map_err(|source| TrailError::Disagrees { index, source })?;
             report.changes += 1;
         }
+        unresolved.note(index, &record);
         report.records += 1;
         with_changes += u64::from(!record.changes.is_empty());
     }
@@ -128,17 +139,21 @@ pub async fn check_trail(keystore: &Keystore, audit: &AuditLog) -> Result<TrailR
         .progress
         .unsettled_changes
         .store(with_changes, Ordering::Relaxed);
+    for outcome in unresolved.outcomes(keystore, now).await? {
+        audit.append_blocking(&outcome)?;
+        report.recovered += 1;
+    }
     Ok(report)
 }
 
 /// Writes the mark: every record that is durable now is settled, since an operation's changes are in the store before its
-/// record is appended. For use after [`check_trail`]: at a clean shutdown, and when [`settle_if_due`] says so.
+/// record is appended; except from the first intent on that has no durable outcome. For use after [`check_trail`]: at a clean shutdown, and when [`settle_if_due`] says so.
 ///
 /// # Errors
 /// The store cannot be written; the old mark still stands, and the next start compares more.
 pub async fn settle(keystore: &Keystore, audit: &AuditLog, now: u64) -> Result<(), TrailError> {
     let unsettled = audit.progress.unsettled_changes.swap(0, Ordering::Relaxed);
-    let index = audit.len();
+    let index = audit.progress.operations.settled(audit.len());
     let written = write_mark(keystore, index, now).await;
     if written.is_ok() {
         audit.progress.settled.fetch_max(index, Ordering::Relaxed);

@@ -129,6 +129,12 @@ pub(crate) fn is_head(record: &v1::AuditRecord) -> bool {
 
 /// What came of the call.
 pub(crate) fn result_text(record: &v1::AuditRecord) -> String {
+    if record.phase() == v1::Phase::Intent {
+        return String::from("intent");
+    }
+    if record.summarised > 0 {
+        return format!("{} calls {}", record.summarised, record.detail);
+    }
     match (record.code, record.reason.as_str()) {
         (0, "") => match record.detail.split(' ').next() {
             // The first pair says the most; all of them are in the JSON form.
@@ -196,5 +202,13 @@ fn object(entry: &v1::AuditEntry) -> Value {
         "credential": record.credential,
         "part": record.part,
         "parts": record.parts,
+        "phase": match record.phase() {
+            v1::Phase::Unspecified => "",
+            v1::Phase::Intent => "intent",
+            v1::Phase::Outcome => "outcome",
+        },
+        "operation_id": HEXLOWER.encode(&record.operation_id),
+        "intended_keys": record.intended_keys.iter().map(|key| HEXLOWER.encode(key)).collect::<Vec<_>>(),
+        "summarised": record.summarised,
     })
 }

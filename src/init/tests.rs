@@ -153,7 +153,9 @@ async fn the_first_record_of_the_trail_holds_what_was_made() {
     let dir = parent.path().join("fk");
     init(options(&dir)).await.unwrap();
     let opened = open(&dir).await;
-    let report = check_trail(&opened.keystore, &opened.audit).await.unwrap();
+    let report = check_trail(&opened.keystore, &opened.audit, NOW)
+        .await
+        .unwrap();
     assert_eq!((report.settled, report.records, report.changes), (0, 1, 2));
     let (index, record) = opened.audit.list(None, 10).unwrap().remove(0);
     assert_eq!(index, 0);

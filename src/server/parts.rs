@@ -76,10 +76,11 @@ async fn open_with(
 ) -> Result<Opened, StartError> {
     let keystore = Keystore::open(Arc::clone(&store) as Arc<dyn Store>, root, config.cache).await?;
     let audit = AuditLog::open(&config.data_dir.join(AUDIT_DIR), &config.audit)?;
-    let compared = check_trail(&keystore, &audit).await?;
+    let compared = check_trail(&keystore, &audit, now_s).await?;
     tracing::info!(
         records = compared.records,
         changes = compared.changes,
+        recovered = compared.recovered,
         "the audit trail agrees with the store"
     );
     let access = Access::load(&keystore).await?;

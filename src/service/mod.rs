@@ -47,6 +47,7 @@ pub mod failure;
 pub mod field;
 pub mod groups;
 mod in_use;
+mod intent;
 pub mod issuers;
 pub mod keys;
 pub mod limit;

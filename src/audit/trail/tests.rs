@@ -79,7 +79,7 @@ impl Fixture {
     }
 
     async fn check(&self) -> Result<TrailReport, TrailError> {
-        check_trail(&self.keystore, &self.log).await
+        check_trail(&self.keystore, &self.log, NOW).await
     }
 }
 
@@ -177,7 +177,8 @@ async fn a_store_that_agrees_passes() {
         TrailReport {
             settled: 0,
             records: 7,
-            changes: 6
+            changes: 6,
+            recovered: 0,
         }
     );
 }
@@ -284,7 +285,8 @@ async fn the_mark_advances_and_only_what_follows_is_compared() {
         TrailReport {
             settled: 3,
             records: 0,
-            changes: 0
+            changes: 0,
+            recovered: 0,
         }
     );
     fixture.change("sys/test/a", Some(b"3")).await;
@@ -293,7 +295,8 @@ async fn the_mark_advances_and_only_what_follows_is_compared() {
         TrailReport {
             settled: 3,
             records: 1,
-            changes: 1
+            changes: 1,
+            recovered: 0,
         }
     );
     // Again, with nothing new, it writes nothing.
@@ -335,7 +338,9 @@ async fn a_trail_that_is_gone_or_older_than_the_mark_is_refused() {
     let fixture = fixture(TempDir::new().unwrap(), Arc::new(MemoryStore::new())).await;
     let other = TempDir::new().unwrap();
     let empty = open(&other);
-    let error = check_trail(&fixture.keystore, &empty).await.unwrap_err();
+    let error = check_trail(&fixture.keystore, &empty, NOW)
+        .await
+        .unwrap_err();
     assert!(
         matches!(error, TrailError::Missing) && error.to_string().contains("restore"),
         "{error}"
@@ -344,7 +349,9 @@ async fn a_trail_that_is_gone_or_older_than_the_mark_is_refused() {
     fixture.change("sys/test/a", Some(b"1")).await;
     settle(&fixture.keystore, &fixture.log, NOW).await.unwrap();
     empty.append_blocking(&record_of(&[])).unwrap();
-    let error = check_trail(&fixture.keystore, &empty).await.unwrap_err();
+    let error = check_trail(&fixture.keystore, &empty, NOW)
+        .await
+        .unwrap_err();
     assert!(
         matches!(
             error,
@@ -413,7 +420,7 @@ async fn an_older_copy_of_the_store_is_refused_beside_the_newer_trail() {
     let keystore = Keystore::open(Arc::new(store), &root, CacheOptions::default())
         .await
         .unwrap();
-    let error = check_trail(&keystore, &open(&dir)).await.unwrap_err();
+    let error = check_trail(&keystore, &open(&dir), NOW).await.unwrap_err();
     assert!(
         matches!(error, TrailError::Disagrees { index: 2, .. }),
         "{error}"

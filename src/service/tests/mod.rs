@@ -3,6 +3,7 @@
 mod batches;
 mod busy;
 mod fields;
+mod intents;
 mod limits;
 mod management;
 mod masks;
@@ -20,8 +21,8 @@ use fieldkeep_crypto::context::EncodedContext;
 use fieldkeep_crypto::names::Name;
 use fieldkeep_keystore::keystore::Keystore;
 use fieldkeep_keystore::root::key_file::KeyFile;
-use fieldkeep_keystore::store::Operation as StoreOperation;
 use fieldkeep_keystore::store::memory::MemoryStore;
+use fieldkeep_keystore::store::{Operation as StoreOperation, Store};
 use fieldkeep_proto::v1::AuditRecord;
 use tempfile::TempDir;
 
@@ -48,6 +49,8 @@ use crate::service::{Clock, Core, Limits, Parts, Service};
 use crate::telemetry::Metrics;
 
 pub(crate) const NOW: u64 = 1_800_000_000;
+const ROOT_KEY: &str = "root.key";
+const AUDIT: &str = "audit";
 const AUDIT_RECORD_BYTES: usize = crate::audit::MAX_RECORD_BYTES;
 
 struct TestClock(AtomicU64);
@@ -71,7 +74,7 @@ pub(crate) struct Fixture {
     audit: AuditLog,
     clock: Arc<TestClock>,
     pub(crate) metrics: Metrics,
-    _dir: TempDir,
+    dir: TempDir,
 }
 
 impl Fixture {
@@ -143,17 +146,25 @@ impl Fixture {
         options: fieldkeep_journal::Options,
         limits: Limits,
     ) -> Self {
+        Self::make_over(Arc::new(MemoryStore::new()), disk, options, limits).await
+    }
+
+    /// A fixture with its keys in `store`, which is empty.
+    async fn make_over(
+        store: Arc<dyn Store>,
+        disk: Arc<dyn fieldkeep_journal::Disk>,
+        options: fieldkeep_journal::Options,
+        limits: Limits,
+    ) -> Self {
         let dir = tempfile::tempdir().unwrap();
-        let root = KeyFile::create(dir.path().join("root.key")).unwrap();
-        let keystore = Keystore::init(Arc::new(MemoryStore::new()), &root, NOW)
-            .await
-            .unwrap();
+        let root = KeyFile::create(dir.path().join(ROOT_KEY)).unwrap();
+        let keystore = Keystore::init(store, &root, NOW).await.unwrap();
         let access = Access::load(&keystore).await.unwrap();
         let ca = Ca::make(&keystore, "fieldkeep", operation(), NOW)
             .await
             .unwrap()
             .value;
-        let audit = AuditLog::open_on(disk, &dir.path().join("audit"), options).unwrap();
+        let audit = AuditLog::open_on(disk, &dir.path().join(AUDIT), options).unwrap();
         let clock = Arc::new(TestClock(AtomicU64::new(NOW)));
         for tenant in ["acme", "other"] {
             let tenant = name(tenant);
@@ -213,7 +224,7 @@ impl Fixture {
             audit,
             clock,
             metrics: Metrics::new().unwrap(),
-            _dir: dir,
+            dir,
         }
     }
 
