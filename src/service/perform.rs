@@ -21,7 +21,7 @@ use crate::access::snapshot::AccessSnapshot;
 use crate::access::trust::Ended;
 use crate::audit::AuditError;
 use crate::audit::encoded::Encoded;
-use crate::service::call::{Call, RequestId};
+use crate::service::call::{Call, LOCAL, RequestId};
 use crate::service::failure::Failure;
 use crate::service::intent::Intents;
 use crate::service::record::{self, Account, Ending};
@@ -250,6 +250,10 @@ impl Service {
     }
 
     async fn write(&self, attempt: &mut Attempt) -> Result<(), Failure> {
+        // A reply without a result need not wait for the summary that its call is in.
+        if attempt.is_only_counted() {
+            return Ok(());
+        }
         let _waiting = CallTrace::part(attempt.call.trace.as_ref(), "audit");
         let appended = append_in_time(&self.core, &self.waiters, || attempt.append()).await;
         let error = match appended {
@@ -348,6 +352,10 @@ pub(super) struct Attempt {
     decision: Decision,
     rule: Rule,
     ending: Record,
+    /// The code of the composed record.
+    code: Code,
+    /// Whether the composed record is of a call that has begun an operation of the store.
+    began: bool,
     /// Where limits count the call as under way.
     under_way: Vec<Admission>,
 }
@@ -356,7 +364,7 @@ pub(super) struct Attempt {
 enum Record {
     None,
     Composed(Encoded),
-    /// In the trail, or kept for it.
+    /// In the trail, or kept for it, or counted in a summary.
     Appended,
 }
 
@@ -369,6 +377,8 @@ impl Attempt {
             decision: Decision::Refused,
             rule: Rule::Named(RULE_NOT_SERVING),
             ending: Record::None,
+            code: Code::Ok,
+            began: false,
             under_way: Vec::new(),
         }
     }
@@ -482,8 +492,24 @@ impl Attempt {
             failure,
             now_us: self.core.clock.now_us(),
         };
+        self.code = code;
+        self.began = self.account.intended().is_some();
         let record = record::compose(&self.call, ending, &mut self.account);
         self.ending = Record::Composed(record);
+    }
+
+    /// Whether the call is a refusal that has no record of its own, since its caller was refused too often of late. Then it is
+    /// counted now. What was allowed, and what the service does itself, always has its record.
+    fn is_only_counted(&mut self) -> bool {
+        let (Decision::Refused, Rule::Named(rule)) = (self.decision, &self.rule) else {
+            return false;
+        };
+        let is_own = self.call.peer.authentication == LOCAL;
+        if is_own || self.began || !self.core.counts_refusal(&self.call, rule, self.code) {
+            return false;
+        }
+        self.ending = Record::Appended;
+        true
     }
 
     /// Appends the composed record, behind all that are kept.
@@ -514,7 +540,12 @@ impl Drop for Attempt {
         match &mut self.ending {
             Record::Appended => return,
             Record::None if self.account.intended().is_some() => return,
-            Record::None => self.compose(Code::Cancelled, None),
+            Record::None => {
+                self.compose(Code::Cancelled, None);
+                if self.is_only_counted() {
+                    return;
+                }
+            }
             // The outcome of an operation stays what it is.
             Record::Composed(record) if record.step().is_some() => {}
             // It waited for a busy trail; its result did not leave.

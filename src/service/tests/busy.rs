@@ -118,7 +118,7 @@ async fn busy_fixture(patience: Duration) -> (Fixture, Arc<Gate>) {
     let disk = Arc::new(GatedDisk(Arc::clone(&gate)));
     let limits = Limits {
         busy_patience: patience,
-        ..Limits::default()
+        ..each_on_record()
     };
     let f = Fixture::make_on(disk, options, limits).await;
     (f, gate)

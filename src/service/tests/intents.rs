@@ -175,7 +175,7 @@ impl Crashable {
         });
         let over = Arc::clone(&store) as Arc<dyn Store>;
         let disk = Arc::new(GatedDisk(gate));
-        let f = Fixture::make_over(over, disk, options(), Limits::default()).await;
+        let f = Fixture::make_over(over, disk, options(), each_on_record()).await;
         // A trail is never empty: `init` writes the first record.
         f.encrypt("acme/app", b"x").await.unwrap();
         Self { f, store }

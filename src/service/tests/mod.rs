@@ -8,6 +8,7 @@ mod limits;
 mod management;
 mod masks;
 mod one_way;
+mod refusals;
 mod rights;
 mod usage;
 
@@ -42,6 +43,7 @@ use crate::service::field::{Decrypt, Encrypt, Opened, Sealed};
 use crate::service::keys::ChangeState;
 use crate::service::operation::Repeatable;
 use crate::service::perform::{Operation, Refusal, Reply};
+use crate::service::refusals::RefusalOptions;
 use crate::service::resource::{FieldName, KeyName};
 use crate::service::system::{About, CertificateEnd};
 use crate::service::vault::Vault;
@@ -84,14 +86,14 @@ impl Fixture {
 
     /// A fixture whose trail takes no record longer than `max_payload_bytes`.
     async fn make_with(max_payload_bytes: usize) -> Self {
-        Self::make_within(max_payload_bytes, Limits::default()).await
+        Self::make_within(max_payload_bytes, each_on_record()).await
     }
 
     /// A fixture with streams that end after `stream_idle` without a message.
     pub(crate) async fn make_impatient(stream_idle: Duration) -> Self {
         let limits = Limits {
             stream_idle,
-            ..Limits::default()
+            ..each_on_record()
         };
         Self::make_within(AUDIT_RECORD_BYTES, limits).await
     }
@@ -103,7 +105,7 @@ impl Fixture {
                 calls,
                 ..ShedOptions::default()
             },
-            ..Limits::default()
+            ..each_on_record()
         };
         Self::make_within(AUDIT_RECORD_BYTES, limits).await
     }
@@ -123,7 +125,7 @@ impl Fixture {
     async fn make_unsettled() -> Self {
         let limits = Limits {
             settling: Duration::from_millis(50),
-            ..Limits::default()
+            ..each_on_record()
         };
         Self::make_within(AUDIT_RECORD_BYTES, limits).await
     }
@@ -325,6 +327,17 @@ impl Fixture {
 
     pub(crate) fn last_record(&self) -> AuditRecord {
         self.records().pop().unwrap()
+    }
+}
+
+/// Limits of a fixture whose clock stands still, so that refusals would soon be too many for records of their own.
+pub(super) fn each_on_record() -> Limits {
+    Limits {
+        refusals: RefusalOptions {
+            of_one: u32::MAX,
+            unauthenticated: u32::MAX,
+        },
+        ..Limits::default()
     }
 }
 
