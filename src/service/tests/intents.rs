@@ -230,7 +230,7 @@ fn copy_dir(from: &Path, to: &Path) {
 }
 
 /// Each intent has exactly one outcome, which says what the store says; no change is on record without one. Returns the outcomes.
-async fn agree(records: &[AuditRecord], keystore: &Keystore) -> Vec<AuditRecord> {
+pub(crate) async fn agree(records: &[AuditRecord], keystore: &Keystore) -> Vec<AuditRecord> {
     let mut open: HashMap<Vec<u8>, u64> = HashMap::new();
     let mut outcomes = Vec::new();
     for record in records {

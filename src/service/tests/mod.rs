@@ -27,6 +27,7 @@ use fieldkeep_keystore::store::{Operation as StoreOperation, Store};
 use fieldkeep_proto::v1::AuditRecord;
 use tempfile::TempDir;
 
+pub(crate) use self::intents::agree;
 pub(crate) use self::one_way::UntilReleased;
 use crate::access::ca::Ca;
 use crate::access::certificates::Certificates;
@@ -149,6 +150,23 @@ impl Fixture {
         limits: Limits,
     ) -> Self {
         Self::make_over(Arc::new(MemoryStore::new()), disk, options, limits).await
+    }
+
+    /// A fixture with its keys in `store`, which is empty, and the usual trail.
+    pub(crate) async fn make_in(store: Arc<dyn Store>) -> Self {
+        let disk = Arc::new(fieldkeep_journal::SystemDisk);
+        let options = fieldkeep_journal::Options {
+            segment_bytes: 1 << 20,
+            max_payload_bytes: AUDIT_RECORD_BYTES,
+            on_fatal: fieldkeep_journal::FatalHook::new(|_| {}),
+            ..Default::default()
+        };
+        Self::make_over(store, disk, options, each_on_record()).await
+    }
+
+    /// Where its trail is, and its root key.
+    pub(crate) fn dir(&self) -> &std::path::Path {
+        self.dir.path()
     }
 
     /// A fixture with its keys in `store`, which is empty.
