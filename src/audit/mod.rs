@@ -8,6 +8,7 @@ pub mod checkpoint;
 pub mod encoded;
 mod index;
 pub mod keys;
+pub mod operations;
 pub mod prove;
 pub mod record;
 pub mod recover;
@@ -44,6 +45,7 @@ use self::checkpoint::{Checkpoints, Signed, Slots};
 use self::encoded::Encoded;
 use self::index::Indexer;
 use self::keys::{LogKeys, LogKeysError};
+use self::operations::OpenOperations;
 use self::record::{LocalCall, local_record};
 use self::recover::{LossError, Recovered, recover};
 use self::seal::{Heads, Sealer};
@@ -77,6 +79,8 @@ struct Progress {
     settled: AtomicU64,
     /// Records with changes since then.
     unsettled_changes: AtomicU64,
+    /// Operations whose intent is on record and whose outcome is not.
+    operations: OpenOperations,
 }
 
 /// Why the trail could not be opened, written or read.
@@ -267,10 +271,19 @@ impl AuditLog {
         record: &Encoded,
         how: AppendOptions,
     ) -> Result<Ticket, AuditError> {
-        let ticket = if record.as_bytes().len() <= MAX_RECORD_BYTES {
-            self.journal.append_with(&[record.as_bytes()], how)?
-        } else {
-            self.append_fitted(record.decoded(), how)?
+        let append = || {
+            if record.as_bytes().len() <= MAX_RECORD_BYTES {
+                Ok(self.journal.append_with(&[record.as_bytes()], how)?)
+            } else {
+                self.append_fitted(record.decoded(), how)
+            }
+        };
+        let ticket = match record.step() {
+            None => append()?,
+            Some(step) => self
+                .progress
+                .operations
+                .follow(step, || self.len(), append)?,
         };
         if record.has_changes() {
             self.progress

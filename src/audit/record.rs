@@ -80,6 +80,7 @@ fn cut_texts(record: &mut AuditRecord) {
     }
     record.request_id.truncate(16);
     record.context_hash.truncate(16);
+    record.operation_id.truncate(16);
 }
 
 /// Cuts a text to at most `limit` bytes, at the border of a character.

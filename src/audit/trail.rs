@@ -2,11 +2,12 @@
 //!
 //! The record of a management operation says what it left in the store: key, generation, hash. A store that is older than
 //! its trail, or has another value under the same generation, was rolled back or planted. One that is newer is what a
-//! crash between the store's commit and the record leaves, and is fine.
+//! crash between the store's commit and the record leaves; then its intent is in the trail without an outcome, and the start
+//! writes the outcome as the store knows it.
 //!
 //! The *settled mark*, system record `sys/settled`, is an index into the trail, with the root of the tree over the records before
-//! it: all of them were in the store when the mark was written, so that a start compares only what came after, and whoever
-//! replaces them changes the root.
+//! it: all of them were in the store when the mark was written, and each intent before it has its outcome, so that a start looks
+//! only at what came after, and whoever replaces them changes the root.
 
 use std::sync::atomic::Ordering;
 
@@ -15,7 +16,7 @@ use fieldkeep_keystore::{error::KeystoreError, keystore::Keystore, store::Operat
 use fieldkeep_tlog::tree::TreeHead;
 use prost::Message as _;
 
-use super::{AuditError, AuditLog, record};
+use super::{AuditError, AuditLog, operations::Unresolved, record};
 
 /// The mark is due after this many records with changes.
 pub const SETTLE_CHANGES: u64 = 10_000;
@@ -102,9 +103,12 @@ pub struct TrailReport {
     pub records: u64,
     /// Changes that were compared.
     pub changes: u64,
+    /// Operations that had no outcome and got one.
+    pub recovered: u64,
 }
 
-/// Compares the records after the settled mark with the store. Reads files, so it blocks; for use at start. With
+/// Compares the records after the settled mark with the store, and then writes the outcomes of operations that a crash
+/// interrupted. Reads files, so it blocks; for use at start, before anything else is written. `now` is in Unix seconds. With
 /// `accept_loss`, a trail that is shorter than the mark is compared as far as it goes.
 ///
 /// # Errors
@@ -112,6 +116,7 @@ pub struct TrailReport {
 pub async fn check_trail(
     keystore: &Keystore,
     audit: &AuditLog,
+    now: u64,
     accept_loss: bool,
 ) -> Result<TrailReport, TrailError> {
     let (mark, _) = read_mark(keystore).await?;
@@ -134,8 +139,10 @@ pub async fn check_trail(
         settled,
         records: 0,
         changes: 0,
+        recovered: 0,
     };
     let mut with_changes = 0;
+    let mut unresolved = Unresolved::default();
     for entry in audit.read_from(settled)? {
         let (index, record) = entry?;
         for change in &record.changes {
@@ -146,6 +153,7 @@ pub async fn check_trail(
                 .map_err(|source| TrailError::Disagrees { index, source })?;
             report.changes += 1;
         }
+        unresolved.note(index, &record);
         report.records += 1;
         with_changes += u64::from(!record.changes.is_empty());
     }
@@ -154,23 +162,30 @@ pub async fn check_trail(
         .progress
         .unsettled_changes
         .store(with_changes, Ordering::Relaxed);
+    for outcome in unresolved.outcomes(keystore, now).await? {
+        audit.append_blocking(&outcome)?;
+        report.recovered += 1;
+    }
     Ok(report)
 }
 
 /// Writes the mark: every record that is durable now is settled, since an operation's changes are in the store before its
-/// record is appended. For use after [`check_trail`]: at a clean shutdown, and when [`settle_if_due`] says so.
+/// record is appended; except from the first intent on that has no durable outcome. For use after [`check_trail`]: at a clean shutdown, and when [`settle_if_due`] says so.
 ///
 /// # Errors
 /// The store cannot be written; the old mark still stands, and the next start compares more.
 pub async fn settle(keystore: &Keystore, audit: &AuditLog, now: u64) -> Result<(), TrailError> {
     let unsettled = audit.progress.unsettled_changes.swap(0, Ordering::Relaxed);
-    let head = audit.head();
-    let written = write_mark(keystore, head, now).await;
+    let size = audit.progress.operations.settled(audit.len());
+    let written = match head_at(audit, size).await {
+        Ok(head) => write_mark(keystore, head, now).await,
+        Err(error) => Err(error.into()),
+    };
     if written.is_ok() {
         audit
             .progress
             .settled
-            .fetch_max(head.size, Ordering::Relaxed);
+            .fetch_max(size, Ordering::Relaxed);
     } else {
         audit
             .progress
@@ -199,6 +214,20 @@ pub async fn settle_if_due(
     }
     settle(keystore, audit, now).await?;
     Ok(true)
+}
+
+/// Size and root of the trail when it had `size` records.
+async fn head_at(audit: &AuditLog, size: u64) -> Result<TreeHead, AuditError> {
+    let head = audit.head();
+    if head.size == size {
+        return Ok(head);
+    }
+    // An operation is under way, or more was appended meanwhile: the root of then is computed from files.
+    let audit = audit.clone();
+    let root = tokio::task::spawn_blocking(move || audit.root_at(size))
+        .await
+        .map_err(|stopped| AuditError::Tree(stopped.to_string()))??;
+    Ok(TreeHead { size, root })
 }
 
 /// Writes the mark for the trail as it is, also if it was further: after a loss that was accepted.

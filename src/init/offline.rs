@@ -187,7 +187,7 @@ async fn open_parts(
     let keystore = Keystore::open(Arc::clone(store), provider.as_ref(), config.cache).await?;
     let audit_dir = config.data_dir.join(AUDIT_DIR);
     let audit = AuditLog::open(&audit_dir, &config.audit, &keystore, now).await?;
-    check_trail(&keystore, &audit, false).await?;
+    check_trail(&keystore, &audit, now, false).await?;
     let ca = Ca::open(&keystore).await?;
     ca.check_trust_domain(&config.tls.trust_domain)?;
     Ok((keystore, audit, ca))

@@ -156,7 +156,7 @@ async fn the_first_records_of_the_trail_hold_what_was_made() {
     let dir = parent.path().join("fk");
     init(options(&dir)).await.unwrap();
     let opened = open(&dir).await;
-    let report = check_trail(&opened.keystore, &opened.audit, false)
+    let report = check_trail(&opened.keystore, &opened.audit, NOW, false)
         .await
         .unwrap();
     // The first record is that of the log's own keys.

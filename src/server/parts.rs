@@ -77,13 +77,14 @@ async fn open_with(
     let keystore = Keystore::open(Arc::clone(&store) as Arc<dyn Store>, root, config.cache).await?;
     let audit_dir = config.data_dir.join(AUDIT_DIR);
     let audit = AuditLog::open(&audit_dir, &config.audit, &keystore, now_s).await?;
-    let compared = check_trail(&keystore, &audit, config.audit.accept_loss).await?;
+    let compared = check_trail(&keystore, &audit, now_s, config.audit.accept_loss).await?;
     if config.audit.accept_loss {
         lower_mark(&keystore, &audit, now_s).await?;
     }
     tracing::info!(
         records = compared.records,
         changes = compared.changes,
+        recovered = compared.recovered,
         "the audit trail agrees with the store"
     );
     let access = Access::load(&keystore).await?;

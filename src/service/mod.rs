@@ -26,6 +26,7 @@ use crate::audit::AuditLog;
 use crate::service::call::RequestIds;
 use crate::service::failure::Failure;
 use crate::service::offload::Places;
+use crate::service::refusals::{RefusalOptions, Refusals};
 use crate::service::schedule::ChangedKeys;
 use crate::service::unwritten::Unwritten;
 use crate::service::vault::Vault;
@@ -48,6 +49,7 @@ pub mod failure;
 pub mod field;
 pub mod groups;
 mod in_use;
+mod intent;
 pub mod issuers;
 pub mod keys;
 pub mod limit;
@@ -58,6 +60,7 @@ pub mod operation;
 pub mod perform;
 pub mod record;
 pub mod reencrypt;
+pub mod refusals;
 pub mod resource;
 pub mod rotation;
 pub mod schedule;
@@ -119,6 +122,8 @@ pub struct Limits {
     pub stream_idle: Duration,
     /// How many calls may be under way before some are shed.
     pub shed: ShedOptions,
+    /// How many refused calls have records of their own.
+    pub refusals: RefusalOptions,
 }
 
 impl Default for Limits {
@@ -131,6 +136,7 @@ impl Default for Limits {
             settling: Duration::from_secs(5),
             stream_idle: Duration::from_secs(300),
             shed: ShedOptions::default(),
+            refusals: RefusalOptions::default(),
         }
     }
 }
@@ -183,6 +189,7 @@ pub struct Core {
     changes: TaskTracker,
     audit_down: AtomicBool,
     unwritten: Unwritten,
+    refusals: Refusals,
     changed_keys: ChangedKeys,
     withdrawn: Withdrawn,
     draining: AtomicBool,
@@ -192,8 +199,9 @@ pub struct Core {
 }
 
 impl Drop for Core {
-    /// Nobody comes any more who would write what is kept.
+    /// Nobody comes any more who would write what is kept or counted.
     fn drop(&mut self) {
+        self.write_last_summaries();
         let journal = self.audit.journal();
         for _ in 0..LAST_ATTEMPTS {
             match self.unwritten.write(&self.audit) {
@@ -261,6 +269,7 @@ impl Core {
             changes: TaskTracker::new(),
             audit_down: AtomicBool::new(false),
             unwritten: Unwritten::default(),
+            refusals: Refusals::default(),
             changed_keys: ChangedKeys::default(),
             withdrawn: Withdrawn::default(),
             draining: AtomicBool::new(false),

@@ -14,6 +14,7 @@ mod attacks;
 mod audit;
 mod backup;
 mod budgets;
+mod canaries;
 mod certificates;
 mod ciphertexts;
 mod command_line;

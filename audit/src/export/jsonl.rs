@@ -2,10 +2,11 @@
 
 use std::io;
 
+use bytes::Bytes;
 use fieldkeep_proto::v1::{AuditChange, AuditRecord, AuditResource};
 use serde::{Serialize, Serializer};
 
-use super::words::{Hex, Time, decision};
+use super::words::{Hex, Time, decision, phase};
 
 /// A record as the JSON object that stands for it. The members are always all there and always in this order; byte strings are
 /// lower-case hexadecimal; `time` is RFC 3339 in UTC with microseconds, `null` beyond the year 9999.
@@ -37,6 +38,11 @@ pub struct Line<'a> {
     credential: &'a str,
     part: u32,
     parts: u32,
+    phase: &'static str,
+    operation_id: Hex<'a>,
+    #[serde(serialize_with = "hexes")]
+    intended_keys: &'a [Bytes],
+    summarised: u64,
 }
 
 impl<'a> Line<'a> {
@@ -68,6 +74,10 @@ impl<'a> Line<'a> {
             credential: &record.credential,
             part: record.part,
             parts: record.parts,
+            phase: phase(record),
+            operation_id: Hex(&record.operation_id),
+            intended_keys: &record.intended_keys,
+            summarised: record.summarised,
         }
     }
 }
@@ -102,6 +112,10 @@ fn changes<S: Serializer>(list: &[AuditChange], serializer: S) -> Result<S::Ok, 
         generation: change.generation,
         value_sha256: Hex(&change.value_sha256),
     }))
+}
+
+fn hexes<S: Serializer>(list: &[Bytes], serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_seq(list.iter().map(|bytes| Hex(bytes)))
 }
 
 /// Writes the record at `index` and a line end.
@@ -146,7 +160,7 @@ mod tests {
             r#""resources":[{"name":"tenants/acme/keys/pii","version":3,"field":"email","items":2}],"#,
             r#""context_hash":"","items_ok":0,"items_failed":0,"#,
             r#""changes":[{"store_key":"6b","generation":1,"value_sha256":""}],"#,
-            r#""store_revision":0,"detail":"","credential":"","part":0,"parts":0}"#,
+            r#""store_revision":0,"detail":"","credential":"","part":0,"parts":0,"phase":"","operation_id":"","intended_keys":[],"summarised":0}"#,
             "\n"
         );
         assert_eq!(String::from_utf8(out).unwrap(), expected);

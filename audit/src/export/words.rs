@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::fmt;
 
 use data_encoding::HEXLOWER;
-use fieldkeep_proto::v1::{AuditRecord, Decision};
+use fieldkeep_proto::v1::{AuditRecord, Decision, Phase};
 use serde::{Serialize, Serializer};
 use time::OffsetDateTime;
 
@@ -73,6 +73,15 @@ impl fmt::Display for Hex<'_> {
 impl Serialize for Hex<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.collect_str(self)
+    }
+}
+
+/// Which part of a management operation a record is; empty if it is the only record of its call.
+pub(crate) fn phase(record: &AuditRecord) -> &'static str {
+    match record.phase() {
+        Phase::Unspecified => "",
+        Phase::Intent => "intent",
+        Phase::Outcome => "outcome",
     }
 }
 

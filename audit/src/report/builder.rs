@@ -1,6 +1,6 @@
 //! Takes records and keeps sums.
 
-use fieldkeep_proto::v1::AuditRecord;
+use fieldkeep_proto::v1::{AuditRecord, Phase};
 
 use super::call::{Ending, Named, Open, Uses, refused_items};
 use super::model::{
@@ -90,6 +90,13 @@ impl Builder {
 
     /// Counts one call.
     fn count(&mut self, index: u64, record: &AuditRecord, named: &Named<'_>) {
+        // What a management act is about to do is counted by its outcome.
+        if record.phase() == Phase::Intent {
+            return;
+        }
+        if record.summarised > 0 {
+            return self.count_summary(record);
+        }
         let operation = Operation::of(record);
         let ending = Ending::of(record);
         let mut sum = PrincipalSum {
@@ -127,6 +134,21 @@ impl Builder {
                 self.list_act(operation, index, record, ending);
             }
         }
+        self.count_activity(record.time_us, &sum);
+        let principal = bounded(who(record)).into_owned();
+        self.principals.add(PrincipalKey { principal }, sum);
+    }
+
+    /// Counts the refused calls that one record stands for.
+    fn count_summary(&mut self, record: &AuditRecord) {
+        let sum = PrincipalSum {
+            calls: record.summarised,
+            refused: record.summarised,
+            ..PrincipalSum::default()
+        };
+        add(&mut self.totals.calls, record.summarised);
+        add(&mut self.totals.refused, record.summarised);
+        self.count_refusal(record, record.rule.as_str(), record.summarised, 0);
         self.count_activity(record.time_us, &sum);
         let principal = bounded(who(record)).into_owned();
         self.principals.add(PrincipalKey { principal }, sum);

@@ -76,7 +76,7 @@ impl Fixture {
     }
 
     async fn check(&self) -> Result<TrailReport, TrailError> {
-        check_trail(&self.keystore, &self.log, false).await
+        check_trail(&self.keystore, &self.log, NOW, false).await
     }
 }
 
@@ -140,6 +140,10 @@ impl Store for Tampered {
         self.below.commit(transaction).await
     }
 
+    async fn operation(&self, id: &[u8; 16]) -> Result<Option<u64>, StoreError> {
+        self.below.operation(id).await
+    }
+
     async fn watch(&self, from: u64) -> Result<Watch, StoreError> {
         self.below.watch(from).await
     }
@@ -170,7 +174,8 @@ async fn a_store_that_agrees_passes() {
         TrailReport {
             settled: 0,
             records: 7,
-            changes: 6
+            changes: 6,
+            recovered: 0,
         }
     );
 }
@@ -277,7 +282,8 @@ async fn the_mark_advances_and_only_what_follows_is_compared() {
         TrailReport {
             settled: 3,
             records: 0,
-            changes: 0
+            changes: 0,
+            recovered: 0,
         }
     );
     fixture.change("sys/test/a", Some(b"3")).await;
@@ -286,7 +292,8 @@ async fn the_mark_advances_and_only_what_follows_is_compared() {
         TrailReport {
             settled: 3,
             records: 1,
-            changes: 1
+            changes: 1,
+            recovered: 0,
         }
     );
     // Again, with nothing new, it writes nothing.
@@ -328,7 +335,7 @@ async fn a_trail_that_is_gone_or_older_than_the_mark_is_refused() {
     let fixture = fixture(TempDir::new().unwrap(), Arc::new(MemoryStore::new())).await;
     let other = TempDir::new().unwrap();
     let empty = open(&other);
-    let error = check_trail(&fixture.keystore, &empty, false)
+    let error = check_trail(&fixture.keystore, &empty, NOW, false)
         .await
         .unwrap_err();
     assert!(
@@ -339,7 +346,7 @@ async fn a_trail_that_is_gone_or_older_than_the_mark_is_refused() {
     fixture.change("sys/test/a", Some(b"1")).await;
     settle(&fixture.keystore, &fixture.log, NOW).await.unwrap();
     empty.append_blocking(&record_of(&[])).unwrap();
-    let error = check_trail(&fixture.keystore, &empty, false)
+    let error = check_trail(&fixture.keystore, &empty, NOW, false)
         .await
         .unwrap_err();
     assert!(
@@ -410,9 +417,7 @@ async fn an_older_copy_of_the_store_is_refused_beside_the_newer_trail() {
     let keystore = Keystore::open(Arc::new(store), &root, CacheOptions::default())
         .await
         .unwrap();
-    let error = check_trail(&keystore, &open(&dir), false)
-        .await
-        .unwrap_err();
+    let error = check_trail(&keystore, &open(&dir), NOW, false).await.unwrap_err();
     assert!(
         matches!(error, TrailError::Disagrees { index: 2, .. }),
         "{error}"

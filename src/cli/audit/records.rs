@@ -118,6 +118,12 @@ pub(crate) fn is_head(record: &v1::AuditRecord) -> bool {
 
 /// What came of the call.
 pub(crate) fn result_text(record: &v1::AuditRecord) -> String {
+    if record.phase() == v1::Phase::Intent {
+        return String::from("intent");
+    }
+    if record.summarised > 0 {
+        return format!("{} calls {}", record.summarised, record.detail);
+    }
     match (record.code, record.reason.as_str()) {
         (0, "") => match record.detail.split(' ').next() {
             // The first pair says the most; all of them are in the JSON form.

@@ -11,6 +11,7 @@ use tonic::Code;
 use tonic_health::ServingStatus;
 use tonic_types::StatusExt;
 
+mod canaries;
 mod credentials;
 mod matrix;
 mod tokens;

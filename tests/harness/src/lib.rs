@@ -4,8 +4,11 @@
     clippy::expect_used,
     clippy::unwrap_used,
     clippy::panic,
+    clippy::indexing_slicing,
     reason = "a harness for tests: a failure here fails the test"
 )]
+
+pub mod canary;
 
 use std::{
     env,

@@ -1,6 +1,6 @@
 //! Which class and activity an event has, and how the call ended.
 
-use fieldkeep_proto::v1::{AuditRecord, Decision};
+use fieldkeep_proto::v1::{AuditRecord, Decision, Phase};
 
 use crate::export::operation::{ChangeAct, DataAct, Kind, Operation};
 
@@ -50,9 +50,9 @@ fn succeeded(record: &AuditRecord) -> bool {
         && (record.items_ok > 0 || record.items_failed == 0)
 }
 
-/// Whether it is the first or only part of a call's record. Further ones do not say how the call ended.
+/// Whether it says how the call ended: the first or only part of a call's record does, and no intent.
 pub(super) fn is_head(record: &AuditRecord) -> bool {
-    record.part <= 1
+    record.part <= 1 && record.phase() != Phase::Intent
 }
 
 /// How the call ended, as far as the record says it.
