@@ -129,6 +129,8 @@ pub(crate) fn any_record() -> impl Strategy<Value = AuditRecord> {
         any::<u32>(),
         any::<u32>(),
         0..4_u32,
+        prop_oneof![4 => Just(0), 1 => 0..4_i32],
+        prop_oneof![4 => Just(0), 1 => any::<u64>()],
     );
     let lists = (
         proptest::collection::vec(resource(), 0..4),
@@ -137,7 +139,8 @@ pub(crate) fn any_record() -> impl Strategy<Value = AuditRecord> {
     );
     (texts, principal, numbers, lists).prop_map(|(texts, principal, numbers, lists)| {
         let (address, rpc, action, rule, reason, detail) = texts;
-        let (time_us, decision, code, duration_us, items_ok, items_failed, part) = numbers;
+        let (time_us, decision, code, duration_us, items_ok, items_failed, part, phase, summarised) =
+            numbers;
         let (resources, changes, request_id) = lists;
         AuditRecord {
             time_us,
@@ -162,6 +165,10 @@ pub(crate) fn any_record() -> impl Strategy<Value = AuditRecord> {
             part,
             parts: part,
             detail,
+            phase,
+            operation_id: vec![3; 16].into(),
+            intended_keys: vec![b"k/acme/pii".to_vec().into()],
+            summarised,
         }
     })
 }
