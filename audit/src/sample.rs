@@ -88,6 +88,10 @@ pub(crate) fn record() -> impl Strategy<Value = AuditRecord> {
                 parts: number as u32 & 7,
                 detail: text.clone(),
                 credential: text,
+                phase: code & 3,
+                operation_id: Bytes::copy_from_slice(&request_id(id)),
+                intended_keys: vec![Bytes::from_static(b"k"); usize::from(id & 1)],
+                summarised: number >> 60,
             }
         },
     )

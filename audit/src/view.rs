@@ -13,7 +13,7 @@ use prost::encoding::{WireType, decode_varint};
 pub struct NoRecord;
 
 /// An encoded `fieldkeep.v1.AuditRecord`, borrowed. The fields are those of the message, and what is not in the record is
-/// zero or empty. Its changes are checked, but not kept.
+/// zero or empty. Its changes and intended keys are checked, but not kept.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct RecordView<'a> {
     /// When the call ended, microseconds since the Unix epoch.
@@ -56,6 +56,12 @@ pub struct RecordView<'a> {
     pub detail: &'a str,
     /// What proved who the caller is.
     pub credential: &'a str,
+    /// The `fieldkeep.v1.Phase`.
+    pub phase: i32,
+    /// The id of the store's operation.
+    pub operation_id: &'a [u8],
+    /// How many refused calls it stands for.
+    pub summarised: u64,
     /// The record from its first resource to the end of the last.
     pub(crate) resources: &'a [u8],
 }
@@ -119,6 +125,10 @@ impl<'a> RecordView<'a> {
                 21 => view.parts = number(wire, from)? as u32,
                 22 => view.detail = text(wire, from)?,
                 23 => view.credential = text(wire, from)?,
+                24 => view.phase = number(wire, from)? as i32,
+                25 => view.operation_id = bytes(wire, from)?,
+                26 => drop(bytes(wire, from)?),
+                27 => view.summarised = number(wire, from)?,
                 _ => skip(wire, tag, from, DEPTH)?,
             }
         }

@@ -295,7 +295,7 @@ mod tests {
     }
 
     fn appended(sequence: u64) -> Result<Ticket, AuditError> {
-        Ok(Ticket { sequence })
+        Ok(Ticket::at(sequence))
     }
 
     #[test]

@@ -182,10 +182,7 @@ pub async fn settle(keystore: &Keystore, audit: &AuditLog, now: u64) -> Result<(
         Err(error) => Err(error.into()),
     };
     if written.is_ok() {
-        audit
-            .progress
-            .settled
-            .fetch_max(size, Ordering::Relaxed);
+        audit.progress.settled.fetch_max(size, Ordering::Relaxed);
     } else {
         audit
             .progress

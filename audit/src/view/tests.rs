@@ -30,6 +30,9 @@ fn assert_same(view: &RecordView<'_>, record: &AuditRecord) {
         parts: record.parts,
         detail: &record.detail,
         credential: &record.credential,
+        phase: record.phase,
+        operation_id: &record.operation_id,
+        summarised: record.summarised,
         resources: view.resources,
     };
     assert_eq!(*view, expected);

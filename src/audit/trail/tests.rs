@@ -417,7 +417,9 @@ async fn an_older_copy_of_the_store_is_refused_beside_the_newer_trail() {
     let keystore = Keystore::open(Arc::new(store), &root, CacheOptions::default())
         .await
         .unwrap();
-    let error = check_trail(&keystore, &open(&dir), NOW, false).await.unwrap_err();
+    let error = check_trail(&keystore, &open(&dir), NOW, false)
+        .await
+        .unwrap_err();
     assert!(
         matches!(error, TrailError::Disagrees { index: 2, .. }),
         "{error}"

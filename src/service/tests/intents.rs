@@ -211,7 +211,9 @@ impl Crashable {
         let keystore = Keystore::open(left, &root, CacheOptions::default()).await;
         let (keystore, trail) = (keystore.unwrap(), dir.path().join(AUDIT));
         let audit = AuditLog::open_with(&trail, options()).unwrap();
-        let report = check_trail(&keystore, &audit, NOW + 5, false).await.unwrap();
+        let report = check_trail(&keystore, &audit, NOW + 5, false)
+            .await
+            .unwrap();
         Left {
             keystore,
             audit,
@@ -288,7 +290,9 @@ impl Left {
                 assert_eq!(outcome.resources[0].version, 2 * u32::from(committed));
             }
         }
-        let again = check_trail(&self.keystore, &self.audit, NOW, false).await.unwrap();
+        let again = check_trail(&self.keystore, &self.audit, NOW, false)
+            .await
+            .unwrap();
         assert_eq!(again.recovered, 0);
     }
 }
