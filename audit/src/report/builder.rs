@@ -103,7 +103,7 @@ impl Builder {
             calls: 1,
             ..PrincipalSum::default()
         };
-        self.totals.calls += 1;
+        add(&mut self.totals.calls, 1);
         match ending {
             Ending::Answered => {
                 self.totals.answered += 1;
@@ -111,7 +111,7 @@ impl Builder {
             }
             Ending::Failed => self.totals.failed += 1,
             Ending::Refused => {
-                self.totals.refused += 1;
+                add(&mut self.totals.refused, 1);
                 sum.refused = 1;
                 self.count_refusal(record, record.rule.as_str(), 1, 0);
             }

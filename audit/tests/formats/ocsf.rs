@@ -50,7 +50,9 @@ fn every_rpc_makes_a_valid_event_for_each_way_to_end() {
 fn management_is_class_3004_and_all_else_6003() {
     for (rpc, action) in every_rpc() {
         let record = record_of(&rpc, &action, Decision::Allowed, 0);
-        let reads = ["Get", "List", "WhoCan", "Explain", "CheckToken"];
+        let reads = [
+            "Get", "List", "WhoCan", "Explain", "CheckToken", "Prove", "Tail",
+        ];
         let method = rpc.rsplit('/').next().unwrap();
         let managed =
             !rpc.contains("FieldService") && !reads.iter().any(|verb| method.starts_with(verb));
