@@ -51,7 +51,13 @@ fn management_is_class_3004_and_all_else_6003() {
     for (rpc, action) in every_rpc() {
         let record = record_of(&rpc, &action, Decision::Allowed, 0);
         let reads = [
-            "Get", "List", "WhoCan", "Explain", "CheckToken", "Prove", "Tail",
+            "Get",
+            "List",
+            "WhoCan",
+            "Explain",
+            "CheckToken",
+            "Prove",
+            "Tail",
         ];
         let method = rpc.rsplit('/').next().unwrap();
         let managed =

@@ -130,7 +130,7 @@ pub(crate) fn any_record() -> impl Strategy<Value = AuditRecord> {
         any::<u32>(),
         0..4_u32,
         prop_oneof![4 => Just(0), 1 => 0..4_i32],
-        prop_oneof![4 => Just(0), 1 => any::<u64>()],
+        prop_oneof![4 => Just(0), 1 => 1..10_000_u64],
     );
     let lists = (
         proptest::collection::vec(resource(), 0..4),
