@@ -61,6 +61,7 @@ mod message;
 mod pages;
 mod pool;
 pub mod reason;
+mod receipts;
 mod renew;
 mod request;
 mod request_id;
@@ -93,6 +94,7 @@ pub use join::{Joined, ServiceCa, join};
 pub use limits::Limits;
 pub use masks::Masks;
 pub use pages::Pages;
+pub use receipts::{Receipt, Receipts};
 pub use renew::{Kept, Renewed};
 pub use stream::Results;
 #[cfg(feature = "testing")]

@@ -37,7 +37,8 @@ use fieldkeep_journal::{
 use fieldkeep_keystore::keystore::Keystore;
 use fieldkeep_proto::v1::AuditRecord;
 use fieldkeep_tlog::{
-    checkpoint::CheckpointError, hash::Hash, key::VerifierKey, log_id::LogId, tree::TreeHead,
+    checkpoint::CheckpointError, hash::Hash, key::VerifierKey, log_id::LogId, receipt::Receipt,
+    tree::TreeHead,
 };
 use prost::{DecodeError, Message as _};
 
@@ -322,6 +323,21 @@ impl AuditLog {
     /// Whether no record is durable.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
+    }
+
+    /// The receipt of the record that `ticket` is of, its last part if it has several. `None` if the log has no tree.
+    pub fn receipt(&self, ticket: Ticket, durable: bool) -> Option<Receipt> {
+        Some(Receipt {
+            log: self.log,
+            index: ticket.sequence.checked_sub(1)?,
+            leaf: Hash::from_bytes(ticket.leaf?),
+            durable,
+        })
+    }
+
+    /// Whether the record of `ticket` is durable now.
+    pub fn is_durable(&self, ticket: Ticket) -> bool {
+        self.journal.durable() >= ticket.sequence
     }
 
     /// What names the log.

@@ -110,6 +110,7 @@ async fn open_with(
                 calls: config.limits.calls,
                 ..ShedOptions::default()
             },
+            audit_window: !config.audit.window.is_zero(),
             ..Limits::default()
         },
         clock: Arc::new(SystemClock),

@@ -4,7 +4,7 @@
 //! intent of its own, and a call has at most one: so an outcome is of one commit, and what became of it is one look-up.
 
 use bytes::Bytes;
-use fieldkeep_journal::Waiters;
+use fieldkeep_journal::{AppendOptions, Waiters};
 use fieldkeep_keystore::store::Operation as StoreOperation;
 
 use crate::audit::AuditError;
@@ -64,7 +64,10 @@ impl Intents<'_> {
             core.audit_failed(error);
             Failure::AuditUnavailable
         };
-        let append = || core.unwritten.append(&core.audit, &record);
+        let append = || {
+            core.unwritten
+                .append(&core.audit, &record, AppendOptions::default())
+        };
         let ticket = append_in_time(core, waiters, append).await;
         let ticket = ticket.map_err(|error| unavailable(&error))?;
         // From here on it may be on record, so the call owes an outcome.

@@ -116,6 +116,8 @@ pub struct Limits {
     pub batch_items: usize,
     /// How long a call waits for a busy audit trail, if its own deadline is not earlier.
     pub busy_patience: Duration,
+    /// Whether the record of an Encrypt may be synced after its reply, within the bound of the trail.
+    pub audit_window: bool,
     /// How long a change of rights waits for the calls that began before it.
     pub settling: Duration,
     /// How long a stream may be open without a message, or with replies that its caller does not take.
@@ -133,6 +135,7 @@ impl Default for Limits {
             reply_bytes: 16 * 1024 * 1024 - 64 * 1024,
             batch_items: 10_000,
             busy_patience: Duration::from_secs(10),
+            audit_window: false,
             settling: Duration::from_secs(5),
             stream_idle: Duration::from_secs(300),
             shed: ShedOptions::default(),

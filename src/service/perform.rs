@@ -8,8 +8,9 @@ use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use fieldkeep_journal::{AppendError, Ticket, Waiters};
+use fieldkeep_journal::{AppendError, AppendOptions, Ticket, Waiters};
 use fieldkeep_proto::v1::Decision;
+use fieldkeep_tlog::receipt::Receipt;
 use tokio::time::{Instant, timeout_at};
 use tonic::Code;
 
@@ -98,9 +99,16 @@ pub struct Leave {
     /// until it has the reply.
     _held: Option<Arc<AccessSnapshot>>,
     grounds: Option<Grounds>,
+    receipt: Option<Receipt>,
 }
 
 impl Leave {
+    /// Where the record of the call is, and what it is.
+    #[must_use]
+    pub fn receipt(&self) -> Option<Receipt> {
+        self.receipt
+    }
+
     /// The grants that the result relies on, for a later look. The rights themselves are held no longer.
     #[must_use]
     pub fn into_grounds(self) -> Option<Grounds> {
@@ -191,7 +199,7 @@ impl Service {
         let mut attempt = Attempt::with_rule(&self.core, call, rule_for(&failure));
         attempt.account.detail(detail);
         let failure = match self.record(&mut attempt, Err(&failure)).await {
-            Ok(()) => failure,
+            Ok(_) => failure,
             Err(unavailable) => unavailable,
         };
         Refusal {
@@ -207,7 +215,8 @@ impl Service {
     ) -> Result<(O::Output, Leave), Failure> {
         let mut attempt = Attempt::new(&self.core, call);
         let outcome = attempt.authorize_and_run(parsed, &self.waiters).await;
-        self.record(&mut attempt, outcome.as_ref().map(|_| ()))
+        let receipt = self
+            .record(&mut attempt, outcome.as_ref().map(|_| ()))
             .await?;
         let (value, grounds) = outcome?;
         if O::CHANGES_RIGHTS {
@@ -216,22 +225,27 @@ impl Service {
         }
         if O::CHANGES {
             // A change has happened and is on record; to refuse its reply would only hide that.
-            return Ok((value, Leave::default()));
+            let leave = Leave {
+                receipt,
+                ..Leave::default()
+            };
+            return Ok((value, leave));
         }
         let held = self.check_again(&mut attempt, &grounds).await?;
         let leave = Leave {
             _held: Some(held),
             grounds: Some(grounds),
+            receipt,
         };
         Ok((value, leave))
     }
 
-    /// Writes the record of a call and waits until it is durable.
+    /// Writes the record of a call and waits until it is durable, or written if that is enough for it.
     async fn record(
         &self,
         attempt: &mut Attempt,
         outcome: Result<(), &Failure>,
-    ) -> Result<(), Failure> {
+    ) -> Result<Option<Receipt>, Failure> {
         if let Err(failure) = outcome {
             self.core.look_after(&mut attempt.account, failure).await;
         }
@@ -246,24 +260,37 @@ impl Service {
         code: Code,
     ) -> Result<(), Failure> {
         attempt.compose(code, None);
-        self.write(attempt).await
+        self.write(attempt).await.map(drop)
     }
 
-    async fn write(&self, attempt: &mut Attempt) -> Result<(), Failure> {
+    /// The receipt, unless the call is only counted.
+    async fn write(&self, attempt: &mut Attempt) -> Result<Option<Receipt>, Failure> {
         // A reply without a result need not wait for the summary that its call is in.
         if attempt.is_only_counted() {
-            return Ok(());
+            return Ok(None);
         }
         let _waiting = CallTrace::part(attempt.call.trace.as_ref(), "audit");
         let appended = append_in_time(&self.core, &self.waiters, || attempt.append()).await;
+        let how = attempt.how();
         let error = match appended {
-            Ok(ticket) => match self.waiters.committed(ticket).await {
-                Ok(()) => {
-                    self.core.set_audit_down(false);
-                    return Ok(());
+            Ok(ticket) => {
+                let reached = if how.relaxed {
+                    self.waiters.written(ticket).await
+                } else {
+                    self.waiters.committed(ticket).await
+                };
+                match reached {
+                    Ok(()) => {
+                        // What is kept for when the disk is full says nothing about the others.
+                        if !how.privileged {
+                            self.core.set_audit_down(false);
+                        }
+                        let durable = !how.relaxed || self.core.audit.is_durable(ticket);
+                        return Ok(self.core.audit.receipt(ticket, durable));
+                    }
+                    Err(error) => AuditError::Append(error),
                 }
-                Err(error) => AuditError::Append(error),
-            },
+            }
             Err(error) => error,
         };
         attempt.keep(&error);
@@ -458,7 +485,8 @@ impl Attempt {
         if self.core.is_draining() {
             return Err(Failure::ShuttingDown);
         }
-        if self.core.audit_down.load(Ordering::Acquire) || self.core.unwritten.is_full() {
+        let down = self.core.audit_down.load(Ordering::Acquire) || self.core.unwritten.is_full();
+        if down && !self.how().privileged {
             return Err(Failure::AuditUnavailable);
         }
         Ok(())
@@ -510,12 +538,31 @@ impl Attempt {
         true
     }
 
+    /// How the composed record is appended. Where an operator chose the bounded window, an Encrypt that succeeded waits for
+    /// its write alone. Looking at the trail and the state uses what is kept for when the disk is full.
+    fn how(&self) -> AppendOptions {
+        let looks = matches!(self.call.action, Action::Audit | Action::Status);
+        AppendOptions {
+            relaxed: self.core.limits.audit_window
+                && self.call.action == Action::Encrypt
+                && self.code == Code::Ok
+                && self.decision == Decision::Allowed,
+            privileged: looks && self.core.audit_down.load(Ordering::Acquire),
+        }
+    }
+
     /// Appends the composed record, behind all that are kept.
     fn append(&mut self) -> Result<Ticket, AuditError> {
         let Record::Composed(record) = &self.ending else {
             return Err(AuditError::Append(AppendError::Closed));
         };
-        let ticket = self.core.unwritten.append(&self.core.audit, record)?;
+        let how = self.how();
+        let ticket = if how.privileged {
+            // The others wait for room; this one has some.
+            self.core.audit.append_encoded(record, how)?
+        } else {
+            self.core.unwritten.append(&self.core.audit, record, how)?
+        };
         self.ending = Record::Appended;
         Ok(ticket)
     }

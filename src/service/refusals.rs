@@ -16,6 +16,7 @@ use std::fmt::Write as _;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use fieldkeep_journal::AppendOptions;
 use fieldkeep_proto::v1::{AuditRecord, Decision};
 use tonic::Code;
 
@@ -373,7 +374,11 @@ impl Core {
         }
         for summary in due {
             let record = summary.record(self.request_ids.next().as_bytes());
-            let appended = self.unwritten.append(&self.audit, &Encoded::from(&record));
+            let appended = {
+                let encoded = Encoded::from(&record);
+                self.unwritten
+                    .append(&self.audit, &encoded, AppendOptions::default())
+            };
             if let Err(error) = appended {
                 self.audit_failed(&error);
                 if !unwritten::is_too_large(&error) {

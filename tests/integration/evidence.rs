@@ -260,3 +260,101 @@ async fn a_trail_is_verified_live_and_a_cut_one_is_refused_and_can_be_accepted_o
     let again = verify(&data);
     assert!(again.status.success(), "{}", said(&again));
 }
+
+#[tokio::test]
+async fn each_call_has_a_receipt_that_its_record_is_proven_by() {
+    use fieldkeep_client::{BatchEncrypt, EncryptItem, Receipts};
+
+    let f = Fixture::start();
+    let key = key_file(&f);
+    let receipts = Receipts::up_to(10);
+    let app = f.app().with_receipts(&receipts);
+    let sealed = app.field("pii", "f").encrypt(b"x").await.unwrap();
+    app.field("pii", "f").decrypt(&sealed).await.unwrap();
+    let batch = BatchEncrypt {
+        key: "pii".into(),
+        field: "f".into(),
+        items: vec![EncryptItem::new(&b"x"[..]); 3],
+        ..BatchEncrypt::default()
+    };
+    app.encrypt_batch(batch.clone()).await.unwrap();
+    let items = futures_util::stream::iter(batch.items.clone());
+    let template = BatchEncrypt {
+        items: Vec::new(),
+        ..batch
+    };
+    let mut results = app.encrypt_stream(template, items);
+    while let Some(result) = results.next().await {
+        result.unwrap().unwrap();
+    }
+    let taken = receipts.take();
+    assert_eq!(taken.len(), 4);
+    assert!(taken.windows(2).all(|pair| pair[0].index < pair[1].index));
+    // A refused call has none.
+    app.field("none", "f").encrypt(b"x").await.unwrap_err();
+    assert!(receipts.take().is_empty());
+    let proof = f.home.path().join("proof");
+    for receipt in &taken {
+        assert!(receipt.durable);
+        let text_form = receipt.to_string();
+        admin(&f, &["audit", "prove", &text_form, "--out", text(&proof)]);
+        let check = |receipt: &str| {
+            offline(&[
+                "audit",
+                "verify",
+                "--proof",
+                text(&proof),
+                "--key",
+                text(&key),
+                "--receipt",
+                receipt,
+            ])
+        };
+        let checked = check(&text_form);
+        assert!(checked.status.success(), "{}", said(&checked));
+        let other = taken.iter().find(|other| *other != receipt).unwrap();
+        assert!(!check(&other.to_string()).status.success());
+    }
+}
+
+#[tokio::test]
+async fn in_the_bounded_window_an_encrypt_alone_may_be_synced_after_its_reply() {
+    use fieldkeep_client::Receipts;
+
+    let home = fieldkeep_harness::Home::make();
+    let config = fs::read_to_string(home.config()).unwrap();
+    fs::write(
+        home.config(),
+        format!("{config}\n[audit]\nwindow_ms = 100\n"),
+    )
+    .unwrap();
+    let server = home.serve();
+    let admin = home.admin();
+    server.run(&admin, &["key", "create", "pii"]);
+    let folder = home.path().join("identities");
+    let identity = server.issue(&admin, "default", "app", "data", &folder);
+    let receipts = Receipts::up_to(100);
+    let app = server.data_client(&identity).with_receipts(&receipts);
+    let mut sealed = Vec::new();
+    for _ in 0..20 {
+        sealed.push(app.field("pii", "f").encrypt(b"x").await.unwrap());
+    }
+    let encrypted = receipts.take();
+    assert!(
+        encrypted.iter().any(|receipt| !receipt.durable),
+        "of twenty in a row one at least is not synced yet when its reply leaves"
+    );
+    app.field("pii", "f").decrypt(&sealed[0]).await.unwrap();
+    assert!(receipts.take()[0].durable);
+    // What was only written outlives the process.
+    server.kill();
+    let server = home.serve();
+    for receipt in encrypted {
+        let proven = server
+            .admin_client(&admin)
+            .audit()
+            .prove(receipt.index, Some(*receipt.leaf.as_bytes()))
+            .await;
+        assert!(proven.is_ok(), "{proven:?}");
+    }
+}

@@ -480,6 +480,7 @@ impl v1::field_service_server::FieldService for Handlers {
                 let (results, error) = in_place(answer)?;
                 Ok(v1::EncryptStreamResponse {
                     request_id: Bytes::new(),
+                    receipt: Bytes::new(),
                     results: results.map_or(Vec::new(), |reply| reply.results),
                     error,
                 })
@@ -502,6 +503,7 @@ impl v1::field_service_server::FieldService for Handlers {
                 let (results, error) = in_place(answer)?;
                 Ok(v1::DecryptStreamResponse {
                     request_id: Bytes::new(),
+                    receipt: Bytes::new(),
                     results: results.map_or(Vec::new(), |reply| reply.results),
                     error,
                 })
@@ -524,6 +526,7 @@ impl v1::field_service_server::FieldService for Handlers {
                 let (results, error) = in_place(answer)?;
                 Ok(v1::ReEncryptStreamResponse {
                     request_id: Bytes::new(),
+                    receipt: Bytes::new(),
                     results: results.map_or(Vec::new(), |reply| reply.results),
                     error,
                 })
