@@ -11,6 +11,7 @@ use std::{
 };
 
 use self::telemetry::OtlpConfig;
+use crate::audit::sinks::CheckpointSinks;
 use fieldkeep_keystore::{
     info::CacheOptions,
     root::{RootProvider, key_file::KeyFile, passphrase::Passphrase},
@@ -118,6 +119,14 @@ pub struct AuditConfig {
     pub mirror_dir: Option<PathBuf>,
     /// The size of a segment of the trail, bytes.
     pub segment_bytes: u64,
+    /// How long after the reply to an Encrypt its record may be synced; zero: before the reply, as for all other calls.
+    pub window: Duration,
+    /// Bytes of the last segment that are kept for calls on the admin listener when the disk is full.
+    pub reserve_bytes: u64,
+    /// Where checkpoints are sent.
+    pub sinks: CheckpointSinks,
+    /// Whether to start with a trail that has lost records; not a setting of the file, but of one start.
+    pub accept_loss: bool,
 }
 
 impl Default for AuditConfig {
@@ -125,6 +134,10 @@ impl Default for AuditConfig {
         AuditConfig {
             mirror_dir: None,
             segment_bytes: 16 * 1024 * 1024,
+            window: Duration::ZERO,
+            reserve_bytes: 256 * 1024,
+            sinks: CheckpointSinks::default(),
+            accept_loss: false,
         }
     }
 }

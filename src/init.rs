@@ -325,22 +325,21 @@ async fn make_data(
     let (store, _) = SledStore::open(data_dir, SledOptions::default())?;
     let store: Arc<dyn Store> = Arc::new(store);
     files::make_dir(&audit_dir)?;
-    let audit = AuditLog::open(&audit_dir, &AuditConfig::default())?;
-    let made = fill_store(&store, &audit, provider, options).await;
+    let made = fill_store(&store, &audit_dir, provider, options).await;
     store.close().await?;
-    drop(audit);
     files::sync_dir(&audit_dir)?;
     made
 }
 
 async fn fill_store(
     store: &Arc<dyn Store>,
-    audit: &AuditLog,
+    audit_dir: &Path,
     provider: &dyn RootProvider,
     options: &InitOptions,
 ) -> Result<MadeData, InitError> {
     let now = options.now;
     let keystore = Keystore::init(Arc::clone(store), provider, now).await?;
+    let audit = AuditLog::open(audit_dir, &AuditConfig::default(), &keystore, now).await?;
     let ca = Ca::make(&keystore, &options.trust_domain, Operation::make()?, now).await?;
     let identity = first_admin()?;
     let access = Access::load(&keystore).await?;

@@ -19,10 +19,6 @@ pub struct Keys<'a>(&'a Client);
 #[derive(Clone, Copy, Debug)]
 pub struct Tenants<'a>(&'a Client);
 
-/// The audit trail, from [`Client::audit`].
-#[derive(Clone, Copy, Debug)]
-pub struct Audit<'a>(&'a Client);
-
 impl Client {
     /// Management of keys.
     ///
@@ -50,20 +46,6 @@ impl Client {
     /// ```
     pub fn tenants(&self) -> Tenants<'_> {
         Tenants(self)
-    }
-
-    /// The audit trail.
-    ///
-    /// ```no_run
-    /// # #[tokio::main(flavor = "current_thread")]
-    /// # async fn main() -> Result<(), fieldkeep_client::Error> {
-    /// # let client = fieldkeep_client::Client::from_env()?;
-    /// let newest = client.audit().list().page_size(10).next_page().await?;
-    /// # Ok(())
-    /// # }
-    /// ```
-    pub fn audit(&self) -> Audit<'_> {
-        Audit(self)
     }
 
     /// The state of the service.
@@ -443,33 +425,6 @@ impl Tenants<'_> {
             let path = "/fieldkeep.v1.TenantService/ListTenants";
             let page: v1::ListTenantsResponse = client.unary(path, request, client.plan()).await?;
             Ok((page.tenants, page.next_page_token))
-        })
-    }
-}
-
-impl Audit<'_> {
-    /// Lists audit records, newest first.
-    ///
-    /// ```no_run
-    /// # #[tokio::main(flavor = "current_thread")]
-    /// # async fn main() -> Result<(), fieldkeep_client::Error> {
-    /// # let client = fieldkeep_client::Client::from_env()?;
-    /// let mut records = client.audit().list();
-    /// while let Some(page) = records.next_page().await? {
-    ///     println!("{} records", page.len());
-    /// }
-    /// # Ok(())
-    /// # }
-    /// ```
-    pub fn list(&self) -> Pages<v1::AuditEntry> {
-        Pages::new(self.0, |client, page_size, page_token| async move {
-            let request = v1::ListRecordsRequest {
-                page_size,
-                page_token,
-            };
-            let path = "/fieldkeep.v1.AuditService/ListRecords";
-            let page: v1::ListRecordsResponse = client.unary(path, request, client.plan()).await?;
-            Ok((page.entries, page.next_page_token))
         })
     }
 }

@@ -19,6 +19,7 @@ use crate::{
     bearer::{Bearer, Shown},
     codec::SharedCodec,
     pool::{Lease, Pool},
+    receipts::{self, Receipts},
     renew,
 };
 
@@ -34,6 +35,7 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 #[derive(Clone)]
 pub struct Client {
     shared: Arc<Shared>,
+    receipts: Option<Receipts>,
     #[cfg(feature = "testing")]
     faults: Option<Injected>,
 }
@@ -149,6 +151,7 @@ impl Client {
                 renewal_problem: renew::Problem::default(),
                 renewing: OnceLock::new(),
             }),
+            receipts: None,
             #[cfg(feature = "testing")]
             faults: None,
         }
@@ -158,6 +161,7 @@ impl Client {
     pub(crate) fn upgrade(shared: &Weak<Shared>) -> Option<Self> {
         Some(Self {
             shared: shared.upgrade()?,
+            receipts: None,
             #[cfg(feature = "testing")]
             faults: None,
         })
@@ -168,6 +172,34 @@ impl Client {
         let task = tokio::spawn(renew::keep_renewed(Arc::downgrade(&self.shared)));
         // It is started once.
         let _ = self.shared.renewing.set(task.abort_handle());
+    }
+
+    /// The same client, which collects the receipts of its calls, those of streams and of administration too. A client in memory keeps no
+    /// audit log, and has none.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), fieldkeep_client::Error> {
+    /// # let client = fieldkeep_client::Fieldkeep::in_memory().key("pii").client().await?;
+    /// let receipts = fieldkeep_client::Receipts::up_to(1_000);
+    /// let recorded = client.with_receipts(&receipts);
+    /// recorded.field("pii", "customer.email").encrypt(b"ada@example.com").await?;
+    /// for receipt in receipts.take() {
+    ///     println!("to be proven later: {receipt}");
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn with_receipts(&self, receipts: &Receipts) -> Self {
+        Self {
+            receipts: Some(receipts.clone()),
+            ..self.clone()
+        }
+    }
+
+    pub(crate) fn receipts(&self) -> Option<&Receipts> {
+        self.receipts.as_ref()
     }
 
     pub(crate) fn pool(&self) -> &Pool {
@@ -183,6 +215,7 @@ impl Client {
     pub(crate) fn injecting(&self, faults: Injected) -> Self {
         Self {
             shared: Arc::clone(&self.shared),
+            receipts: self.receipts.clone(),
             faults: Some(faults),
         }
     }
@@ -338,7 +371,14 @@ impl Client {
             let message = Arc::clone(&request);
             let attempt = attempt(&mut lease, path, message, deadline, shown.as_deref());
             let error = match tokio::time::timeout_at(deadline, attempt).await {
-                Ok(Ok(reply)) => return Ok(reply),
+                Ok(Ok(reply)) => {
+                    if let Some(receipts) = &self.receipts {
+                        let text = reply.metadata().get(receipts::METADATA);
+                        let text = text.and_then(|text| text.to_str().ok());
+                        receipts.add(text.and_then(|text| text.parse().ok()));
+                    }
+                    return Ok(reply.into_inner());
+                }
                 Ok(Err(status)) => match self.explain(status, &lease) {
                     Failure::Deadline => return Err(exceeded(last)),
                     Failure::Other(error) => error,
@@ -424,7 +464,7 @@ async fn attempt<Req, Res>(
     message: Arc<Req>,
     deadline: Instant,
     shown: Option<&Shown>,
-) -> Result<Res, tonic::Status>
+) -> Result<tonic::Response<Res>, tonic::Status>
 where
     Req: Message + 'static,
     Res: Message + Default + 'static,
@@ -442,8 +482,7 @@ where
     #[cfg(feature = "otel")]
     crate::trace::inject(request.metadata_mut());
     let path = PathAndQuery::from_static(path);
-    let reply = lease.grpc.unary(request, path, SharedCodec::new()).await?;
-    Ok(reply.into_inner())
+    lease.grpc.unary(request, path, SharedCodec::new()).await
 }
 
 /// Why a try failed. The deadline is kept here, by tonic's client and by the server: whichever notices first, it is told

@@ -40,6 +40,7 @@
 mod access;
 mod admin;
 mod api_keys;
+mod audit;
 mod batch;
 mod bearer;
 mod call;
@@ -60,6 +61,7 @@ mod message;
 mod pages;
 mod pool;
 pub mod reason;
+mod receipts;
 mod renew;
 mod request;
 mod request_id;
@@ -71,8 +73,9 @@ mod trace;
 mod wire;
 
 pub use access::{Grants, Groups};
-pub use admin::{Audit, Keys, Tenants};
+pub use admin::{Keys, Tenants};
 pub use api_keys::ApiKeys;
+pub use audit::{Audit, Tail};
 pub use batch::{MAX_BATCH_ITEMS, MAX_REQUEST_BYTES};
 pub use bearer::CredentialProblem;
 pub use call::Client;
@@ -91,6 +94,7 @@ pub use join::{Joined, ServiceCa, join};
 pub use limits::Limits;
 pub use masks::Masks;
 pub use pages::Pages;
+pub use receipts::{Receipt, Receipts};
 pub use renew::{Kept, Renewed};
 pub use stream::Results;
 #[cfg(feature = "testing")]

@@ -35,6 +35,8 @@ pub(crate) trait Batch: Message + Clone + Default + 'static {
     fn with(&self, items: Vec<Self::WireItem>) -> Self;
     fn results(reply: Self::Reply) -> Vec<Self::Result>;
     fn stream_results(reply: Self::StreamReply) -> Result<Vec<Self::Result>, v1::ItemError>;
+    /// The receipt of a message of a stream, encoded; empty if it has none.
+    fn receipt(reply: &Self::StreamReply) -> &[u8];
     fn output(result: Self::Result) -> Result<Self::Output, ItemError>;
 }
 
@@ -177,6 +179,10 @@ impl Batch for v1::BatchEncryptRequest {
         reply.error.map_or(Ok(reply.results), Err)
     }
 
+    fn receipt(reply: &v1::EncryptStreamResponse) -> &[u8] {
+        &reply.receipt
+    }
+
     fn output(result: v1::EncryptResult) -> Result<Encrypted, ItemError> {
         match result.error {
             Some(error) => Err(error.into()),
@@ -226,6 +232,10 @@ impl Batch for v1::BatchDecryptRequest {
         reply: v1::DecryptStreamResponse,
     ) -> Result<Vec<v1::DecryptResult>, v1::ItemError> {
         reply.error.map_or(Ok(reply.results), Err)
+    }
+
+    fn receipt(reply: &v1::DecryptStreamResponse) -> &[u8] {
+        &reply.receipt
     }
 
     fn output(result: v1::DecryptResult) -> Result<Decrypted, ItemError> {
@@ -278,6 +288,10 @@ impl Batch for v1::BatchReEncryptRequest {
         reply: v1::ReEncryptStreamResponse,
     ) -> Result<Vec<v1::ReEncryptResult>, v1::ItemError> {
         reply.error.map_or(Ok(reply.results), Err)
+    }
+
+    fn receipt(reply: &v1::ReEncryptStreamResponse) -> &[u8] {
+        &reply.receipt
     }
 
     fn output(result: v1::ReEncryptResult) -> Result<ReEncrypted, ItemError> {

@@ -27,6 +27,7 @@ use crate::{
     codec::SharedCodec,
     message::{Added, Batch, Group, Limits, outputs},
     pool::Lease,
+    receipts::Receipt,
 };
 
 /// What one message holds when items come fast. Small enough that the next one is read while this one is worked on.
@@ -409,6 +410,10 @@ impl<B: Batch> Receiving<B> {
                 })?;
                 #[cfg(feature = "testing")]
                 self.client.fault_of_message().await?;
+                if let Some(receipts) = self.client.receipts() {
+                    let receipt = B::receipt(&reply).try_into().ok();
+                    receipts.add(receipt.and_then(|bytes| Receipt::from_bytes(bytes).ok()));
+                }
                 match B::stream_results(reply) {
                     Ok(results) => outputs::<B>(items, results)?,
                     Err(error) => iter::repeat_n(error, items)

@@ -44,6 +44,10 @@ secret_key! {
     AuditKey
 }
 secret_key! {
+    /// The key of the seals of the audit trail. Derived from the system's [`RecordKey`] and never stored.
+    AuditSealKey
+}
+secret_key! {
     /// The key of the hashes of API keys. Derived from the system's [`RecordKey`] and never stored.
     ApiKeyHashKey
 }
@@ -66,6 +70,12 @@ impl RecordKey {
     pub fn derive_api_key_hash_key(&self) -> ApiKeyHashKey {
         let derived = hkdf::expand::<32>(self.as_bytes(), &[labels::API_KEY_HASH]);
         ApiKeyHashKey(Box::new(derived))
+    }
+
+    /// Derives the key of the audit trail's seals: Expand(RK, `fieldkeep/v1/audit-seal`, 32), RK being the system's.
+    pub fn derive_audit_seal_key(&self) -> AuditSealKey {
+        let derived = hkdf::expand::<32>(self.as_bytes(), &[labels::AUDIT_SEAL]);
+        AuditSealKey(Box::new(derived))
     }
 }
 

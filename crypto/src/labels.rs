@@ -18,11 +18,22 @@ pub const AUDIT_CONTEXT: &[u8] = b"fieldkeep/v1/audit-context";
 /// HKDF-Expand info of the key that hashes API keys, under the system's record key.
 pub const API_KEY_HASH: &[u8] = b"fieldkeep/v1/api-key-hash";
 
+/// HKDF-Expand info of the key of the audit trail's seals, under the system's record key.
+pub const AUDIT_SEAL: &[u8] = b"fieldkeep/v1/audit-seal";
+
 /// Beginning of the HMAC input of a key that is the same in each run, for tests of applications.
 pub const FIXED: &[u8] = b"fieldkeep/v1/testing-fixed";
 
 /// All labels. A new one belongs here too: the tests look at this list.
-pub const ALL: &[&[u8]] = &[FIELD, WRAP, RECORD, AUDIT_CONTEXT, API_KEY_HASH, FIXED];
+pub const ALL: &[&[u8]] = &[
+    FIELD,
+    WRAP,
+    RECORD,
+    AUDIT_CONTEXT,
+    API_KEY_HASH,
+    AUDIT_SEAL,
+    FIXED,
+];
 
 #[cfg(test)]
 mod tests {

@@ -99,6 +99,9 @@ pub enum DamageCause {
     /// The CRC, or a field, does not fit, and the frame is known to have been durable.
     #[error("a frame that was durable is not intact")]
     Frame,
+    /// The seal of frames that are known to have been durable is not there, or not intact.
+    #[error("the seal of frames that were durable is missing or not intact")]
+    Seal,
     /// As `Frame`, but the mark `durable` is not readable, so that no one can tell.
     #[error(
         "a frame is not intact, and neither is the mark `durable`, which would say whether it was acknowledged"
@@ -116,6 +119,14 @@ pub enum DamageCause {
     /// A segment between others, or every segment, is gone.
     #[error("the segment is missing")]
     Missing,
+    /// Bytes behind the last frame of a full segment, where only zeroes belong. No frame is lost by it.
+    #[error("there are bytes behind the last frame that do not belong there")]
+    Unused,
+    /// Only [`crate::Offline`] says this: the log ends with a part of a commit, as a crash leaves it behind. No caller was
+    /// told of that commit, and the next [`crate::Journal::open`] drops it. While a journal has the directory open, this is a
+    /// commit that is being written.
+    #[error("the log ends within a commit that was never acknowledged")]
+    Torn,
 }
 
 /// The sequences that are lost, as far as it is known.
@@ -155,6 +166,9 @@ pub enum AppendError {
     /// More than [`crate::Options::max_pending_bytes`] wait for the disk; nothing was appended.
     #[error("the journal is busy; try again")]
     Busy,
+    /// The log is a sealed one, and its seal was not given yet; see [`crate::Journal::set_seal`].
+    #[error("the journal has no seal yet; give it one before the first append")]
+    NoSeal,
     /// The journal was closed, or a write or sync has failed.
     #[error("the journal is closed")]
     Closed,
@@ -172,6 +186,18 @@ pub enum ReadError {
         /// What there is.
         first: u64,
     },
+    /// There is no intact frame of this sequence at this place.
+    #[error(
+        "frame {sequence} is not in segment {segment:016x} at byte {offset}; read without a position, and make the index anew that gave this one"
+    )]
+    WrongPosition {
+        /// What was asked for.
+        sequence: u64,
+        /// Id of the segment.
+        segment: u64,
+        /// Byte in its file.
+        offset: u64,
+    },
     /// A durable frame is not intact.
     #[error(
         "the journal `{}` is damaged in segment {segment:016x} at byte {offset}: frame {sequence} is not intact; \
@@ -186,6 +212,50 @@ pub enum ReadError {
         offset: u64,
         /// The sequence that should be there.
         sequence: u64,
+    },
+    /// The system refused an operation on a file.
+    #[error("cannot {action} `{}`", path.display())]
+    Io {
+        /// What was tried.
+        action: &'static str,
+        /// On what.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+}
+
+/// Why a directory could not be read offline, or what is wrong in it.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum OfflineError {
+    /// The directory holds no segment.
+    #[error("there is no journal in `{}`; give the directory that holds its `.seg` files", path.display())]
+    Absent {
+        /// The directory.
+        path: PathBuf,
+    },
+    /// The first defect in the log.
+    #[error("the journal `{}` is damaged in segment {segment:016x} at byte {offset}, frame {sequence}: {cause}", path.display())]
+    Damaged {
+        /// The directory.
+        path: PathBuf,
+        /// Id of the segment that is damaged or missing.
+        segment: u64,
+        /// Byte in the segment's file from which on it is not intact.
+        offset: u64,
+        /// The first sequence that cannot be read; of a seal, the sequence that it bears.
+        sequence: u64,
+        /// What was found.
+        cause: DamageCause,
+    },
+    /// A segment was written by a newer version of this program.
+    #[error("the journal `{}` has format version {version}, which this program is too old to read; use the newer program", path.display())]
+    Version {
+        /// The directory.
+        path: PathBuf,
+        /// The version found.
+        version: u32,
     },
     /// The system refused an operation on a file.
     #[error("cannot {action} `{}`", path.display())]

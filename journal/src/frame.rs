@@ -7,8 +7,17 @@ pub(crate) const HEADER_BYTES: usize = 64;
 /// Bytes of a frame before its payload.
 pub(crate) const HEAD_BYTES: usize = 32;
 const CRC_BYTES: usize = 4;
+/// Of a file whose frames stand each for itself.
 const VERSION: u32 = 1;
+/// Of a segment whose commits each end with a seal.
+const VERSION_SEALED: u32 = 2;
 const FRAME_MAGIC: [u8; 4] = *b"FKJF";
+const SEAL_MAGIC: [u8; 4] = *b"FKJC";
+/// Bytes of a seal.
+pub(crate) const SEAL_BYTES: usize = 32;
+/// Bytes of a seal's frame.
+pub(crate) const SEAL_FRAME_BYTES: usize =
+    (HEAD_BYTES + SEAL_BYTES + CRC_BYTES).next_multiple_of(8);
 const DURABLE_AT: usize = 24;
 
 /// What a file of frames is for; its magic.
@@ -42,6 +51,8 @@ pub struct SegmentHeader {
     pub log: [u8; 16],
     /// In how many directories a frame had to be durable before it was acknowledged.
     pub copies: u32,
+    /// Whether each commit in it ends with a seal; format version 2.
+    pub sealed: bool,
 }
 
 /// Why a header is not one.
@@ -66,7 +77,8 @@ impl SegmentHeader {
     pub(crate) fn encode(&self, kind: Kind) -> Vec<u8> {
         let mut out = Vec::with_capacity(HEADER_BYTES);
         out.extend_from_slice(&kind.magic());
-        out.extend_from_slice(&VERSION.to_be_bytes());
+        let version = if self.sealed { VERSION_SEALED } else { VERSION };
+        out.extend_from_slice(&version.to_be_bytes());
         for number in [self.id, self.first, self.size, self.salt] {
             out.extend_from_slice(&number.to_be_bytes());
         }
@@ -88,10 +100,11 @@ impl SegmentHeader {
         if u32_at(crc, 0) != Some(crc32fast::hash(body)) {
             return Err(HeaderError::Checksum);
         }
-        match u32_at(body, 4) {
-            Some(VERSION) => {}
-            other => return Err(HeaderError::Version(other.unwrap_or_default())),
-        }
+        let sealed = match (kind, u32_at(body, 4).unwrap_or_default()) {
+            (_, VERSION) => false,
+            (Kind::Segment, VERSION_SEALED) => true,
+            (_, other) => return Err(HeaderError::Version(other)),
+        };
         let number = |at| u64_at(body, at).ok_or(HeaderError::Short);
         Ok(SegmentHeader {
             id: number(8)?,
@@ -103,6 +116,7 @@ impl SegmentHeader {
                 .and_then(|rest| rest.first_chunk())
                 .ok_or(HeaderError::Short)?,
             copies: u32_at(body, 56).ok_or(HeaderError::Short)?,
+            sealed,
         })
     }
 }
@@ -118,11 +132,13 @@ pub fn parse_header(bytes: &[u8]) -> Result<SegmentHeader, HeaderError> {
 /// One frame, borrowed from a segment's bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Frame<'a> {
-    /// Its place in the log.
+    /// Its place in the log; of a seal, the sequence of the last frame before it.
     pub sequence: u64,
     /// The last sequence that was durable when it was written.
     pub durable_through: u64,
-    /// What the caller appended.
+    /// Whether it is the seal of a commit and not something that a caller appended.
+    pub is_seal: bool,
+    /// What the caller appended, or the seal's 32 bytes.
     pub payload: &'a [u8],
     /// Bytes that the frame takes in the file, a multiple of 8.
     pub frame_bytes: usize,
@@ -143,15 +159,20 @@ pub fn parse_frame<'a>(header: &SegmentHeader, bytes: &'a [u8]) -> Option<Frame<
     if padding.iter().any(|byte| *byte != 0) {
         return None;
     }
+    let is_seal = starts_with_seal(bytes);
+    if is_seal && payload_bytes != SEAL_BYTES {
+        return None;
+    }
     Some(Frame {
         sequence: u64_at(body, 16)?,
         durable_through: u64_at(body, DURABLE_AT)?,
+        is_seal,
         payload,
         frame_bytes,
     })
 }
 
-/// Every whole frame in `bytes`, found by trying each multiple of 8, with its offset. This is how
+/// Every whole frame in `bytes`, seals included, found by trying each multiple of 8, with its offset. This is how
 /// recovery learns what lies beyond a bad frame.
 pub fn find_frames<'a>(
     header: &'a SegmentHeader,
@@ -160,12 +181,12 @@ pub fn find_frames<'a>(
     let mut offset = 0;
     std::iter::from_fn(move || {
         while let Some(rest) = bytes.get(offset..).filter(|rest| rest.len() >= HEAD_BYTES) {
-            if !rest.starts_with(&FRAME_MAGIC) {
+            if !starts_with_frame(rest) {
                 // Most of what is searched is zeroes; this skips them eight bytes at a time.
                 offset += 8 * rest
                     .chunks_exact(8)
                     .skip(1)
-                    .take_while(|word| !word.starts_with(&FRAME_MAGIC))
+                    .take_while(|word| !starts_with_frame(word))
                     .count()
                     + 8;
                 continue;
@@ -190,16 +211,34 @@ pub(crate) fn frame_bytes(payload_bytes: usize) -> usize {
 
 /// The size that a frame's head announces, if it is the head of one.
 pub(crate) fn frame_bytes_of(head: &[u8]) -> Option<usize> {
-    head.starts_with(&FRAME_MAGIC)
+    starts_with_frame(head)
         .then(|| u32_at(head, 4).map(|len| frame_bytes(len as usize)))
         .flatten()
 }
 
+fn starts_with_frame(bytes: &[u8]) -> bool {
+    bytes.starts_with(&FRAME_MAGIC) || bytes.starts_with(&SEAL_MAGIC)
+}
+
+/// Whether the first four bytes are those of a seal's frame, whole or not.
+pub(crate) fn starts_with_seal(bytes: &[u8]) -> bool {
+    bytes.starts_with(&SEAL_MAGIC)
+}
+
 /// Appends a frame that still lacks durable-through and CRC; [`stamp_frames`] adds them.
 pub(crate) fn push_frame(out: &mut Vec<u8>, segment: u64, sequence: u64, payload: &[u8]) {
+    push(out, FRAME_MAGIC, segment, sequence, payload);
+}
+
+/// Appends the seal of the frames up to `sequence`, which still lacks what [`stamp_frames`] adds.
+pub(crate) fn push_seal(out: &mut Vec<u8>, segment: u64, sequence: u64, seal: &[u8; SEAL_BYTES]) {
+    push(out, SEAL_MAGIC, segment, sequence, seal);
+}
+
+fn push(out: &mut Vec<u8>, magic: [u8; 4], segment: u64, sequence: u64, payload: &[u8]) {
     let end = out.len() + frame_bytes(payload.len());
     out.reserve(end - out.len());
-    out.extend_from_slice(&FRAME_MAGIC);
+    out.extend_from_slice(&magic);
     out.extend_from_slice(&(payload.len() as u32).to_be_bytes());
     out.extend_from_slice(&segment.to_be_bytes());
     out.extend_from_slice(&sequence.to_be_bytes());

@@ -8,11 +8,12 @@ use std::thread::{self, JoinHandle};
 
 use crate::disk::{Disk, SystemDisk};
 use crate::error::{AppendError, OpenError, ReadError};
-use crate::options::Options;
-use crate::reader::{self, Reader, Verified};
+use crate::options::{AppendOptions, Options};
+use crate::reader::{self, Frames, Position, Reader, Verified};
 use crate::recovery::{self, Recovery};
+use crate::seal::Seal;
 use crate::segment::{Failed, on, segment_path};
-use crate::state::{Shared, lock};
+use crate::state::{Level, Shared, lock};
 use crate::waiters::Waiters;
 use crate::writer::{run_preparer, run_writer};
 
@@ -30,7 +31,8 @@ pub struct Recovered {
     pub first: u64,
     /// The sequence that the next append gets.
     pub next: u64,
-    /// Frames at the end that were only partly written and were never acknowledged; at least so many.
+    /// Frames at the end that were only partly written, or belong to a commit that was, and were never acknowledged as
+    /// durable; at least so many.
     pub torn_frames_dropped: u64,
     /// The directory that was behind or damaged and has been repaired from the other one.
     pub repaired: Option<PathBuf>,
@@ -43,18 +45,32 @@ pub struct Recovered {
 pub struct Ticket {
     /// The last frame of the append.
     pub sequence: u64,
+    /// Leaf hash of the last payload, if the log is sealed ([`Options::leaf`]).
+    pub leaf: Option<[u8; 32]>,
+}
+
+impl Ticket {
+    /// To wait for a sequence, whoever appends it.
+    pub fn at(sequence: u64) -> Ticket {
+        Ticket {
+            sequence,
+            leaf: None,
+        }
+    }
 }
 
 /// Counts since the journal was opened.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Stats {
-    /// Writes that were synced.
+    /// Writes of frames; one for each commit.
+    pub writes: u64,
+    /// Syncs, each of everything written until then; fewer than writes only if appends are relaxed.
     pub syncs: u64,
     /// Frames that became durable.
     pub frames: u64,
     /// Bytes written, frame overhead included.
     pub bytes: u64,
-    /// The most appends that one sync served.
+    /// The most appends that one write served.
     pub largest_group: u64,
     /// Segments on disk.
     pub segments: u64,
@@ -153,14 +169,37 @@ impl Journal {
     }
 
     /// Appends several payloads with consecutive sequences, in one write: all are accepted or none. They
-    /// are acknowledged together; after a crash before that, the first few may be there without the rest.
+    /// are acknowledged together; after a crash before that, the first few may be there without the rest, unless the
+    /// log is sealed.
     ///
     /// # Errors
     /// [`AppendError`]; `TooLarge` also if all together do not fit into one segment.
     pub fn append_all(&self, payloads: &[&[u8]]) -> Result<Ticket, AppendError> {
-        self.shared()
-            .append(payloads)
-            .map(|sequence| Ticket { sequence })
+        self.append_with(payloads, AppendOptions::default())
+    }
+
+    /// As [`Journal::append_all`], relaxed or privileged.
+    ///
+    /// # Errors
+    /// As [`Journal::append_all`].
+    pub fn append_with(
+        &self,
+        payloads: &[&[u8]],
+        how: AppendOptions,
+    ) -> Result<Ticket, AppendError> {
+        self.shared().append(payloads, how)
+    }
+
+    /// Gives a log with [`Options::leaf`] its seal. Until then every append is refused ([`AppendError::NoSeal`]), so that the
+    /// owner can first read what was recovered and bring its seal up to that. Of a log without leaf hashes the seal is never
+    /// asked.
+    pub fn set_seal(&self, seal: Box<dyn Seal>) {
+        self.shared().set_seal(seal);
+    }
+
+    /// The log's id: random, made with the log, and the same in each of its segments.
+    pub fn log_id(&self) -> [u8; 16] {
+        self.shared().log
     }
 
     /// A new hub, for the tasks of one runtime.
@@ -173,7 +212,15 @@ impl Journal {
     /// # Errors
     /// [`AppendError::Closed`] if the journal failed before they were.
     pub fn wait_blocking(&self, ticket: Ticket) -> Result<(), AppendError> {
-        self.shared().wait_blocking(ticket.sequence)
+        self.shared().wait_blocking(Level::Durable, ticket.sequence)
+    }
+
+    /// Blocks the thread until the frames of `ticket` are written, as [`Waiters::written`] has it.
+    ///
+    /// # Errors
+    /// [`AppendError::Closed`] if the journal failed before they were.
+    pub fn wait_written_blocking(&self, ticket: Ticket) -> Result<(), AppendError> {
+        self.shared().wait_blocking(Level::Written, ticket.sequence)
     }
 
     /// The last sequence that is durable; 0 if none was ever appended.
@@ -195,6 +242,7 @@ impl Journal {
     pub fn stats(&self) -> Stats {
         let counters = &self.shared().counters;
         Stats {
+            writes: counters.writes.load(Ordering::Relaxed),
             syncs: counters.syncs.load(Ordering::Relaxed),
             frames: counters.frames.load(Ordering::Relaxed),
             bytes: counters.bytes.load(Ordering::Relaxed),
@@ -215,6 +263,23 @@ impl Journal {
     /// [`ReadError::Pruned`] if `from` is no longer kept; the iterator has the errors of reading.
     pub fn read(&self, from: u64) -> Result<Reader, ReadError> {
         Reader::new(self.shared(), from, u64::MAX)
+    }
+
+    /// As [`Journal::read`], with the place of each frame and with the seals, and without a copy of each payload.
+    ///
+    /// # Errors
+    /// [`ReadError::Pruned`] if `from` is no longer kept; the reader has the errors of reading.
+    pub fn read_frames(&self, from: u64) -> Result<Frames, ReadError> {
+        Frames::new(self.shared(), from, u64::MAX, true)
+    }
+
+    /// As [`Journal::read_frames`], without a search in the segment: `position` is where the frame of `from` is.
+    ///
+    /// # Errors
+    /// [`ReadError::WrongPosition`] if it is not, or is damaged there; [`Journal::read_frames`] tells which, and turns to the
+    /// mirror. Others as there.
+    pub fn read_frames_at(&self, from: u64, position: Position) -> Result<Frames, ReadError> {
+        Frames::at(self.shared(), from, position)
     }
 
     /// Reads at most `count` frames from `from` on. A page that ends at `n` is `read_range(n + 1 - count, count)`:

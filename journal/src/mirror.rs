@@ -8,7 +8,8 @@ use crate::disk::{Disk, write_all};
 use crate::durable::MarkFile;
 use crate::error::{DamageCause, OpenError};
 use crate::frame::{Frame, SegmentHeader, parse_header};
-use crate::scan::{Damage, Outcome, Scan, frames, read_bytes, read_segment, walk};
+use crate::order::Order;
+use crate::scan::{Damage, Outcome, Scan, fault_at_end, frames, read_bytes, read_segment, walk};
 use crate::segment::{Failed, on, segment_id, segment_path, temporary_path};
 
 /// The directory that is intact and longest, and the others.
@@ -97,10 +98,12 @@ fn first_difference(
             };
             let bytes = read_segment(disk, dir, ours)?;
             let mut ours = frames(ours, &bytes).skip_while(|frame| frame.sequence < start);
-            let differs = wanted.find(|frame| match ours.next() {
-                Some(ours) => ours.payload != frame.payload,
-                // A damaged one is no contradiction; the plan of the repair refuses it.
-                None => frame.sequence >= scan.next,
+            // A damaged one of ours is no contradiction; the plan of the repair refuses it.
+            let differs = wanted.find(|frame| {
+                frame.sequence >= scan.next
+                    || ours
+                        .next()
+                        .is_some_and(|ours| ours.payload != frame.payload)
             });
             if let Some(frame) = differs {
                 return Ok(Some(frame.sequence));
@@ -197,14 +200,14 @@ impl Outcome {
     }
 }
 
-/// A sealed segment that is to be copied.
+/// A full segment that is to be copied.
 pub(crate) struct Copy {
     header: SegmentHeader,
     /// The first sequence of the segment after it.
     until: u64,
 }
 
-/// The sealed segments of `from` that are missing in `to`, or not whole there. Changes nothing.
+/// The full segments of `from` that are missing in `to`, or not whole there. Changes nothing.
 ///
 /// # Errors
 /// [`OpenError::Damaged`] if one of them is not whole in `from` either.
@@ -228,12 +231,15 @@ pub(crate) fn plan(
         let bytes = read_segment(disk, from, header)?;
         if !is_whole(header, &bytes, until) {
             let walk = walk(header, &bytes);
+            let rest = bytes.get(walk.end..).unwrap_or_default();
+            let (cause, sequence) = fault_at_end(&walk.order, until - 1, rest)
+                .unwrap_or((DamageCause::Frame, walk.order.next));
             let damage = Damage {
                 headers: Vec::new(),
                 segment: header.id,
                 offset: walk.end as u64,
-                sequence: walk.next,
-                cause: DamageCause::Frame,
+                sequence,
+                cause,
                 claimed: until - 1,
             };
             return Err(damage.into_error(from));
@@ -246,11 +252,15 @@ pub(crate) fn plan(
     Ok(copies)
 }
 
-/// Whether a sealed segment's bytes hold every frame before `until`.
+/// Whether a full segment's bytes hold every frame before `until`.
 fn is_whole(header: &SegmentHeader, bytes: &[u8], until: u64) -> bool {
     bytes.len() as u64 == header.size
         && parse_header(bytes).as_ref() == Ok(header)
-        && walk(header, bytes).next == until
+        && is_whole_until(&walk(header, bytes).order, until)
+}
+
+fn is_whole_until(order: &Order, until: u64) -> bool {
+    (order.next, order.whole_next) == (until, until)
 }
 
 /// Makes `to` hold the same segments as `from`. The last one is rewritten in both afterwards.

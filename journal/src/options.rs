@@ -6,6 +6,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::error::FatalError;
+use crate::frame::SEAL_FRAME_BYTES;
+
+/// The longest that a written frame may wait for its sync.
+const LONGEST_WINDOW: Duration = Duration::from_millis(100);
+
+/// Gives the leaf hash of a payload: RFC 6962, 2.1, SHA-256 over 0x00 and the payload, or whatever the owner's seals need.
+pub type LeafHash = fn(&[u8]) -> [u8; 32];
 
 /// How a journal is laid out and paced.
 #[derive(Clone, Debug)]
@@ -23,6 +30,16 @@ pub struct Options {
     pub max_pending_bytes: usize,
     /// Least time between two attempts to make the next segment after the disk was full; default 200 ms.
     pub no_space_retry: Duration,
+    /// Makes the log a sealed one: each commit is atomic and ends with a seal ([`crate::Seal`]). The function runs in
+    /// the thread of each caller. Default none. A log that was written without seals, or with
+    /// them, goes on in its next segment as this says.
+    pub leaf: Option<LeafHash>,
+    /// Longest time from the write of a relaxed append ([`AppendOptions::relaxed`]) to the start of its sync. More than
+    /// 100 ms is taken as 100 ms. Default 0: each write is synced at once, and relaxed appends are as durable as others.
+    pub window: Duration,
+    /// While the disk has no room for a segment after the current one, the last so many bytes of the current one are kept
+    /// for appends that are [`AppendOptions::privileged`]. Much less than a segment; default 0.
+    pub reserve_bytes: u64,
     /// What ends the process when a write or a sync has failed.
     pub on_fatal: FatalHook,
 }
@@ -36,9 +53,36 @@ impl Default for Options {
             max_payload_bytes: 1 << 20,
             max_pending_bytes: 16 << 20,
             no_space_retry: Duration::from_millis(200),
+            leaf: None,
+            window: Duration::ZERO,
+            reserve_bytes: 0,
             on_fatal: FatalHook::default(),
         }
     }
+}
+
+impl Options {
+    /// Bytes that each commit needs beyond its frames.
+    pub(crate) fn seal_bytes(&self) -> usize {
+        match self.leaf {
+            Some(_) => SEAL_FRAME_BYTES,
+            None => 0,
+        }
+    }
+
+    pub(crate) fn bounded_window(&self) -> Duration {
+        self.window.min(LONGEST_WINDOW)
+    }
+}
+
+/// How one append is treated; see [`crate::Journal::append_with`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct AppendOptions {
+    /// Its caller waits only for the write ([`crate::Waiters::written`]), so that the sync may come up to
+    /// [`Options::window`] later, or with the next append that is not relaxed. A loss of power before that loses it.
+    pub relaxed: bool,
+    /// It may use the bytes that [`Options::reserve_bytes`] keeps.
+    pub privileged: bool,
 }
 
 /// Called once, from the journal's thread, when a write or sync has failed: what the disk holds is

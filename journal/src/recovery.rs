@@ -30,7 +30,8 @@ pub(crate) fn recover(
     dirs: &[PathBuf],
     options: &Options,
 ) -> Result<Recovery, OpenError> {
-    let largest = (HEADER_BYTES + frame_bytes(options.max_payload_bytes)) as u64;
+    let largest_frame = frame_bytes(options.max_payload_bytes);
+    let largest = (HEADER_BYTES + largest_frame + options.seal_bytes()) as u64;
     if options.segment_bytes < largest
         || !options.segment_bytes.is_multiple_of(8)
         || options.max_payload_bytes > u32::MAX as usize
@@ -90,6 +91,7 @@ fn serve(
     locks: Vec<Box<dyn Send + Sync>>,
 ) -> Result<Recovery, Failed> {
     let copies = dirs.len() as u32;
+    let sealed = options.leaf.is_some();
     let mut marks = Vec::with_capacity(dirs.len());
     let Some(scan) = scan else {
         // The mark comes first, so that a segment without one is a sign of damage.
@@ -107,6 +109,7 @@ fn serve(
             salt: Segment::make_salt(),
             log: Segment::make_log_id(),
             copies,
+            sealed,
         };
         let segment = Segment::create(disk, dirs, &header, &[], 0)?;
         let recovered = Recovered {
@@ -134,7 +137,7 @@ fn serve(
             first: header.first,
         })
         .collect();
-    let end = (HEADER_BYTES + scan.tail.len()) as u64;
+    let mut end = (HEADER_BYTES + scan.tail.len()) as u64;
     // The salt is new with each rewrite: segments with the same one have the same frames.
     let mut header = SegmentHeader {
         salt: Segment::make_salt(),
@@ -146,7 +149,14 @@ fn serve(
     } else {
         header.size
     };
+    if scan.tail.is_empty() {
+        header.sealed = sealed;
+    }
     let segment = Segment::create(disk, dirs, &header, &scan.tail, scan.next - 1)?;
+    if header.sealed != sealed {
+        // A segment's commits all have seals, or none has; the next append goes to the next segment.
+        end = header.size;
+    }
     for dir in dirs {
         marks.push(on(
             "write the mark in",

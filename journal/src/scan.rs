@@ -11,7 +11,9 @@ use crate::durable::{Mark, read_mark};
 use crate::error::{DamageCause, Lost, OpenError};
 use crate::frame::{
     Frame, HEADER_BYTES, HeaderError, SegmentHeader, find_frames, parse_frame, parse_header,
+    starts_with_seal,
 };
+use crate::order::Order;
 use crate::segment::{on, segment_id, segment_path};
 
 /// What one directory holds.
@@ -27,7 +29,7 @@ pub(crate) struct Scan {
     /// Of every segment, oldest first; at least one.
     pub(crate) headers: Vec<SegmentHeader>,
     pub(crate) last: SegmentHeader,
-    /// The whole frames of the last segment.
+    /// The whole frames of the last segment, with their seals; in a sealed one as far as they are sealed.
     pub(crate) tail: Vec<u8>,
     pub(crate) next: u64,
     pub(crate) torn: u64,
@@ -112,10 +114,14 @@ pub(crate) fn scan(disk: &dyn Disk, dir: &Path) -> Result<Outcome, OpenError> {
     let walk = walk(&last, &bytes);
     claimed = claimed.max(walk.claimed);
     let rest = bytes.get(walk.end..).unwrap_or_default();
-    let mut torn = u64::from(rest.iter().any(|byte| *byte != 0));
+    let Order {
+        next, whole_next, ..
+    } = walk.order;
+    let is_cut = !starts_with_seal(rest) && rest.iter().any(|byte| *byte != 0);
+    let mut torn = next - whole_next + u64::from(is_cut);
     for (_, frame) in find_frames(&last, rest) {
         claimed = claimed.max(frame.durable_through);
-        torn += 1;
+        torn += u64::from(!frame.is_seal);
     }
     if let Some((segment, cause)) = fault {
         let (offset, sequence) = locate(disk, dir, &headers, segment, cause)?;
@@ -128,19 +134,15 @@ pub(crate) fn scan(disk: &dyn Disk, dir: &Path) -> Result<Outcome, OpenError> {
             claimed,
         }));
     }
-    let cause = if walk.out_of_sequence {
-        Some(DamageCause::OutOfSequence)
-    } else if claimed >= walk.next {
-        // A frame that follows within the same write proves nothing; one of a later write says
-        // durable-through at or beyond the bad frame.
-        Some(DamageCause::Frame)
-    } else if torn > 0 && !mark.is_known() {
-        Some(DamageCause::FrameAndMark)
+    let fault_at_end = if walk.out_of_sequence {
+        Some((DamageCause::OutOfSequence, next))
     } else {
-        None
+        fault_at_end(&walk.order, claimed, rest)
     };
-    if let Some(cause) = cause {
-        let (segment, offset, sequence) = (last.id, walk.end as u64, walk.next);
+    let unknown = torn > 0 && !mark.is_known();
+    let fault_at_end = fault_at_end.or(unknown.then_some((DamageCause::FrameAndMark, next)));
+    if let Some((cause, sequence)) = fault_at_end {
+        let (segment, offset) = (last.id, walk.end as u64);
         return Ok(Outcome::Damaged(Damage {
             headers,
             segment,
@@ -151,11 +153,11 @@ pub(crate) fn scan(disk: &dyn Disk, dir: &Path) -> Result<Outcome, OpenError> {
         }));
     }
     let tail = bytes
-        .get(HEADER_BYTES..walk.end)
+        .get(HEADER_BYTES..walk.whole_end)
         .unwrap_or_default()
         .to_vec();
     Ok(Outcome::Intact(Scan {
-        next: walk.next,
+        next: whole_next,
         headers,
         last,
         tail,
@@ -238,7 +240,7 @@ fn locate(
         } else {
             0
         },
-        walk.next,
+        walk.order.next,
     ))
 }
 
@@ -282,52 +284,68 @@ pub(crate) fn read_bytes(
     Ok(bytes)
 }
 
+/// What is wrong if the log ends with the frames of `order` and then `rest`, although everything up to `claimed` was
+/// durable; with the sequence at fault. `None` if nothing is lost: what follows the last whole commit is torn.
+pub(crate) fn fault_at_end(order: &Order, claimed: u64, rest: &[u8]) -> Option<(DamageCause, u64)> {
+    // A frame that follows within the same write proves nothing; one of a later write says
+    // durable-through at or beyond the bad frame.
+    if claimed >= order.next && !starts_with_seal(rest) {
+        Some((DamageCause::Frame, order.next))
+    } else if claimed >= order.whole_next {
+        Some((DamageCause::Seal, order.next.saturating_sub(1)))
+    } else {
+        None
+    }
+}
+
 /// The frames at the start of a segment.
 pub(crate) struct Walk {
     /// Offset behind the last whole frame.
     pub(crate) end: usize,
-    /// The sequence that would follow.
-    pub(crate) next: u64,
+    /// Offset behind the last whole commit.
+    pub(crate) whole_end: usize,
+    /// Sequences that would follow.
+    pub(crate) order: Order,
     /// The highest durable-through in them.
     pub(crate) claimed: u64,
     /// What follows is a whole frame with another sequence.
     pub(crate) out_of_sequence: bool,
 }
 
-/// The frames at the start of a segment, as far as they are whole and in sequence.
+/// The payload frames at the start of a segment, as far as they are whole and in sequence.
 pub(crate) fn frames<'a>(
     header: &'a SegmentHeader,
     bytes: &'a [u8],
 ) -> impl Iterator<Item = Frame<'a>> {
     let mut offset = HEADER_BYTES;
-    (header.first..).map_while(move |sequence| {
+    let mut order = Order::from(header, header.first);
+    let in_order = std::iter::from_fn(move || {
         let frame = parse_frame(header, bytes.get(offset..)?)?;
         offset += frame.frame_bytes;
-        (frame.sequence == sequence).then_some(frame)
-    })
+        order.take(frame.sequence, frame.is_seal).then_some(frame)
+    });
+    in_order.fuse().filter(|frame| !frame.is_seal)
 }
 
 pub(crate) fn walk(header: &SegmentHeader, bytes: &[u8]) -> Walk {
+    let start = HEADER_BYTES.min(bytes.len());
     let mut walk = Walk {
-        end: HEADER_BYTES.min(bytes.len()),
-        next: header.first,
+        end: start,
+        whole_end: start,
+        order: Order::from(header, header.first),
         claimed: 0,
         out_of_sequence: false,
     };
-    loop {
-        match parse_frame(header, bytes.get(walk.end..).unwrap_or_default()) {
-            Some(frame) if frame.sequence == walk.next => {
-                walk.end += frame.frame_bytes;
-                walk.next += 1;
-                walk.claimed = walk.claimed.max(frame.durable_through);
-            }
-            Some(_) => {
-                return Walk {
-                    out_of_sequence: true,
-                    ..walk
-                };
-            }
-            None => return walk,
+    while let Some(frame) = parse_frame(header, bytes.get(walk.end..).unwrap_or_default()) {
+        if !walk.order.take(frame.sequence, frame.is_seal) {
+            walk.out_of_sequence = true;
+            break;
+        }
+        walk.end += frame.frame_bytes;
+        walk.claimed = walk.claimed.max(frame.durable_through);
+        if !walk.order.is_within_commit() {
+            walk.whole_end = walk.end;
         }
     }
+    walk
 }

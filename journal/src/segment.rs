@@ -41,6 +41,7 @@ pub(crate) struct Segment {
     pub(crate) size: u64,
     pub(crate) salt: u64,
     pub(crate) log: [u8; 16],
+    pub(crate) sealed: bool,
     /// One a directory, in the journal's order.
     files: Vec<(PathBuf, Arc<dyn DiskFile>)>,
 }
@@ -69,6 +70,7 @@ impl Segment {
         id: u64,
         size: u64,
         log: [u8; 16],
+        sealed: bool,
     ) -> Result<Segment, Failed> {
         let salt = Segment::make_salt();
         let mut files = Vec::with_capacity(dirs.len());
@@ -90,6 +92,7 @@ impl Segment {
             size,
             salt,
             log,
+            sealed,
             files,
         })
     }
@@ -103,7 +106,8 @@ impl Segment {
         frames: &[u8],
         durable_through: u64,
     ) -> Result<Segment, Failed> {
-        let mut segment = Segment::prepare(disk, dirs, header.id, header.size, header.log)?;
+        let SegmentHeader { id, size, log, .. } = *header;
+        let mut segment = Segment::prepare(disk, dirs, id, size, log, header.sealed)?;
         segment.salt = header.salt;
         let mut bytes = header.encode(Kind::Segment);
         bytes.extend_from_slice(frames);
@@ -111,6 +115,7 @@ impl Segment {
             stamp_frames(frames, header.salt, durable_through);
         }
         segment.write(0, &bytes)?;
+        segment.sync()?;
         segment.publish(disk)?;
         Ok(segment)
     }
@@ -139,10 +144,11 @@ impl Segment {
             salt: self.salt,
             log: self.log,
             copies: self.files.len() as u32,
+            sealed: self.sealed,
         }
     }
 
-    /// Writes and syncs in every directory. When it returns, the bytes are durable in all of them.
+    /// Writes in every directory. The bytes then survive the end of the process and not a loss of power.
     pub(crate) fn write(&self, offset: u64, bytes: &[u8]) -> Result<(), Failed> {
         for (dir, file) in &self.files {
             on(
@@ -151,6 +157,11 @@ impl Segment {
                 write_all(file.as_ref(), offset, bytes),
             )?;
         }
+        Ok(())
+    }
+
+    /// Syncs in every directory. When it returns, what was written is durable in all of them.
+    pub(crate) fn sync(&self) -> Result<(), Failed> {
         for (dir, file) in &self.files {
             on("sync the segment in", dir, file.sync())?;
         }

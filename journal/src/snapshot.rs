@@ -11,7 +11,7 @@ use crate::disk::{Disk, SystemDisk, is_no_space, write_all};
 use crate::error::SnapshotError;
 use crate::frame::{Kind, SegmentHeader, push_frame, stamp_frames};
 use crate::segment::{Failed, Segment, on};
-use crate::window::Window;
+use crate::window::{WINDOW_BYTES, Window};
 
 /// Frames are written in portions of about this size.
 const BUFFER_BYTES: usize = 256 << 10;
@@ -79,6 +79,7 @@ fn write_temporary<P: AsRef<[u8]>>(
         salt: Segment::make_salt(),
         log: [0; 16],
         copies: 0,
+        sealed: false,
     };
     let mut buffer = header.encode(Kind::Snapshot);
     let mut offset = 0;
@@ -124,7 +125,9 @@ pub(crate) fn read_snapshot_on(
         path: path.to_owned(),
         offset: 0,
     };
-    let window = Window::open(disk, path, Kind::Snapshot)?.ok_or_else(damaged)?;
+    let window = Window::open(disk, path, Kind::Snapshot, WINDOW_BYTES)?
+        .ok()
+        .ok_or_else(damaged)?;
     Ok(SnapshotReader {
         window,
         next: 1,
@@ -147,14 +150,15 @@ impl SnapshotReader {
 
     fn read_next(&mut self) -> Result<Option<Vec<u8>>, SnapshotError> {
         let offset = self.window.offset();
-        let frame = self.window.next_frame()?;
+        let head = self.window.next_frame()?.filter(|head| !head.is_seal);
         let at_end = self.window.offset() == self.window.size;
-        match frame {
-            Some((sequence, payload)) if sequence == self.next => {
+        let payload = self.window.payload();
+        match head.map(|head| head.sequence) {
+            Some(sequence) if sequence == self.next => {
                 self.next += 1;
-                Ok(Some(payload))
+                Ok(Some(payload.to_vec()))
             }
-            Some((TRAILER_SEQUENCE, count)) if at_end && count == (self.next - 1).to_be_bytes() => {
+            Some(TRAILER_SEQUENCE) if at_end && payload == (self.next - 1).to_be_bytes() => {
                 Ok(None)
             }
             _ => Err(SnapshotError::Damaged {

@@ -1,4 +1,4 @@
-//! What callers and the journal's two threads share: the group being filled, and what is durable.
+//! What callers and the journal's two threads share: the group being filled, and what is written and durable.
 
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -6,13 +6,13 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock, Weak};
 
 use crate::disk::Disk;
 use crate::error::{AppendError, FatalError};
-use crate::frame::{HEADER_BYTES, Kind, frame_bytes, push_frame};
-use crate::options::Options;
+use crate::fill::{Fill, Upcoming};
+use crate::frame::{HEADER_BYTES, frame_bytes};
+use crate::journal::Ticket;
+use crate::options::{AppendOptions, Options};
+use crate::seal::Seal;
 use crate::segment::{Failed, Segment};
 use crate::waiters::Hub;
-
-/// Buffers above this size are not kept for reuse.
-const SPARE_BYTES: usize = 1 << 20;
 
 pub(crate) struct Shared {
     pub(crate) disk: Arc<dyn Disk>,
@@ -22,6 +22,8 @@ pub(crate) struct Shared {
     /// The log's id, for the headers of its segments.
     pub(crate) log: [u8; 16],
     fill: Mutex<Fill>,
+    /// The owner's; used by the writer alone once it is set.
+    pub(crate) seal: Mutex<Option<Box<dyn Seal>>>,
     /// The writer waits for frames.
     pub(crate) work: Condvar,
     /// Callers wait for the segment that is being made.
@@ -29,6 +31,8 @@ pub(crate) struct Shared {
     /// The preparer waits for a segment to be wanted.
     pub(crate) wanted: Condvar,
     durable: AtomicU64,
+    /// At least `durable`.
+    written: AtomicU64,
     /// No frame becomes durable any more.
     stopped: AtomicBool,
     /// The fatal hook was called; it is called once, whichever thread fails first.
@@ -50,6 +54,7 @@ pub(crate) struct Entry {
 
 #[derive(Default)]
 pub(crate) struct Counters {
+    pub(crate) writes: AtomicU64,
     pub(crate) syncs: AtomicU64,
     pub(crate) frames: AtomicU64,
     pub(crate) bytes: AtomicU64,
@@ -57,39 +62,13 @@ pub(crate) struct Counters {
     pub(crate) mirror_reads: AtomicU64,
 }
 
-/// The group that takes appends while the writer is busy with the one before.
-pub(crate) struct Fill {
-    pub(crate) chunks: Vec<Chunk>,
-    /// Appends in the group; each has somebody waiting.
-    pub(crate) appends: u64,
-    pub(crate) next: u64,
-    /// The segment that takes the next frame, and where.
-    pub(crate) segment: Arc<Segment>,
-    pub(crate) end: u64,
-    pub(crate) spare: Vec<Vec<u8>>,
-    pub(crate) upcoming: Upcoming,
-    pub(crate) idle: bool,
-    pub(crate) closing: bool,
-}
-
-/// Frames for one write: consecutive, in one segment.
-pub(crate) struct Chunk {
-    pub(crate) segment: Arc<Segment>,
-    pub(crate) offset: u64,
-    pub(crate) bytes: Vec<u8>,
-    pub(crate) first: u64,
-    pub(crate) last: u64,
-}
-
-/// The segment after the current one.
-pub(crate) enum Upcoming {
-    Ready(Segment),
-    /// Being made; callers that need it wait, which is for the time of zero-filling one segment at most.
-    Making,
-    /// The disk was full. The next append that needs it asks for another attempt.
-    Full,
-    /// Being tried again; callers are refused meanwhile, so that nobody hangs on a full disk.
-    Retrying,
+/// What a caller waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Level {
+    /// That its frames were given to the operating system: they survive the end of the process.
+    Written,
+    /// That its frames are on disk: they survive the loss of power.
+    Durable,
 }
 
 impl Shared {
@@ -103,27 +82,19 @@ impl Shared {
         index: Vec<Entry>,
     ) -> Self {
         let log = segment.log;
-        let fill = Fill {
-            chunks: Vec::new(),
-            appends: 0,
-            next,
-            segment: Arc::new(segment),
-            end,
-            spare: Vec::new(),
-            upcoming: Upcoming::Making,
-            idle: false,
-            closing: false,
-        };
+        let fill = Fill::new(segment, end, next, options.leaf.is_some());
         Shared {
             disk,
             dirs,
             options,
             log,
             fill: Mutex::new(fill),
+            seal: Mutex::new(None),
             work: Condvar::new(),
             room: Condvar::new(),
             wanted: Condvar::new(),
             durable: AtomicU64::new(next - 1),
+            written: AtomicU64::new(next - 1),
             stopped: AtomicBool::new(false),
             failed: AtomicBool::new(false),
             sleepers: Mutex::new(0),
@@ -138,28 +109,67 @@ impl Shared {
         lock(&self.fill)
     }
 
-    /// Copies payloads into the group being filled, side by side in one segment; the last one's sequence.
-    pub(crate) fn append(&self, payloads: &[&[u8]]) -> Result<u64, AppendError> {
+    /// Gives the seal; from now on appends are taken.
+    pub(crate) fn set_seal(&self, seal: Box<dyn Seal>) {
+        *lock(&self.seal) = Some(seal);
+        self.fill().needs_seal = false;
+    }
+
+    /// Copies payloads into the group being filled, side by side in one segment.
+    pub(crate) fn append(
+        &self,
+        payloads: &[&[u8]],
+        how: AppendOptions,
+    ) -> Result<Ticket, AppendError> {
         let needed = self.needed_bytes(payloads)?;
+        // Hashed before the lock is taken. One payload is the usual case, and needs no memory for it.
+        let (one, several);
+        let leaves: &[[u8; 32]] = match (self.options.leaf, payloads) {
+            (None, _) => &[],
+            (Some(leaf), [payload]) => {
+                one = [leaf(payload)];
+                &one
+            }
+            (Some(leaf), _) => {
+                several = payloads
+                    .iter()
+                    .map(|payload| leaf(payload))
+                    .collect::<Vec<_>>();
+                &several
+            }
+        };
+        let leaf = leaves.last().copied();
         let mut fill = self.fill();
         loop {
             if fill.closing {
                 return Err(AppendError::Closed);
             }
             if payloads.is_empty() {
-                return Ok(fill.next - 1);
+                return Ok(Ticket::at(fill.next - 1));
             }
-            let pending: usize = fill.chunks.iter().map(|chunk| chunk.bytes.len()).sum();
+            if fill.needs_seal {
+                return Err(AppendError::NoSeal);
+            }
+            let pending = fill.pending_bytes();
             if pending > 0 && pending + needed > self.options.max_pending_bytes {
                 return Err(AppendError::Busy);
             }
-            if fill.end + needed as u64 <= fill.segment.size {
+            let end = fill.end + needed as u64;
+            let fits = end <= fill.segment.size;
+            let reserve = match how.privileged {
+                true => 0,
+                false => self.options.reserve_bytes,
+            };
+            if end.saturating_add(reserve) <= fill.segment.size {
                 break;
             }
+            // The segment is full, or only its reserve is left, which is for all if there is a segment after it.
             match fill.upcoming {
                 Upcoming::Ready(_) => {
-                    fill.roll();
-                    self.wanted.notify_one();
+                    if !fits {
+                        fill.roll();
+                        self.wanted.notify_one();
+                    }
                     // `needed_bytes` saw to it that all fits into an empty segment.
                     break;
                 }
@@ -174,16 +184,17 @@ impl Shared {
                 Upcoming::Retrying => return Err(AppendError::NoSpace),
             }
         }
-        let last = fill.push(payloads);
+        let sequence = fill.push(payloads, leaves, how.relaxed);
         if fill.idle {
             fill.idle = false;
             self.work.notify_one();
         }
-        Ok(last)
+        Ok(Ticket { sequence, leaf })
     }
 
+    /// Bytes of the frames, and of the seal that must still fit behind them.
     fn needed_bytes(&self, payloads: &[&[u8]]) -> Result<usize, AppendError> {
-        let mut needed = 0;
+        let mut needed = self.options.seal_bytes();
         for payload in payloads {
             if payload.len() > self.options.max_payload_bytes {
                 return Err(AppendError::TooLarge);
@@ -204,10 +215,17 @@ impl Shared {
         self.stopped.load(Ordering::Acquire)
     }
 
-    /// Says that everything up to `sequence` is durable, and wakes those who wait for it: each runtime once.
-    pub(crate) fn publish(&self, sequence: u64) {
-        self.durable.store(sequence, Ordering::Release);
-        self.wake_hubs(|hub| hub.wake_for(sequence));
+    pub(crate) fn written(&self) -> u64 {
+        self.written.load(Ordering::Acquire)
+    }
+
+    /// Says that everything up to `sequence` is written or durable, and wakes those who wait for it: each runtime once.
+    pub(crate) fn publish(&self, level: Level, sequence: u64) {
+        self.written.store(sequence, Ordering::Release);
+        if level == Level::Durable {
+            self.durable.store(sequence, Ordering::Release);
+        }
+        self.wake_hubs(|hub| hub.wake_for(level, sequence));
     }
 
     /// Says that nothing more becomes durable.
@@ -227,11 +245,16 @@ impl Shared {
         }
     }
 
-    /// Whether a sequence is durable; `None` if that is not yet known.
-    pub(crate) fn outcome(&self, sequence: u64) -> Option<Result<(), AppendError>> {
+    /// Whether a sequence is written or durable; `None` if that is not yet known.
+    pub(crate) fn outcome(&self, level: Level, sequence: u64) -> Option<Result<(), AppendError>> {
         // In this order: what became durable before the stop is acknowledged.
         let stopped = self.is_stopped();
-        if self.durable() >= sequence {
+        let reached = match level {
+            // A journal that stopped has synced everything, or has failed: what was only written may be lost then.
+            Level::Written if !stopped => self.written(),
+            _ => self.durable(),
+        };
+        if reached >= sequence {
             Some(Ok(()))
         } else if stopped {
             Some(Err(AppendError::Closed))
@@ -240,10 +263,10 @@ impl Shared {
         }
     }
 
-    pub(crate) fn wait_blocking(&self, sequence: u64) -> Result<(), AppendError> {
+    pub(crate) fn wait_blocking(&self, level: Level, sequence: u64) -> Result<(), AppendError> {
         let mut sleepers = lock(&self.sleepers);
         loop {
-            if let Some(outcome) = self.outcome(sequence) {
+            if let Some(outcome) = self.outcome(level, sequence) {
                 return outcome;
             }
             *sleepers += 1;
@@ -271,64 +294,6 @@ impl Shared {
             source,
         });
         self.stop();
-    }
-}
-
-impl Fill {
-    /// Continues in the upcoming segment. Its header goes in front of its first frame, in the same write.
-    fn roll(&mut self) {
-        let Upcoming::Ready(segment) = std::mem::replace(&mut self.upcoming, Upcoming::Making)
-        else {
-            return;
-        };
-        self.segment = Arc::new(segment);
-        self.end = 0;
-        self.start_chunk();
-        let header = self.segment.header(self.next).encode(Kind::Segment);
-        self.end = header.len() as u64;
-        if let Some(chunk) = self.chunks.last_mut() {
-            chunk.bytes.extend_from_slice(&header);
-        }
-    }
-
-    fn start_chunk(&mut self) {
-        let mut bytes = self.spare.pop().unwrap_or_default();
-        bytes.clear();
-        self.chunks.push(Chunk {
-            segment: self.segment.clone(),
-            offset: self.end,
-            bytes,
-            first: self.next,
-            last: self.next,
-        });
-    }
-
-    fn push(&mut self, payloads: &[&[u8]]) -> u64 {
-        if self.chunks.is_empty() {
-            self.start_chunk();
-        }
-        let id = self.segment.id;
-        if let Some(chunk) = self.chunks.last_mut() {
-            for payload in payloads {
-                push_frame(&mut chunk.bytes, id, self.next, payload);
-                chunk.last = self.next;
-                self.next += 1;
-            }
-            self.end = chunk.offset + chunk.bytes.len() as u64;
-        }
-        self.appends += 1;
-        self.next - 1
-    }
-
-    /// Keeps the buffers of written chunks for the next groups.
-    pub(crate) fn recycle(&mut self, chunks: Vec<Chunk>) {
-        let buffers = chunks.into_iter().map(|chunk| chunk.bytes);
-        self.spare.extend(
-            buffers
-                .filter(|bytes| bytes.capacity() <= SPARE_BYTES)
-                .take(1),
-        );
-        self.spare.truncate(2);
     }
 }
 

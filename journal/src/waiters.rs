@@ -15,7 +15,7 @@ use atomic_waker::AtomicWaker;
 
 use crate::error::AppendError;
 use crate::journal::Ticket;
-use crate::state::{Shared, lock};
+use crate::state::{Level, Shared, lock};
 
 /// The hub of one runtime; clone it for each task there. Made by [`crate::Journal::waiters`].
 #[derive(Clone)]
@@ -32,15 +32,30 @@ pub(crate) struct Hub {
 
 #[derive(Default)]
 struct Pending {
-    /// Ordered by place, so that a commit's waiters are the first ones. Nearly every new one is the last.
-    waiting: VecDeque<(Place, Waker)>,
+    written: Queue,
+    durable: Queue,
     number: u64,
+}
+
+impl Pending {
+    fn queue(&mut self, level: Level) -> &mut Queue {
+        match level {
+            Level::Written => &mut self.written,
+            Level::Durable => &mut self.durable,
+        }
+    }
+}
+
+/// Ordered by place, so that a commit's waiters are the first ones. Nearly every new one is the last.
+#[derive(Default)]
+struct Queue {
+    waiting: VecDeque<(Place, Waker)>,
 }
 
 /// The sequence that a waiter waits for, and its number among all waiters.
 type Place = (u64, u64);
 
-impl Pending {
+impl Queue {
     /// Where the waiter with this place is, or belongs.
     fn find(&self, place: Place) -> Result<usize, usize> {
         match self.waiting.back() {
@@ -71,6 +86,18 @@ impl Pending {
         let later = self.waiting.split_off(done);
         std::mem::replace(&mut self.waiting, later)
     }
+
+    fn remove(&mut self, place: Place) {
+        if let Ok(at) = self.find(place) {
+            self.waiting.remove(at);
+        }
+    }
+
+    /// Whether somebody waits for `sequence` or less.
+    fn is_awaited(&self, sequence: u64) -> bool {
+        let first = self.waiting.front();
+        first.is_some_and(|((wanted, _), _)| *wanted <= sequence)
+    }
 }
 
 impl Hub {
@@ -79,13 +106,13 @@ impl Hub {
         self.waker.wake();
     }
 
-    /// Wakes the hub if somebody waits for `sequence` or less. Whoever comes later finds it durable: both look under the lock,
-    /// and the caller has published it before.
-    pub(crate) fn wake_for(&self, sequence: u64) {
-        let awaited = lock(&self.pending)
-            .waiting
-            .front()
-            .is_some_and(|((wanted, _), _)| *wanted <= sequence);
+    /// Wakes the hub if somebody waits for `sequence` or less to reach `level`. Whoever comes later finds that it has: both
+    /// look under the lock, and the caller has published it before.
+    pub(crate) fn wake_for(&self, level: Level, sequence: u64) {
+        let pending = lock(&self.pending);
+        let awaited = pending.written.is_awaited(sequence)
+            || (level == Level::Durable && pending.durable.is_awaited(sequence));
+        drop(pending);
         if awaited {
             self.wake();
         }
@@ -107,8 +134,27 @@ impl Waiters {
         &self,
         ticket: Ticket,
     ) -> impl Future<Output = Result<(), AppendError>> + Send + use<'_> {
-        Committed {
+        Reached {
             waiters: self,
+            level: Level::Durable,
+            sequence: ticket.sequence,
+            number: None,
+        }
+    }
+
+    /// Waits until the frames of `ticket` are written: they outlive the process, and a loss of power once the sync has run
+    /// that starts at most [`crate::Options::window`] later. For appends that are [`crate::AppendOptions::relaxed`].
+    /// [`Waiters::run`] must be running on this runtime.
+    ///
+    /// # Errors
+    /// [`AppendError::Closed`] if the journal stopped before they were, or failed before they were durable.
+    pub fn written(
+        &self,
+        ticket: Ticket,
+    ) -> impl Future<Output = Result<(), AppendError>> + Send + use<'_> {
+        Reached {
+            waiters: self,
+            level: Level::Written,
             sequence: ticket.sequence,
             number: None,
         }
@@ -116,7 +162,8 @@ impl Waiters {
 
     #[cfg(test)]
     pub(crate) fn pending(&self) -> usize {
-        lock(&self.hub.pending).waiting.len()
+        let pending = lock(&self.hub.pending);
+        pending.written.waiting.len() + pending.durable.waiting.len()
     }
 
     /// The hub's task: spawn it once on the runtime whose tasks use this hub. It ends when the journal closes.
@@ -128,9 +175,15 @@ impl Waiters {
             let mut pending = lock(&hub.pending);
             // Read under the lock: a waiter that registers later sees at least this value.
             let stopped = shared.is_stopped();
-            let done = pending.take(if stopped { u64::MAX } else { shared.durable() });
+            let (written, durable) = match stopped {
+                true => (u64::MAX, u64::MAX),
+                false => (shared.written(), shared.durable()),
+            };
+            let done = [pending.written.take(written), pending.durable.take(durable)];
             drop(pending);
-            done.into_iter().for_each(|(_, waker)| waker.wake());
+            done.into_iter()
+                .flatten()
+                .for_each(|(_, waker)| waker.wake());
             if stopped {
                 Poll::Ready(())
             } else {
@@ -140,25 +193,24 @@ impl Waiters {
     }
 }
 
-struct Committed<'a> {
+struct Reached<'a> {
     waiters: &'a Waiters,
+    level: Level,
     sequence: u64,
     /// Its number, while it waits.
     number: Option<u64>,
 }
 
-impl Future for Committed<'_> {
+impl Future for Reached<'_> {
     type Output = Result<(), AppendError>;
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         let this = &mut *self;
         let mut pending = lock(&this.waiters.hub.pending);
-        if let Some(outcome) = this.waiters.shared.outcome(this.sequence) {
+        if let Some(outcome) = this.waiters.shared.outcome(this.level, this.sequence) {
             // The hub has taken it out already, unless it was polled for another reason.
-            if let Some(number) = this.number.take()
-                && let Ok(at) = pending.find((this.sequence, number))
-            {
-                pending.waiting.remove(at);
+            if let Some(number) = this.number.take() {
+                pending.queue(this.level).remove((this.sequence, number));
             }
             return Poll::Ready(outcome);
         }
@@ -166,18 +218,18 @@ impl Future for Committed<'_> {
             pending.number += 1;
             pending.number
         });
-        pending.put((this.sequence, number), context.waker());
+        pending
+            .queue(this.level)
+            .put((this.sequence, number), context.waker());
         Poll::Pending
     }
 }
 
-impl Drop for Committed<'_> {
+impl Drop for Reached<'_> {
     fn drop(&mut self) {
         if let Some(number) = self.number {
             let mut pending = lock(&self.waiters.hub.pending);
-            if let Ok(at) = pending.find((self.sequence, number)) {
-                pending.waiting.remove(at);
-            }
+            pending.queue(self.level).remove((self.sequence, number));
         }
     }
 }
@@ -188,7 +240,7 @@ mod tests {
 
     #[test]
     fn waiters_are_taken_out_by_sequence_whatever_order_they_came_in() {
-        let mut pending = Pending::default();
+        let mut pending = Queue::default();
         for place in [(3, 1), (5, 2), (4, 3), (3, 4), (5, 2)] {
             pending.put(place, Waker::noop());
         }
@@ -213,12 +265,17 @@ mod tests {
         let woken = || count.0.load(std::sync::atomic::Ordering::SeqCst);
         let hub = Hub::default();
         hub.waker.register(&Waker::from(Arc::clone(&count)));
-        hub.wake_for(7);
+        hub.wake_for(Level::Durable, 7);
         assert_eq!(woken(), 0);
-        lock(&hub.pending).put((7, 1), Waker::noop());
-        hub.wake_for(6);
+        lock(&hub.pending).durable.put((7, 1), Waker::noop());
+        hub.wake_for(Level::Durable, 6);
+        hub.wake_for(Level::Written, 7);
         assert_eq!(woken(), 0);
-        hub.wake_for(7);
+        hub.wake_for(Level::Durable, 7);
         assert_eq!(woken(), 1);
+        hub.waker.register(&Waker::from(Arc::clone(&count)));
+        lock(&hub.pending).written.put((8, 2), Waker::noop());
+        hub.wake_for(Level::Written, 8);
+        assert_eq!(woken(), 2);
     }
 }

@@ -1,15 +1,16 @@
-//! The two threads of a journal: one writes and syncs groups, the other makes the next segment ahead.
+//! The two threads of a journal: one seals, writes and syncs groups, the other makes the next segment ahead.
 
 use std::io;
-use std::sync::PoisonError;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::disk::is_no_space;
 use crate::durable::MarkFile;
-use crate::frame::{HEADER_BYTES, stamp_frames};
+use crate::fill::{Chunk, Group, Upcoming};
+use crate::frame::{HEADER_BYTES, push_seal, stamp_frames};
 use crate::segment::{Failed, Segment, on};
-use crate::state::{Chunk, Entry, Shared, Upcoming};
+use crate::state::{Entry, Level, Shared, lock};
 
 /// From so many waiters in a group on, the next sync waits for more company.
 const CROWD: u64 = 8;
@@ -17,36 +18,181 @@ const CROWD: u64 = 8;
 const RUSH: u64 = 4;
 
 /// Writes groups until the journal is closed; the last one included.
-pub(crate) fn run_writer(shared: &Shared, mut marks: Vec<MarkFile>) {
+pub(crate) fn run_writer(shared: &Shared, marks: Vec<MarkFile>) {
     let _guard = PanicGuard(shared);
-    let mut last_start: Option<Instant> = None;
-    let mut last_appends = 0;
-    while wait_for_frames(shared) {
-        if let Some(start) = last_start {
-            gather(shared, last_appends, start);
-        }
-        let (mut chunks, appends) = {
-            let mut fill = shared.fill();
-            last_appends = std::mem::take(&mut fill.appends);
-            (std::mem::take(&mut fill.chunks), last_appends)
-        };
-        last_start = Some(Instant::now());
-        // Counted before the acknowledgement, so that whoever has one finds it in the counts.
-        shared
-            .counters
-            .largest_group
-            .fetch_max(appends, Ordering::Relaxed);
-        if let Err(failed) = write_group(shared, &mut chunks, &mut marks) {
-            return shared.fail(failed);
-        }
-        shared.fill().recycle(chunks);
-    }
-    for (mark, dir) in marks.iter().zip(&shared.dirs) {
-        if let Err(failed) = on("sync the mark in", dir, mark.sync()) {
-            return shared.fail(failed);
-        }
+    let mut writer = Writer {
+        shared,
+        marks,
+        unsynced: None,
+    };
+    if let Err(failed) = writer.run() {
+        return shared.fail(failed);
     }
     shared.stop();
+}
+
+struct Writer<'a> {
+    shared: &'a Shared,
+    marks: Vec<MarkFile>,
+    unsynced: Option<Unsynced>,
+}
+
+/// What was written to a segment and not synced yet.
+struct Unsynced {
+    segment: Arc<Segment>,
+    /// When the oldest of it was about to be written.
+    since: Instant,
+    /// The first sequence of the segment, if this is its first write: it has no name yet.
+    opens: Option<u64>,
+    /// The last sequence written.
+    through: u64,
+}
+
+/// What the writer has to do next.
+enum Work {
+    Write,
+    Sync,
+    End,
+}
+
+impl Writer<'_> {
+    fn run(&mut self) -> Result<(), Failed> {
+        let mut last: Option<(Instant, u64)> = None;
+        loop {
+            match wait_for_work(self.shared, self.due()) {
+                Work::Write => {}
+                Work::Sync => {
+                    self.sync()?;
+                    continue;
+                }
+                Work::End => break,
+            }
+            if let Some((start, appends)) = last {
+                gather(self.shared, appends, start);
+            }
+            let mut group = self.shared.fill().take_group();
+            let start = Instant::now();
+            last = Some((start, group.appends));
+            // Counted before the acknowledgement, so that whoever has one finds it in the counts.
+            self.shared
+                .counters
+                .largest_group
+                .fetch_max(group.appends, Ordering::Relaxed);
+            self.write_group(&mut group, start)?;
+            self.shared.fill().recycle(group.chunks);
+        }
+        self.sync()?;
+        for (mark, dir) in self.marks.iter().zip(&self.shared.dirs) {
+            on("sync the mark in", dir, mark.sync())?;
+        }
+        Ok(())
+    }
+
+    /// When what is only written must be synced.
+    fn due(&self) -> Option<Instant> {
+        let unsynced = self.unsynced.as_ref()?;
+        Some(unsynced.since + self.shared.options.bounded_window())
+    }
+
+    /// One write for each chunk, of which there is one unless the group crosses segments. Each is synced at once, unless
+    /// all who wait for it are content with the write for some time more.
+    fn write_group(&mut self, group: &mut Group, start: Instant) -> Result<(), Failed> {
+        let all_relaxed = group.relaxed == group.appends;
+        for chunk in &mut group.chunks {
+            let opens = chunk.offset == 0;
+            if opens {
+                // The first frame of a segment testifies that every earlier segment is durable.
+                self.sync()?;
+            }
+            self.write(chunk, start)?;
+            // A segment without a name would be gone with the process.
+            if group.relaxed > 0 && !opens {
+                self.shared.publish(Level::Written, chunk.last);
+            }
+            let is_due = self.due().is_some_and(|due| due <= Instant::now());
+            if opens || !all_relaxed || is_due {
+                self.sync()?;
+            }
+        }
+        Ok(())
+    }
+
+    fn write(&mut self, chunk: &mut Chunk, start: Instant) -> Result<(), Failed> {
+        let shared = self.shared;
+        if shared.options.leaf.is_some() {
+            seal(shared, chunk)?;
+        }
+        let opens = chunk.offset == 0;
+        let frames = chunk
+            .bytes
+            .get_mut(if opens { HEADER_BYTES } else { 0 }..)
+            .unwrap_or_default();
+        stamp_frames(frames, chunk.segment.salt, shared.durable());
+        chunk.segment.write(chunk.offset, &chunk.bytes)?;
+        let counters = &shared.counters;
+        counters.writes.fetch_add(1, Ordering::Relaxed);
+        counters
+            .bytes
+            .fetch_add(chunk.bytes.len() as u64, Ordering::Relaxed);
+        self.unsynced = Some(Unsynced {
+            segment: chunk.segment.clone(),
+            since: self.unsynced.as_ref().map_or(start, |before| before.since),
+            opens: opens.then_some(chunk.first),
+            through: chunk.last,
+        });
+        Ok(())
+    }
+
+    /// Makes durable what was written, and says so.
+    fn sync(&mut self) -> Result<(), Failed> {
+        let shared = self.shared;
+        let Some(unsynced) = self.unsynced.take() else {
+            return Ok(());
+        };
+        let Unsynced {
+            segment, through, ..
+        } = unsynced;
+        segment.sync()?;
+        if let Some(first) = unsynced.opens {
+            segment.publish(shared.disk.as_ref())?;
+            let entry = Entry {
+                id: segment.id,
+                first,
+            };
+            shared
+                .index
+                .write()
+                .unwrap_or_else(PoisonError::into_inner)
+                .push(entry);
+        }
+        // Before the acknowledgement: from here on, the loss of these frames shows.
+        for (mark, dir) in self.marks.iter_mut().zip(&shared.dirs) {
+            on("write the mark in", dir, mark.write(through))?;
+        }
+        let counters = &shared.counters;
+        counters.syncs.fetch_add(1, Ordering::Relaxed);
+        counters
+            .frames
+            .fetch_add(through - shared.durable(), Ordering::Relaxed);
+        if let Some(seal) = lock(&shared.seal).as_mut() {
+            seal.committed(through);
+        }
+        shared.publish(Level::Durable, through);
+        Ok(())
+    }
+}
+
+/// Puts the seal behind the frames of a chunk.
+fn seal(shared: &Shared, chunk: &mut Chunk) -> Result<(), Failed> {
+    let made = lock(&shared.seal)
+        .as_mut()
+        .map(|seal| seal.seal(chunk.first, &chunk.leaves))
+        // No append is taken before there is a seal.
+        .ok_or_else(|| io::Error::other("there is no seal"));
+    let path = shared.dirs.first().cloned().unwrap_or_default();
+    let made = on("seal a commit in", &path, made)?;
+    push_seal(&mut chunk.bytes, chunk.segment.id, chunk.last, &made);
+    Ok(())
 }
 
 /// Waits for more company before the next sync.
@@ -58,7 +204,7 @@ fn gather(shared: &Shared, last_appends: u64, last_start: Instant) {
     let appends_after = |wait: Duration| {
         let rest = rest_before_sync(last_appends, last_start.elapsed(), wait);
         std::thread::sleep(rest);
-        shared.fill().appends
+        shared.fill().appends()
     };
     let before = appends_after(spacing / 4 * 3);
     if appends_after(spacing) - before >= RUSH {
@@ -75,64 +221,32 @@ fn rest_before_sync(last_appends: u64, since_last: Duration, wait: Duration) -> 
     }
 }
 
-/// Sleeps until there are frames to write; false when there are none and the journal closes.
-fn wait_for_frames(shared: &Shared) -> bool {
+/// Sleeps until there are frames to write, or it is `due` to sync, or there are none and the journal closes.
+fn wait_for_work(shared: &Shared, due: Option<Instant>) -> Work {
     let mut fill = shared.fill();
-    while fill.chunks.is_empty() {
+    let work = loop {
+        if !fill.is_empty() {
+            break Work::Write;
+        }
         if fill.closing {
-            return false;
+            break Work::End;
         }
+        let rest = due.map(|due| due.saturating_duration_since(Instant::now()));
         fill.idle = true;
-        fill = shared
-            .work
-            .wait(fill)
-            .unwrap_or_else(PoisonError::into_inner);
-    }
+        fill = match rest {
+            Some(rest) if rest.is_zero() => break Work::Sync,
+            Some(rest) => {
+                let waited = shared.work.wait_timeout(fill, rest);
+                waited.unwrap_or_else(PoisonError::into_inner).0
+            }
+            None => shared
+                .work
+                .wait(fill)
+                .unwrap_or_else(PoisonError::into_inner),
+        };
+    };
     fill.idle = false;
-    true
-}
-
-/// One write and one sync for each chunk, of which there is one unless the group crosses segments.
-fn write_group(
-    shared: &Shared,
-    chunks: &mut [Chunk],
-    marks: &mut [MarkFile],
-) -> Result<(), Failed> {
-    for chunk in chunks {
-        let opens = chunk.offset == 0;
-        let frames = chunk
-            .bytes
-            .get_mut(if opens { HEADER_BYTES } else { 0 }..)
-            .unwrap_or_default();
-        stamp_frames(frames, chunk.segment.salt, chunk.first - 1);
-        chunk.segment.write(chunk.offset, &chunk.bytes)?;
-        if opens {
-            chunk.segment.publish(shared.disk.as_ref())?;
-            let entry = Entry {
-                id: chunk.segment.id,
-                first: chunk.first,
-            };
-            shared
-                .index
-                .write()
-                .unwrap_or_else(PoisonError::into_inner)
-                .push(entry);
-        }
-        // Before the acknowledgement: from here on, the loss of these frames shows.
-        for (mark, dir) in marks.iter_mut().zip(&shared.dirs) {
-            on("write the mark in", dir, mark.write(chunk.last))?;
-        }
-        let counters = &shared.counters;
-        counters.syncs.fetch_add(1, Ordering::Relaxed);
-        counters
-            .frames
-            .fetch_add(chunk.last + 1 - chunk.first, Ordering::Relaxed);
-        counters
-            .bytes
-            .fetch_add(chunk.bytes.len() as u64, Ordering::Relaxed);
-        shared.publish(chunk.last);
-    }
-    Ok(())
+    work
 }
 
 /// Makes a segment whenever one is wanted, so that it is there before the current one is full.
@@ -146,6 +260,7 @@ pub(crate) fn run_preparer(shared: &Shared, mut id: u64) {
             id,
             shared.options.segment_bytes,
             shared.log,
+            shared.options.leaf.is_some(),
         ) {
             Ok(segment) => {
                 id += 1;

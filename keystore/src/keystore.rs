@@ -4,7 +4,7 @@ use std::{fmt, future::Future, sync::Arc};
 
 use fieldkeep_crypto::{
     ciphertext::{Handle, Suite},
-    keys::{ApiKeyHashKey, AuditKey},
+    keys::{ApiKeyHashKey, AuditKey, AuditSealKey},
     names::Name,
     wrap::StoreId,
 };
@@ -143,6 +143,12 @@ impl Keystore {
             .system
             .record_key
             .derive_api_key_hash_key()
+    }
+
+    /// The key of the audit trail's seals. It is derived anew by each call: keep it.
+    #[must_use]
+    pub fn derive_audit_seal_key(&self) -> AuditSealKey {
+        self.inner.reader.system.record_key.derive_audit_seal_key()
     }
 
     /// The store beneath. Close it when the keystore is not used any more.

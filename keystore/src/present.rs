@@ -49,6 +49,40 @@ impl Keystore {
             .await
     }
 
+    /// What the store holds under these store keys now: of a key its primary version too, and nothing of what is not there.
+    /// The keys are those of [`tenant_record`], [`key_record`] and records of the system.
+    ///
+    /// # Errors
+    /// A store key or a record is damaged; what reading the store gives.
+    pub async fn present_records(
+        &self,
+        store_keys: &[Bytes],
+    ) -> Result<Vec<Change>, KeystoreError> {
+        let mut changes = Vec::with_capacity(store_keys.len() + 1);
+        for store_key in store_keys {
+            let found = match store_key::key_names(store_key) {
+                Some((tenant, name)) => self.present_key(&tenant, &name).await,
+                None => self.present(vec![store_key.clone()]).await,
+            };
+            match found {
+                Ok(found) => changes.extend(found),
+                Err(KeystoreError::TenantNotFound(_) | KeystoreError::KeyNotFound { .. }) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(changes)
+    }
+
+    /// The store's revision after the operation with this id; `None` if it was not committed, or more than
+    /// [`crate::store::OPERATION_KEPT_SECONDS`] ago.
+    ///
+    /// # Errors
+    /// What reading the store gives.
+    pub async fn operation_revision(&self, id: &[u8; 16]) -> Result<Option<u64>, KeystoreError> {
+        let revision = self.store().operation(id).await;
+        revision.map_err(KeystoreError::Unavailable)
+    }
+
     async fn present(&self, store_keys: Vec<Bytes>) -> Result<Vec<Change>, KeystoreError> {
         let reader = &self.inner.reader;
         let mut changes = Vec::with_capacity(store_keys.len());
@@ -66,4 +100,22 @@ impl Keystore {
         }
         Ok(changes)
     }
+}
+
+/// The store key of a tenant's record, for the audit trail.
+#[must_use]
+pub fn tenant_record(tenant: &Name) -> Bytes {
+    store_key::tenant(tenant.as_str())
+}
+
+/// The store key of a key's record, for the audit trail. Its versions have records of their own.
+#[must_use]
+pub fn key_record(tenant: &Name, key: &Name) -> Bytes {
+    store_key::key(tenant.as_str(), key.as_str())
+}
+
+/// The number of the version whose record has this store key; `None` if it is another record.
+#[must_use]
+pub fn version_of_record(store_key: &[u8]) -> Option<u32> {
+    store_key::version_number(store_key)
 }

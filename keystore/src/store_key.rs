@@ -58,6 +58,15 @@ pub(crate) fn version(handle: Handle, number: u32) -> Bytes {
     Bytes::from(format!("v/{handle}/{number:08x}"))
 }
 
+/// The number of a version, from its store key.
+pub(crate) fn version_number(store_key: &[u8]) -> Option<u32> {
+    let (_, digits) = str::from_utf8(store_key)
+        .ok()?
+        .strip_prefix("v/")?
+        .split_once('/')?;
+    u32::from_str_radix(digits, 16).ok()
+}
+
 /// What the usage records of a key begin with.
 pub(crate) fn usage_of(handle: Handle) -> String {
     format!("u/{handle}/")
@@ -113,6 +122,8 @@ mod tests {
         assert_eq!(key("acme", "pii"), "k/acme/pii");
         assert_eq!(version(handle, 1), "v/00010203fcfdfeff/00000001");
         assert_eq!(version(handle, u32::MAX), "v/00010203fcfdfeff/ffffffff");
+        assert_eq!(version_number(&version(handle, u32::MAX)), Some(u32::MAX));
+        assert_eq!(version_number(b"k/v/00000001"), None);
         assert!(
             version(handle, 255) < version(handle, 256),
             "versions are in order"

@@ -44,6 +44,7 @@ rules!(
     a_transaction_is_all_or_nothing,
     scans_are_ordered_paged_and_bounded_by_their_prefix,
     a_repeated_operation_gets_its_first_outcome,
+    what_became_of_an_operation_can_be_asked,
     operation_ids_are_kept_a_day_and_not_for_ever,
     a_clock_that_was_ahead_forgets_no_operation_ids,
     changes_that_nobody_repeats_are_not_remembered,

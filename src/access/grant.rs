@@ -7,6 +7,8 @@ use std::{fmt, sync::Arc};
 
 use fieldkeep_crypto::names::Name;
 use fieldkeep_crypto::random::{self, RandomError};
+use fieldkeep_keystore::store::Operation;
+use ring::digest::{SHA256, digest};
 
 pub(crate) use self::record::key_of;
 pub(super) use self::record::{PREFIX, decode};
@@ -40,6 +42,18 @@ impl GrantId {
         let mut bytes = [0; 8];
         random::fill(&mut bytes)?;
         Ok(GrantId::of_bytes(bytes))
+    }
+
+    /// That of the grant that an operation makes: the same if it is repeated. Operation ids are random, or hashes of what the
+    /// caller chose; so are the first bytes of a hash of them.
+    #[must_use]
+    pub(crate) fn of_operation(operation: &Operation) -> GrantId {
+        let hash = digest(&SHA256, &operation.id);
+        let mut bytes = [0; 8];
+        for (to, from) in bytes.iter_mut().zip(hash.as_ref()) {
+            *to = *from;
+        }
+        GrantId::of_bytes(bytes)
     }
 
     /// The one with these eight bytes.

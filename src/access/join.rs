@@ -233,6 +233,33 @@ impl WantedToken {
     }
 }
 
+/// A token that is drawn and not yet in the store, where it counts from.
+pub struct DrawnToken {
+    token: JoinToken,
+    record: Box<JoinRecord>,
+    /// The generation of the ended token whose place it takes.
+    expected: Option<u64>,
+    now: u64,
+}
+
+impl DrawnToken {
+    /// The store key of its record.
+    #[must_use]
+    pub fn store_key(&self) -> String {
+        self.token.store_key()
+    }
+
+    /// `name=value` pairs for the audit trail, without the secret.
+    #[must_use]
+    pub fn detail(&self) -> String {
+        format!(
+            "join_token={} expires={}",
+            self.token.id(),
+            self.record.expires
+        )
+    }
+}
+
 /// A token that was made.
 pub struct MadeToken {
     /// The token.
@@ -252,6 +279,12 @@ pub struct Admission {
 }
 
 impl Admission {
+    /// The store key of the token's record.
+    #[must_use]
+    pub fn store_key(&self) -> &str {
+        &self.store_key
+    }
+
     /// Whether the identity, or whoever made the token, was revoked after the token was made: asked again when the certificate
     /// is signed.
     #[must_use]
@@ -324,15 +357,11 @@ pub enum JoinError {
 }
 
 impl Certificates {
-    /// Makes a token. Its record takes the place of one that has ended, if there is any, so that their number stays bounded.
+    /// Draws a token. Its record takes the place of one that has ended, if there is any, so that their number stays bounded.
     ///
     /// # Errors
-    /// Too many tokens wait, or the store cannot be written.
-    pub async fn make_token(
-        &self,
-        wanted: WantedToken,
-        operation: Operation,
-    ) -> Result<Changed<MadeToken>, JoinError> {
+    /// Too many tokens wait, or the store cannot be read.
+    pub async fn draw_token(&self, wanted: WantedToken) -> Result<DrawnToken, JoinError> {
         let keystore = self.keystore();
         let WantedToken {
             identity,
@@ -355,16 +384,36 @@ impl Certificates {
             created_by_time,
             ..JoinRecord::default()
         };
-        let changed = keystore
-            .change_system_record(
-                &token.store_key(),
-                expected,
-                Some(&record.encode_to_vec()),
-                operation,
-                now,
-            )
-            .await?;
-        Ok(changed.with(MadeToken { token, expires }))
+        Ok(DrawnToken {
+            token,
+            record: Box::new(record),
+            expected,
+            now,
+        })
+    }
+
+    /// Puts a token into the store.
+    ///
+    /// # Errors
+    /// Another took its place first, or the store cannot be written.
+    pub async fn keep_token(
+        &self,
+        drawn: DrawnToken,
+        operation: Operation,
+    ) -> Result<Changed<MadeToken>, JoinError> {
+        let DrawnToken {
+            token,
+            record,
+            expected,
+            now,
+        } = drawn;
+        let payload = record.encode_to_vec();
+        let key = token.store_key();
+        let kept =
+            self.keystore()
+                .change_system_record(&key, expected, Some(&payload), operation, now);
+        let expires = record.expires;
+        Ok(kept.await?.with(MadeToken { token, expires }))
     }
 
     /// Looks whether a token counts for a signing request at `now`, Unix seconds.

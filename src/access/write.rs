@@ -7,7 +7,6 @@ use fieldkeep_keystore::{
     info::{Changed, SystemRecord},
     store::Operation,
 };
-use ring::digest::{SHA256, digest};
 
 use super::{
     AccessError, By, Inner, MAX_GRANTS, MAX_GROUPS_OF_ONE, MAX_MEMBERSHIPS,
@@ -30,7 +29,7 @@ impl Inner {
         now: u64,
     ) -> Result<Changed<Arc<Grant>>, AccessError> {
         let _writer = self.writer.lock().await;
-        let id = id_of(&operation);
+        let id = GrantId::of_operation(&operation);
         let known = self.current.load().grant(&id).cloned();
         let grant = match known {
             // Repeated: the store says whether it was the same request.
@@ -177,9 +176,9 @@ impl Inner {
         match (outcome, known) {
             (Ok(changed), _) => Ok(changed.with(stored.unwrap_or(Arc::new(membership)))),
             (Err(KeystoreError::Conflict { .. }), Some(known)) => {
-                let revision = self.keystore.store().revision().await;
                 Ok(Changed {
-                    revision: revision.map_err(KeystoreError::Unavailable)?,
+                    // Nothing was committed.
+                    revision: 0,
                     value: known,
                     repeated: false,
                     changes: Vec::new(),
@@ -346,15 +345,4 @@ impl AccessSnapshot {
                 .iter()
                 .any(|grant| grant.what.role.is_data())
     }
-}
-
-/// The id of the grant that an operation makes: the same if it is repeated. Operation ids are random, or hashes of what the
-/// caller chose; so are the first bytes of a hash of them.
-fn id_of(operation: &Operation) -> GrantId {
-    let hash = digest(&SHA256, &operation.id);
-    let mut bytes = [0; 8];
-    for (to, from) in bytes.iter_mut().zip(hash.as_ref()) {
-        *to = *from;
-    }
-    GrantId::of_bytes(bytes)
 }

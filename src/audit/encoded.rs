@@ -3,9 +3,12 @@
 //! A record of the data path is written once and seldom read. Encoded from borrowed parts it takes one allocation; as an
 //! [`AuditRecord`] it would take one for each text.
 
+use bytes::Bytes;
 use fieldkeep_proto::v1::{AuditChange, AuditRecord, AuditResource};
 use prost::Message as _;
 use prost::encoding::{self, WireType};
+
+use super::operations::Step;
 
 /// What a record says, borrowed. The fields are those of [`AuditRecord`]; it has no parts yet.
 #[derive(Clone, Copy, Debug, Default)]
@@ -50,6 +53,14 @@ pub struct RecordParts<'a> {
     pub detail: &'a str,
     /// What proved who the caller is.
     pub credential: &'a str,
+    /// The `fieldkeep.v1.Phase`.
+    pub phase: i32,
+    /// The id of the store's operation.
+    pub operation_id: &'a [u8],
+    /// The store keys that an intent names.
+    pub intended_keys: &'a [Bytes],
+    /// How many calls it stands for.
+    pub summarised: u64,
 }
 
 /// An encoded record.
@@ -57,6 +68,7 @@ pub struct RecordParts<'a> {
 pub struct Encoded {
     bytes: Vec<u8>,
     has_changes: bool,
+    step: Option<Step>,
 }
 
 impl Encoded {
@@ -86,9 +98,18 @@ impl Encoded {
         number(19, parts.store_revision, out);
         text(22, parts.detail.as_bytes(), out);
         text(23, parts.credential.as_bytes(), out);
+        number(24, signed(parts.phase), out);
+        text(25, parts.operation_id, out);
+        for store_key in parts.intended_keys {
+            encoding::encode_key(26, WireType::LengthDelimited, out);
+            encoding::encode_varint(store_key.len() as u64, out);
+            out.extend_from_slice(store_key);
+        }
+        number(27, parts.summarised, out);
         Self {
             bytes,
             has_changes: !parts.changes.is_empty(),
+            step: Step::of(parts.phase, parts.request_id, parts.operation_id),
         }
     }
 
@@ -104,6 +125,12 @@ impl Encoded {
         self.has_changes
     }
 
+    /// Which step of an operation the record is, if it is one.
+    #[must_use]
+    pub fn step(&self) -> Option<&Step> {
+        self.step.as_ref()
+    }
+
     /// The record, to change or keep it. What was encoded here can always be decoded; otherwise this would be the empty record.
     #[must_use]
     pub fn decoded(&self) -> AuditRecord {
@@ -116,6 +143,7 @@ impl From<&AuditRecord> for Encoded {
         Self {
             bytes: record.encode_to_vec(),
             has_changes: !record.changes.is_empty(),
+            step: Step::of(record.phase, &record.request_id, &record.operation_id),
         }
     }
 }
@@ -143,7 +171,6 @@ fn signed(value: i32) -> u64 {
 
 #[cfg(test)]
 mod tests {
-    use bytes::Bytes;
     use proptest::prelude::*;
 
     use super::*;
@@ -152,9 +179,9 @@ mod tests {
         #[test]
         fn the_bytes_are_those_of_the_message(
             texts in proptest::collection::vec("\\PC{0,200}", 10),
-            numbers in proptest::collection::vec(prop_oneof![Just(0), any::<u64>()], 3),
+            numbers in proptest::collection::vec(prop_oneof![Just(0), any::<u64>()], 4),
             smalls in proptest::collection::vec(prop_oneof![Just(0), any::<u32>()], 4),
-            codes in (any::<i32>(), any::<i32>()),
+            codes in (any::<i32>(), any::<i32>(), any::<i32>()),
             hashes in (proptest::collection::vec(any::<u8>(), 0..20), proptest::collection::vec(any::<u8>(), 0..20)),
             counts in (0_usize..4, 0_usize..3),
         ) {
@@ -190,6 +217,10 @@ mod tests {
                 store_revision: numbers[2],
                 detail: texts[7].clone(),
                 credential: texts[8].clone(),
+                phase: codes.2,
+                operation_id: Bytes::from(hashes.0.clone()),
+                intended_keys: vec![Bytes::from(hashes.1.clone()); counts.0],
+                summarised: numbers[3],
                 ..AuditRecord::default()
             };
             let parts = RecordParts {
@@ -213,6 +244,10 @@ mod tests {
                 store_revision: record.store_revision,
                 detail: &record.detail,
                 credential: &record.credential,
+                phase: record.phase,
+                operation_id: &record.operation_id,
+                intended_keys: &record.intended_keys,
+                summarised: record.summarised,
             };
             let encoded = Encoded::of(&parts);
             prop_assert_eq!(&encoded, &Encoded::from(&record));

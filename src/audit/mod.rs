@@ -1,29 +1,57 @@
 //! The audit trail: one record a call, appended to a journal of its own before the reply leaves.
 //!
-//! A frame of the journal is one encoded `fieldkeep.v1.AuditRecord`. A record's index counts from 0, a frame's sequence from
-//! 1. Reading is blocking file access: it belongs on a blocking thread, not on a runtime's.
+//! A frame of the journal is one encoded `fieldkeep.v1.AuditRecord`. Indexes of records begin at 0, sequences of frames at 1.
+//! The records are the leaves of a Merkle tree, whose root each commit seals and each checkpoint signs (docs/audit-format.md).
+//! Reading is blocking file access: it belongs on a blocking thread, not on a runtime's.
 
+pub mod checkpoint;
 pub mod encoded;
+mod index;
+pub mod keys;
+pub mod operations;
+pub mod prove;
 pub mod record;
+pub mod recover;
+mod seal;
+pub mod sinks;
 #[cfg(test)]
 mod tests;
 pub mod trail;
+mod tree;
+pub mod verify;
 
 use std::{
-    path::Path,
+    io,
+    path::{Path, PathBuf},
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
     },
 };
 
+use fieldkeep_audit::index::BuildError;
 use fieldkeep_journal::{
-    AppendError, Disk, Journal, OpenError, Options, ReadError, Reader, SystemDisk, Ticket,
+    AppendError, AppendOptions, Disk, Journal, OpenError, Options, ReadError, Reader, SystemDisk,
+    Ticket,
 };
+use fieldkeep_keystore::keystore::Keystore;
 use fieldkeep_proto::v1::AuditRecord;
+use fieldkeep_tlog::{
+    checkpoint::CheckpointError, hash::Hash, key::VerifierKey, log_id::LogId, receipt::Receipt,
+    tree::TreeHead,
+};
 use prost::{DecodeError, Message as _};
 
+use self::checkpoint::{Checkpoints, Signed, Slots};
 use self::encoded::Encoded;
+use self::index::Indexer;
+use self::keys::{LogKeys, LogKeysError};
+use self::operations::OpenOperations;
+use self::record::{LocalCall, local_record};
+use self::recover::{LossError, Recovered, recover};
+use self::seal::{Heads, Sealer};
+use self::sinks::CheckpointSinks;
+use self::tree::Tiles;
 use crate::config::AuditConfig;
 
 /// The largest record, bytes.
@@ -34,8 +62,15 @@ pub const MAX_PAGE: usize = 1000;
 /// The audit trail of one data directory. A clone is the same trail.
 #[derive(Clone)]
 pub struct AuditLog {
+    // These three end in this order, so that the last checkpoint is over all that was appended.
+    indexer: Arc<Indexer>,
     journal: Journal,
+    checkpoints: Arc<Checkpoints>,
     progress: Arc<Progress>,
+    log: LogId,
+    verifier: VerifierKey,
+    tiles: Arc<Tiles>,
+    heads: Arc<Heads>,
 }
 
 /// How far the trail and the store have been compared; see [`trail`].
@@ -45,6 +80,8 @@ struct Progress {
     settled: AtomicU64,
     /// Records with changes since then.
     unsettled_changes: AtomicU64,
+    /// Operations whose intent is on record and whose outcome is not.
+    operations: OpenOperations,
 }
 
 /// Why the trail could not be opened, written or read.
@@ -59,6 +96,26 @@ pub enum AuditError {
     /// A record is larger than [`MAX_RECORD_BYTES`] even after what may be cut was cut.
     #[error("the audit record is larger than {MAX_RECORD_BYTES} bytes")]
     TooLarge,
+    /// Records are missing, or others than those that were signed.
+    #[error(
+        "the audit trail is not what this service wrote: {0}; restore the `audit` directory from its mirror or the newest backup, or, if what is missing is lost for good, start once with `--accept-audit-loss`, which goes on record"
+    )]
+    Lost(LossError),
+    /// There are no keys for it.
+    #[error("the keys of the audit trail: {0}")]
+    Keys(#[from] LogKeysError),
+    /// A file beside the journal cannot be read or written.
+    #[error("a file of the audit trail's tree or checkpoints cannot be read or written: {0}")]
+    File(#[from] io::Error),
+    /// The index of a segment cannot be made.
+    #[error(transparent)]
+    Index(#[from] BuildError),
+    /// No checkpoint can be made.
+    #[error("no checkpoint of the audit trail can be made: {0}")]
+    Checkpoint(#[from] CheckpointError),
+    /// A hash of the tree is missing, or a proof is not possible.
+    #[error("the tree of the audit trail: {0}")]
+    Tree(String),
     /// A record cannot be read.
     #[error("the audit trail cannot be read: {0}")]
     Read(#[from] ReadError),
@@ -76,29 +133,65 @@ pub enum AuditError {
 }
 
 impl AuditLog {
-    /// Opens the trail in `dir`, or makes an empty one if there is none. Blocks.
+    /// Opens the trail in `dir`, or makes an empty one if there is none, with the keys that `keystore` has for it, or gets now. Blocks.
+    /// `now` is in Unix seconds.
     ///
     /// # Errors
-    /// The trail is damaged, in use, or the directory cannot be used; the message says what to do.
-    pub fn open(dir: &Path, config: &AuditConfig) -> Result<AuditLog, AuditError> {
+    /// The trail is damaged, in use, not what was signed and sealed, or the directory cannot be used; the message says what to do.
+    pub async fn open(
+        dir: &Path,
+        config: &AuditConfig,
+        keystore: &Keystore,
+        now: u64,
+    ) -> Result<AuditLog, AuditError> {
         let options = Options {
             segment_bytes: config.segment_bytes,
             mirror: config.mirror_dir.clone(),
+            window: config.window,
+            reserve_bytes: config.reserve_bytes,
             max_payload_bytes: MAX_RECORD_BYTES,
             ..Options::default()
         };
-        AuditLog::open_with(dir, options)
+        let journal = open_journal(Arc::new(SystemDisk), dir, options)?;
+        let log = LogId::from_bytes(journal.log_id());
+        let mut keys = LogKeys::open_or_make(keystore, log, journal.durable(), now).await?;
+        let mut dirs = vec![dir.to_owned()];
+        dirs.extend(config.mirror_dir.clone());
+        let checked = Checked::of(&journal, &dirs, &keys, config.accept_loss)?;
+        let made = keys.store(keystore, now).await?;
+        let lost = checked.recovered.lost.clone();
+        let audit = AuditLog::start(dir, journal, &keys, checked, config.sinks.clone())?;
+        if let Some(made) = made {
+            let record = LocalCall {
+                rpc: "fieldkeep.internal/AuditLog",
+                action: "audit",
+                resource: "audit-log",
+                detail: &format!("log={log} sealed_from={}", keys.sealed_from),
+                changes: &made.changes,
+                store_revision: made.revision,
+                request_id: record::random_id().map_err(LogKeysError::from)?,
+                now,
+            };
+            audit.append_blocking(&local_record(record))?;
+        }
+        if let Some(lost) = lost {
+            tracing::error!(%lost, "the audit trail is not what this service wrote, which was accepted");
+            let record = LocalCall {
+                rpc: "fieldkeep serve --accept-audit-loss",
+                action: "audit",
+                resource: "audit-log",
+                detail: &format!("log={log} accepted={lost}"),
+                changes: &[],
+                store_revision: 0,
+                request_id: record::random_id().map_err(LogKeysError::from)?,
+                now,
+            };
+            audit.append_blocking(&local_record(record))?;
+        }
+        Ok(audit)
     }
 
-    /// As [`AuditLog::open`], with the journal's own options.
-    ///
-    /// # Errors
-    /// As [`AuditLog::open`].
-    pub fn open_with(dir: &Path, options: Options) -> Result<AuditLog, AuditError> {
-        AuditLog::open_on(Arc::new(SystemDisk), dir, options)
-    }
-
-    /// As [`AuditLog::open_with`], on the disk given.
+    /// As [`AuditLog::open`], on the disk given and with the keys that `keys` makes for the log's id.
     ///
     /// # Errors
     /// As [`AuditLog::open`].
@@ -106,25 +199,55 @@ impl AuditLog {
         disk: Arc<dyn Disk>,
         dir: &Path,
         options: Options,
+        keys: impl FnOnce(LogId) -> Result<LogKeys, LogKeysError>,
     ) -> Result<AuditLog, AuditError> {
-        let (journal, recovered) = Journal::open_on(disk, dir, options)?;
-        if recovered.torn_frames_dropped > 0 {
-            tracing::warn!(
-                records = recovered.torn_frames_dropped,
-                "dropped records at the end of the audit trail that were never acknowledged"
-            );
-        }
-        if let Some(dir) = &recovered.repaired {
-            tracing::warn!(dir = %dir.display(), "repaired one copy of the audit trail from the other");
-        }
-        if recovered.mark_replaced {
-            tracing::warn!(
-                "replaced the unreadable mark `durable` of the audit trail, whose records are whole"
-            );
-        }
+        let mut dirs = vec![dir.to_owned()];
+        dirs.extend(options.mirror.clone());
+        let journal = open_journal(disk, dir, options)?;
+        let keys = keys(LogId::from_bytes(journal.log_id()))?;
+        let checked = Checked::of(&journal, &dirs, &keys, false)?;
+        AuditLog::start(dir, journal, &keys, checked, CheckpointSinks::default())
+    }
+
+    /// As [`AuditLog::open_on`], on this machine's disk and with keys that are the same for each log.
+    #[cfg(test)]
+    pub(crate) fn open_with(dir: &Path, options: Options) -> Result<AuditLog, AuditError> {
+        let options = Options {
+            max_payload_bytes: MAX_RECORD_BYTES,
+            ..options
+        };
+        AuditLog::open_on(Arc::new(SystemDisk), dir, options, LogKeys::testing)
+    }
+
+    fn start(
+        dir: &Path,
+        journal: Journal,
+        keys: &LogKeys,
+        checked: Checked,
+        sinks: CheckpointSinks,
+    ) -> Result<AuditLog, AuditError> {
+        let Checked {
+            recovered: Recovered { tree, tiles, .. },
+            slots,
+            newest,
+        } = checked;
+        let heads = Arc::new(Heads::new(tree.head()));
+        let seal = Sealer::new(Arc::clone(&keys.seal), tree, Arc::clone(&heads));
+        journal.set_seal(Box::new(seal));
+        let signing = Arc::clone(&keys.signing);
+        let verifier = signing.verifier_key().clone();
+        let checkpoints = Checkpoints::start(Arc::clone(&heads), signing, slots, newest, sinks)?;
+        let tiles = Arc::new(tiles);
+        let indexer = Indexer::start(dir, journal.clone(), Arc::clone(&tiles), Arc::clone(&heads))?;
         Ok(AuditLog {
+            log: LogId::from_bytes(journal.log_id()),
+            indexer: Arc::new(indexer),
             journal,
+            checkpoints: Arc::new(checkpoints),
             progress: Arc::default(),
+            verifier,
+            tiles,
+            heads,
         })
     }
 
@@ -136,18 +259,32 @@ impl AuditLog {
     /// # Errors
     /// There is no space, or the trail is closed or busy: no reply may leave. The record is too large still.
     pub fn append(&self, record: &AuditRecord) -> Result<Ticket, AuditError> {
-        self.append_encoded(&Encoded::from(record))
+        self.append_encoded(&Encoded::from(record), AppendOptions::default())
     }
 
-    /// As [`AuditLog::append`], of a record that is encoded.
+    /// As [`AuditLog::append`], of a record that is encoded. `how` says whether it may be synced after its reply, and
+    /// whether it may use what is kept for when the disk is full.
     ///
     /// # Errors
     /// As [`AuditLog::append`].
-    pub fn append_encoded(&self, record: &Encoded) -> Result<Ticket, AuditError> {
-        let ticket = if record.as_bytes().len() <= MAX_RECORD_BYTES {
-            self.journal.append(record.as_bytes())?
-        } else {
-            self.append_fitted(record.decoded())?
+    pub fn append_encoded(
+        &self,
+        record: &Encoded,
+        how: AppendOptions,
+    ) -> Result<Ticket, AuditError> {
+        let append = || {
+            if record.as_bytes().len() <= MAX_RECORD_BYTES {
+                Ok(self.journal.append_with(&[record.as_bytes()], how)?)
+            } else {
+                self.append_fitted(record.decoded(), how)
+            }
+        };
+        let ticket = match record.step() {
+            None => append()?,
+            Some(step) => self
+                .progress
+                .operations
+                .follow(step, || self.len(), append)?,
         };
         if record.has_changes() {
             self.progress
@@ -157,11 +294,11 @@ impl AuditLog {
         Ok(ticket)
     }
 
-    fn append_fitted(&self, record: AuditRecord) -> Result<Ticket, AuditError> {
+    fn append_fitted(&self, record: AuditRecord, how: AppendOptions) -> Result<Ticket, AuditError> {
         let parts = record::fit(record).ok_or(AuditError::TooLarge)?;
         let encoded: Vec<Vec<u8>> = parts.iter().map(AuditRecord::encode_to_vec).collect();
         let payloads: Vec<&[u8]> = encoded.iter().map(Vec::as_slice).collect();
-        Ok(self.journal.append_all(&payloads)?)
+        Ok(self.journal.append_with(&payloads, how)?)
     }
 
     /// Appends a record and waits until it is durable. Blocks; for use without a runtime's hub.
@@ -186,6 +323,41 @@ impl AuditLog {
     /// Whether no record is durable.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
+    }
+
+    /// The receipt of the record that `ticket` is of, its last part if it has several. `None` if the log has no tree.
+    pub fn receipt(&self, ticket: Ticket, durable: bool) -> Option<Receipt> {
+        Some(Receipt {
+            log: self.log,
+            index: ticket.sequence.checked_sub(1)?,
+            leaf: Hash::from_bytes(ticket.leaf?),
+            durable,
+        })
+    }
+
+    /// Whether the record of `ticket` is durable now.
+    pub fn is_durable(&self, ticket: Ticket) -> bool {
+        self.journal.durable() >= ticket.sequence
+    }
+
+    /// What names the log.
+    pub fn log_id(&self) -> LogId {
+        self.log
+    }
+
+    /// The key that checkpoints are verified with.
+    pub fn verifier_key(&self) -> &VerifierKey {
+        &self.verifier
+    }
+
+    /// The newest checkpoint.
+    pub fn checkpoint(&self) -> Signed {
+        self.checkpoints.newest()
+    }
+
+    /// Size and root of what is durable now.
+    pub(crate) fn head(&self) -> TreeHead {
+        self.heads.durable()
     }
 
     /// Up to `limit` records, newest first, with indices below `before`, or from the newest on. `limit` is cut to
@@ -220,6 +392,56 @@ impl AuditLog {
         let reader = (index < self.len()).then(|| self.journal.read(index.saturating_add(1)));
         Ok(Records {
             reader: reader.transpose()?,
+        })
+    }
+}
+
+fn open_journal(disk: Arc<dyn Disk>, dir: &Path, options: Options) -> Result<Journal, AuditError> {
+    let options = Options {
+        leaf: Some(|record| *Hash::of_leaf(record).as_bytes()),
+        ..options
+    };
+    let (journal, recovered) = Journal::open_on(disk, dir, options)?;
+    if recovered.torn_frames_dropped > 0 {
+        tracing::warn!(
+            records = recovered.torn_frames_dropped,
+            "dropped records at the end of the audit trail that were never acknowledged"
+        );
+    }
+    if let Some(dir) = &recovered.repaired {
+        tracing::warn!(dir = %dir.display(), "repaired one copy of the audit trail from the other");
+    }
+    if recovered.mark_replaced {
+        tracing::warn!(
+            "replaced the unreadable mark `durable` of the audit trail, whose records are whole"
+        );
+    }
+    Ok(journal)
+}
+
+/// A trail that was compared with what was sealed and signed, and has a checkpoint over all of it.
+struct Checked {
+    recovered: Recovered,
+    slots: Slots,
+    newest: Signed,
+}
+
+impl Checked {
+    fn of(
+        journal: &Journal,
+        dirs: &[PathBuf],
+        keys: &LogKeys,
+        accept_loss: bool,
+    ) -> Result<Checked, AuditError> {
+        let dir = dirs.first().map(PathBuf::as_path).unwrap_or(Path::new(""));
+        let newest = Slots::read(dirs, keys.signing.verifier_key())?;
+        let recovered = recover(dir, journal, keys, newest.as_ref(), accept_loss)?;
+        let newest = Signed::make(&keys.signing, recovered.tree.head())?;
+        let slots = Slots::open(dirs, &newest)?;
+        Ok(Checked {
+            recovered,
+            slots,
+            newest,
         })
     }
 }

@@ -1,6 +1,7 @@
 //! The audit record: its bounds, and its parts that come from the keystore.
 
 use bytes::Bytes;
+use fieldkeep_crypto::random::{self, RandomError};
 use fieldkeep_keystore::info::Change;
 use fieldkeep_proto::v1::{AuditChange, AuditRecord, AuditResource, Decision};
 use prost::Message as _;
@@ -79,6 +80,7 @@ fn cut_texts(record: &mut AuditRecord) {
     }
     record.request_id.truncate(16);
     record.context_hash.truncate(16);
+    record.operation_id.truncate(16);
 }
 
 /// Cuts a text to at most `limit` bytes, at the border of a character.
@@ -132,6 +134,16 @@ pub struct LocalCall<'a> {
     pub request_id: [u8; 16],
     /// When, Unix seconds.
     pub now: u64,
+}
+
+/// An id for a local call.
+///
+/// # Errors
+/// The operating system has no random numbers.
+pub fn random_id() -> Result<[u8; 16], RandomError> {
+    let mut id = [0; 16];
+    random::fill(&mut id)?;
+    Ok(id)
 }
 
 /// The record of a local call that succeeded.

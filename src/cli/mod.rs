@@ -121,6 +121,6 @@ async fn run_connected(
         Connected::Decrypt(args) => field::decrypt(args, &connection.client()?, format).await,
         Connected::Reencrypt(args) => field::reencrypt(args, &connection.client()?, format).await,
         Connected::Data(args) => data::run(args, connection, format).await,
-        Connected::Audit(args) => audit::run(args, &connection.client()?, format).await,
+        Connected::Audit(args) => audit::run(args, connection, format).await,
     }
 }

@@ -41,6 +41,14 @@ pub(crate) fn print_line(text: impl std::fmt::Display) -> Result<(), Failure> {
     writeln!(std::io::stdout().lock(), "{text}").map_err(|error| output_failure(&error))
 }
 
+/// Prints text that ends its own lines.
+pub(crate) fn print_text(text: &str) -> Result<(), Failure> {
+    let mut out = std::io::stdout().lock();
+    out.write_all(text.as_bytes())
+        .and_then(|()| out.flush())
+        .map_err(|error| output_failure(&error))
+}
+
 /// Prints bytes as they are; adds a line end on a terminal alone.
 pub(crate) fn print_bytes(bytes: &[u8]) -> Result<(), Failure> {
     let mut out = std::io::stdout().lock();

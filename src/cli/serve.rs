@@ -22,12 +22,18 @@ pub(crate) struct ServeArgs {
     /// The configuration that `fieldkeep init` made
     #[arg(long, value_name = "FILE")]
     config: PathBuf,
+    /// Start although the audit trail has lost records that were signed or seen: see "A trail that has lost records" in
+    /// docs/operations.md. The loss goes on record
+    #[arg(long)]
+    accept_audit_loss: bool,
 }
 
 /// Runs the verb.
 pub(crate) fn run(args: &ServeArgs) -> Result<(), Failure> {
     let failed = |error: &dyn std::error::Error| Failure::new(Exit::Failed, error);
-    let config = Config::load(&args.config).map_err(|error| failed(&error).caused_by(&error))?;
+    let mut config =
+        Config::load(&args.config).map_err(|error| failed(&error).caused_by(&error))?;
+    config.audit.accept_loss = args.accept_audit_loss;
     let hardened = hardening::harden();
     telemetry::init_logging(&config.log);
     hardened.log();

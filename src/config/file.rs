@@ -82,6 +82,11 @@ struct StoreSection {
 struct AuditSection {
     mirror_dir: Option<Spanned<PathBuf>>,
     segment_bytes: Option<Spanned<u64>>,
+    window_ms: Option<Spanned<u64>>,
+    reserve_bytes: Option<Spanned<u64>>,
+    checkpoint_file: Option<Spanned<PathBuf>>,
+    #[serde(default)]
+    checkpoint_command: Vec<String>,
 }
 
 #[derive(Default, Deserialize)]

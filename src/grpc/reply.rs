@@ -4,6 +4,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
+use fieldkeep_tlog::receipt::Receipt;
 use http::header::CONTENT_TYPE;
 use http::{HeaderMap, HeaderName, HeaderValue, Response};
 use hyper::body::{Body as HttpBody, Frame, SizeHint};
@@ -112,17 +113,23 @@ pub(super) fn unread(frame: Bytes, room: OwnedSemaphorePermit) -> Bytes {
 }
 
 /// A successful response: the frame, and the trailers behind it.
-pub(super) fn whole(frame: Bytes, call: &Call) -> Response<ReplyBody> {
+pub(super) fn whole(frame: Bytes, call: &Call, receipt: Option<Receipt>) -> Response<ReplyBody> {
     const GRPC: HeaderValue = HeaderValue::from_static("application/grpc");
     let mut response = Response::new(ReplyBody(Kind::Whole(frame)));
     let headers = response.headers_mut();
-    headers.reserve(2);
+    headers.reserve(3);
     headers.insert(CONTENT_TYPE, GRPC);
     let mut id = status::request_id_value(call.request_id);
     // No two replies have the same id. One on a connection goes into the table of header compression, so that the others can
     // name the header by its place there; they would only push everything else out of it.
-    id.set_sensitive(!call.peer.is_first_reply());
+    let first = call.peer.is_first_reply();
+    id.set_sensitive(!first);
     headers.insert(status::REQUEST_ID, id);
+    if let Some(receipt) = receipt {
+        let mut receipt = status::receipt_value(&receipt);
+        receipt.set_sensitive(!first);
+        headers.insert(status::RECEIPT, receipt);
+    }
     response
 }
 

@@ -151,7 +151,7 @@ const fn open(path: &'static str) -> Route {
 }
 
 /// All of them; the most frequent first, since they are looked up in this order.
-pub static ROUTES: [Route; 58] = [
+pub static ROUTES: [Route; 62] = [
     field(
         "/fieldkeep.v1.FieldService/Encrypt",
         Unary::Encrypt,
@@ -307,7 +307,11 @@ pub static ROUTES: [Route; 58] = [
     admin("/fieldkeep.v1.LimitService/ListLimits", Action::Limit),
     admin("/fieldkeep.v1.LimitService/RemoveLimit", Action::Limit),
     own("/fieldkeep.v1.LimitService/GetUsage", Action::Limit),
+    admin("/fieldkeep.v1.AuditService/GetCheckpoint", Action::Audit),
     admin("/fieldkeep.v1.AuditService/ListRecords", Action::Audit),
+    admin("/fieldkeep.v1.AuditService/ProveConsistency", Action::Audit),
+    admin("/fieldkeep.v1.AuditService/ProveRecord", Action::Audit),
+    admin("/fieldkeep.v1.AuditService/TailRecords", Action::Audit),
     admin("/fieldkeep.v1.SystemService/GetStatus", Action::Status),
 ];
 

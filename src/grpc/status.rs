@@ -1,6 +1,8 @@
 //! From failures to `tonic::Status` with `google.rpc` details, and to the errors of batch items.
 
+use bytes::Bytes;
 use fieldkeep_proto::v1::ItemError;
+use fieldkeep_tlog::receipt::Receipt;
 use http::{HeaderName, HeaderValue};
 use tonic::metadata::MetadataValue;
 use tonic::{Response, Status};
@@ -56,15 +58,25 @@ pub fn respond<T, M>(
 ) -> Result<Response<M>, Status> {
     match outcome {
         Ok(reply) => {
-            let (value, request_id, _held) = reply.into_parts();
-            let mut response = Response::new(convert(value));
-            response
-                .metadata_mut()
-                .insert(REQUEST_ID_METADATA, request_id_metadata(request_id));
+            let (value, request_id, held) = reply.into_parts();
+            let mut response = with_request_id(Response::new(convert(value)), request_id);
+            if let Some(receipt) = held.receipt()
+                && let Ok(text) = MetadataValue::try_from(receipt.to_string())
+            {
+                response.metadata_mut().insert(RECEIPT_METADATA, text);
+            }
             Ok(response)
         }
         Err(refusal) => Err(of_refusal(&refusal)),
     }
+}
+
+/// The response with the id of its call.
+pub(super) fn with_request_id<M>(mut response: Response<M>, id: RequestId) -> Response<M> {
+    response
+        .metadata_mut()
+        .insert(REQUEST_ID_METADATA, request_id_metadata(id));
+    response
 }
 
 /// The error of one item of a batch.
@@ -76,6 +88,18 @@ pub fn item_error(failure: &Failure) -> ItemError {
         reason: reason.to_owned(),
         message: failure.to_string(),
     }
+}
+
+/// The metadata with the receipt of a call's record.
+pub const RECEIPT_METADATA: &str = "fieldkeep-receipt";
+/// The same, as a header.
+pub(super) const RECEIPT: HeaderName = HeaderName::from_static(RECEIPT_METADATA);
+
+/// The text of a receipt.
+pub(super) fn receipt_value(receipt: &Receipt) -> HeaderValue {
+    // It is made of letters, digits, `:`, `-` and `_`.
+    HeaderValue::from_maybe_shared(Bytes::from(receipt.to_string()))
+        .unwrap_or_else(|_| HeaderValue::from_static(""))
 }
 
 /// A call's id in hex.

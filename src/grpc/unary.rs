@@ -113,7 +113,7 @@ impl Asked<'_> {
             bytes => call.peer.reply_room(bytes).await.ok(),
         };
         // The rights are held until the frame is made, so that a change of rights is acknowledged after it.
-        let (value, _, _held) = match service.perform(call.clone(), parsed).await {
+        let (value, _, held) = match service.perform(call.clone(), parsed).await {
             Ok(reply) => reply.into_parts(),
             Err(refusal) => return status::of_refusal(&refusal).into_http(),
         };
@@ -125,7 +125,7 @@ impl Asked<'_> {
                     Some(room) => reply::unread(frame, room),
                     None => frame,
                 };
-                reply::whole(frame, call)
+                reply::whole(frame, call, held.receipt())
             }
             None => {
                 let mut status = Status::out_of_range("the reply is too long");

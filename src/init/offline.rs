@@ -181,11 +181,13 @@ fn open_store(config: &Config) -> Result<Arc<dyn Store>, OfflineError> {
 async fn open_parts(
     store: &Arc<dyn Store>,
     config: &Config,
+    now: u64,
 ) -> Result<(Keystore, AuditLog, Ca), OfflineError> {
     let provider = config.root.provider()?;
     let keystore = Keystore::open(Arc::clone(store), provider.as_ref(), config.cache).await?;
-    let audit = AuditLog::open(&config.data_dir.join(AUDIT_DIR), &config.audit)?;
-    check_trail(&keystore, &audit).await?;
+    let audit_dir = config.data_dir.join(AUDIT_DIR);
+    let audit = AuditLog::open(&audit_dir, &config.audit, &keystore, now).await?;
+    check_trail(&keystore, &audit, now, false).await?;
     let ca = Ca::open(&keystore).await?;
     ca.check_trust_domain(&config.tls.trust_domain)?;
     Ok((keystore, audit, ca))
@@ -198,7 +200,7 @@ async fn make_server(
     ttl_s: u64,
     now: u64,
 ) -> Result<KeyAndCertificate, OfflineError> {
-    let (_keystore, audit, ca) = open_parts(store, config).await?;
+    let (_keystore, audit, ca) = open_parts(store, config, now).await?;
     let made = ca.make_server_certificate(names, ttl_s, now)?;
     let record = local_record(LocalCall {
         rpc: "fieldkeep cert server",
@@ -253,7 +255,7 @@ async fn make(
     ttl_s: u64,
     now: u64,
 ) -> Result<(KeyAndCertificate, Vec<Role>), OfflineError> {
-    let (keystore, audit, ca) = open_parts(store, config).await?;
+    let (keystore, audit, ca) = open_parts(store, config, now).await?;
     keystore.tenant(identity.tenant()).await?;
     let access = Access::load(&keystore).await?;
     let snapshot = access.snapshot();

@@ -58,7 +58,10 @@ pub(super) async fn open(dir: &Path) -> Opened {
     let keystore = Keystore::open(Arc::clone(&store), root.as_ref(), config.cache)
         .await
         .unwrap();
-    let audit = AuditLog::open(&config.data_dir.join(AUDIT_DIR), &config.audit).unwrap();
+    let audit_dir = config.data_dir.join(AUDIT_DIR);
+    let audit = AuditLog::open(&audit_dir, &config.audit, &keystore, NOW)
+        .await
+        .unwrap();
     Opened {
         config,
         store,
@@ -148,15 +151,20 @@ async fn a_server_can_open_it_and_the_admin_is_admin() {
 }
 
 #[tokio::test]
-async fn the_first_record_of_the_trail_holds_what_was_made() {
+async fn the_first_records_of_the_trail_hold_what_was_made() {
     let parent = TempDir::new().unwrap();
     let dir = parent.path().join("fk");
     init(options(&dir)).await.unwrap();
     let opened = open(&dir).await;
-    let report = check_trail(&opened.keystore, &opened.audit).await.unwrap();
-    assert_eq!((report.settled, report.records, report.changes), (0, 1, 2));
-    let (index, record) = opened.audit.list(None, 10).unwrap().remove(0);
-    assert_eq!(index, 0);
+    let report = check_trail(&opened.keystore, &opened.audit, NOW, false)
+        .await
+        .unwrap();
+    // The first record is that of the log's own keys.
+    assert_eq!((report.settled, report.records, report.changes), (0, 2, 3));
+    let records = opened.audit.list(None, 10).unwrap();
+    assert_eq!(records[1].1.rpc, "fieldkeep.internal/AuditLog");
+    let (index, record) = records.into_iter().next().unwrap();
+    assert_eq!(index, 1);
     assert_eq!(
         (record.rpc.as_str(), record.authentication.as_str()),
         ("fieldkeep init", "local")

@@ -29,6 +29,7 @@ use crate::grpc::tls::Handshaker;
 use crate::jobs::Jobs;
 use crate::jobs::rotation::Rotation;
 use crate::service::call::{Call, Peer};
+use crate::service::refusals::SUMMARY_TICK;
 use crate::service::{Clock, Core, SystemClock};
 use crate::telemetry::Metrics;
 use crate::telemetry::trace::Tracer;
@@ -122,6 +123,7 @@ impl Listening {
                 opened.keystore.clone(),
                 opened.audit.clone(),
             )),
+            tokio::spawn(summarise_now_and_then(Arc::clone(&opened.core))),
             tokio::spawn(probe_now_and_then(service, Arc::clone(&opened.metrics))),
         ];
         let health = tokio::spawn(follow_health(Arc::clone(&opened.core), reporter));
@@ -331,6 +333,15 @@ async fn settle_now_and_then(
         {
             tracing::warn!(%error, "the settled mark was not written; the next start compares more");
         }
+    }
+}
+
+/// Writes what is to be said of refusals that came too fast to have records of their own.
+async fn summarise_now_and_then(core: Arc<Core>) {
+    let mut ticks = tokio::time::interval(SUMMARY_TICK);
+    loop {
+        ticks.tick().await;
+        core.write_summaries();
     }
 }
 

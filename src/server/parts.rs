@@ -15,7 +15,7 @@ use crate::access::ca::Ca;
 use crate::access::certificates::Certificates;
 use crate::access::limits::shed::ShedOptions;
 use crate::audit::AuditLog;
-use crate::audit::trail::{check_trail, settle};
+use crate::audit::trail::{check_trail, lower_mark, settle};
 use crate::config::Config;
 use crate::grpc::tls::{Identity, check_ca_file, server_config};
 use crate::init::AUDIT_DIR;
@@ -75,11 +75,16 @@ async fn open_with(
     now_s: u64,
 ) -> Result<Opened, StartError> {
     let keystore = Keystore::open(Arc::clone(&store) as Arc<dyn Store>, root, config.cache).await?;
-    let audit = AuditLog::open(&config.data_dir.join(AUDIT_DIR), &config.audit)?;
-    let compared = check_trail(&keystore, &audit).await?;
+    let audit_dir = config.data_dir.join(AUDIT_DIR);
+    let audit = AuditLog::open(&audit_dir, &config.audit, &keystore, now_s).await?;
+    let compared = check_trail(&keystore, &audit, now_s, config.audit.accept_loss).await?;
+    if config.audit.accept_loss {
+        lower_mark(&keystore, &audit, now_s).await?;
+    }
     tracing::info!(
         records = compared.records,
         changes = compared.changes,
+        recovered = compared.recovered,
         "the audit trail agrees with the store"
     );
     let access = Access::load(&keystore).await?;
@@ -105,6 +110,7 @@ async fn open_with(
                 calls: config.limits.calls,
                 ..ShedOptions::default()
             },
+            audit_window: !config.audit.window.is_zero(),
             ..Limits::default()
         },
         clock: Arc::new(SystemClock),

@@ -79,7 +79,9 @@ impl Operation for CreateGrant {
         account: &mut Account,
     ) -> Result<Arc<Grant>, Failure> {
         self.about(permit.principal(), account);
-        let operation = self.request.operation(permit)?;
+        let planned = self.request.plan(permit)?;
+        let store_key = planned.grant_key();
+        let operation = permit.begin(planned, store_key.into(), account).await?;
         let by = By::Caller(Box::new(permit.principal().clone()));
         let changed = core
             .access
@@ -196,18 +198,18 @@ impl Operation for RevokeGrant {
         account: &mut Account,
     ) -> Result<(), Failure> {
         self.about(permit.principal(), account);
-        let operation = self.request.operation(permit)?;
         match found(permit, &self.id) {
             Ok(grant) => account.detail(format!("from={} {}", grant.what.who, detail(&grant.what))),
             // It may be gone because this very request was made before.
             Err(refused) if permit.snapshot().grant(&self.id).is_some() => return Err(refused),
             Err(_) => {}
         }
+        let key = grant::key_of(&self.id);
+        let operation = self.request.begin(permit, key.clone(), account).await?;
         let changed = core
             .access
             .revoke(self.id, operation, permit.now_s())
             .await?;
-        let key = grant::key_of(&self.id);
         core.record_change(account, &changed, &key).await
     }
 }

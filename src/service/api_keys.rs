@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use fieldkeep_crypto::names::Name;
-use fieldkeep_keystore::store::Operation as StoreOperation;
 
 use crate::access::AccessError;
 use crate::access::action::Action;
@@ -16,7 +15,7 @@ use crate::service::Core;
 use crate::service::access::{LocalName, check_identity, listed_of};
 use crate::service::failure::Failure;
 use crate::service::keys::{Listed, Page};
-use crate::service::operation::Repeatable;
+use crate::service::operation::{Planned, Repeatable};
 use crate::service::perform::Operation;
 use crate::service::perform::permit::{Asks, Permit};
 use crate::service::record::Account;
@@ -79,7 +78,10 @@ impl Operation for CreateApiKey {
         let (key, record) = made.map_err(AccessError::ApiKey)?;
         account.detail(detail(&record));
         let store_key = api_key_key(record.id);
-        let operation = StoreOperation::make()?;
+        let planned = Planned::make()?;
+        let operation = permit
+            .begin(planned, store_key.clone().into(), account)
+            .await?;
         let set = core.access.set(store_key, |_| Ok(record), operation, now);
         let changed = set.await?;
         account.changed(&changed);
@@ -160,8 +162,12 @@ impl Operation for RotateApiKey {
             Some(present) if *present == *before => Ok(record),
             _ => Err(AccessError::Changed),
         };
-        let operation = StoreOperation::make()?;
-        let set = core.access.set(api_key_key(self.id), make, operation, now);
+        let store_key = api_key_key(self.id);
+        let planned = Planned::make()?;
+        let operation = permit
+            .begin(planned, store_key.clone().into(), account)
+            .await?;
+        let set = core.access.set(store_key, make, operation, now);
         let changed = set.await?;
         account.changed(&changed);
         let held = HeldApiKey::new(changed.value);
@@ -206,8 +212,8 @@ impl Operation for RevokeApiKey {
             }) => {}
             Err(refused) => return Err(refused),
         }
-        let operation = self.request.operation(permit)?;
         let key = api_key_key(self.id);
+        let operation = self.request.begin(permit, key.clone(), account).await?;
         let unset = core
             .access
             .unset::<ApiKeyRecord>(key.clone(), operation, permit.now_s());

@@ -17,6 +17,8 @@ use crate::service::failure::Failure;
 use crate::telemetry::RpcMetrics;
 use crate::telemetry::trace::CallTrace;
 
+/// How the process itself is authenticated.
+pub const LOCAL: &str = "local";
 /// How a connection without a client certificate is authenticated.
 pub const WITHOUT_CERTIFICATE: &str = "none";
 /// Bytes of replies of streams that one connection may have made and not yet taken: four of the longest.
@@ -107,7 +109,7 @@ impl Peer {
         let here = IpAddr::V4(Ipv4Addr::LOCALHOST);
         Self {
             principal: None,
-            authentication: "local",
+            authentication: LOCAL,
             credential: None,
             connection: Connection::new(String::new(), here, Arc::default()),
         }

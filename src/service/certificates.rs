@@ -85,7 +85,7 @@ impl Operation for Revoke {
         self.about(caller, account);
         let what = self.revoked(caller)?;
         let key = what.store_key();
-        let operation = self.request.operation(permit)?;
+        let operation = self.request.begin(permit, key.clone(), account).await?;
         let changed = core
             .certificates
             .revoke(what, &caller.resource, operation, permit.now_s())
@@ -184,7 +184,7 @@ impl Operation for AddCa {
             permit.check(tenant.as_str(), None)?;
         }
         let key = root_key(&self.binding.name);
-        let operation = self.request.operation(permit)?;
+        let operation = self.request.begin(permit, key.clone(), account).await?;
         let root = CaRoot {
             binding: self.binding,
             certificate_pem: self.certificate_pem,
@@ -270,13 +270,13 @@ impl Operation for RemoveCa {
                 }
             }
         }
-        let operation = self.request.operation(permit)?;
+        let key = root_key(&self.name);
+        let operation = self.request.begin(permit, key.clone(), account).await?;
         let changed = core
             .certificates
             .remove_root(&self.name, operation, permit.now_s())
             .await?;
         core.access.publish_again().await;
-        let key = root_key(&self.name);
         core.record_change(account, &changed, &key).await?;
         Ok(changed.value)
     }

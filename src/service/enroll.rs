@@ -1,7 +1,6 @@
 //! How a workload gets its first certificate, and how it renews it.
 
 use bytes::Bytes;
-use fieldkeep_keystore::store::Operation as StoreOperation;
 
 use crate::access::action::Action;
 use crate::access::ca::{CLIENT_TTL_S, Issued, OPERATOR_TTL_S};
@@ -14,6 +13,7 @@ use crate::access::revocation::Revocations;
 use crate::service::Core;
 use crate::service::access::{LocalName, check_identity};
 use crate::service::failure::Failure;
+use crate::service::operation::Planned;
 use crate::service::perform::entry::{Entrant, Entry};
 use crate::service::perform::permit::{Asks, Permit};
 use crate::service::perform::{Operation, ended_failure, unauthenticated};
@@ -80,15 +80,13 @@ impl Operation for CreateJoinToken {
             Ok(wanted)
         };
         let wanted = core.certificates.issue_with(now, issue).await?;
-        let operation = StoreOperation::make()?;
-        let made = core.certificates.make_token(wanted, operation).await?;
+        let drawn = core.certificates.draw_token(wanted).await?;
+        account.detail(drawn.detail());
+        let (planned, store_key) = (Planned::make()?, drawn.store_key());
+        let operation = permit.begin(planned, store_key.into(), account).await?;
+        let made = core.certificates.keep_token(drawn, operation).await?;
         account.changed(&made);
         let made = made.value;
-        account.detail(format!(
-            "join_token={} expires={}",
-            made.token.id(),
-            made.expires
-        ));
         Ok(CreatedToken {
             made,
             identity,
@@ -126,18 +124,18 @@ impl Entry for Enroll {
         let source = Source::from(entrant.peer().network());
         let id = self.token.id().to_owned();
         let who = format!("join:{id}");
-        let now = entrant.now_s();
         let now_ms = core.clock.now_us() / 1_000;
         if let Err(backoff) = core.attempts.check(source, Some(&who), now_ms) {
             account.detail(format!("join_token={id}"));
             return Err(backoff.into());
         }
-        let error = match self.enroll(core, now, account).await {
+        let error = match self.enroll(core, entrant, account).await {
             Ok(enrolled) => {
                 core.attempts.succeeded(source, &who, now_ms);
                 return Ok(enrolled);
             }
-            Err(error) => error,
+            Err(Stopped::Begun(failure)) => return Err(failure),
+            Err(Stopped::Token(error)) => error,
         };
         // Whoever shows one that was used or has ended knows the secret, and guesses nothing.
         if matches!(error, JoinError::Unknown) {
@@ -153,13 +151,28 @@ impl Entry for Enroll {
     }
 }
 
+/// Why nobody was enrolled.
+enum Stopped {
+    /// The token, or what was to be done with it.
+    Token(JoinError),
+    /// The operation could not be begun.
+    Begun(Failure),
+}
+
+impl From<JoinError> for Stopped {
+    fn from(error: JoinError) -> Self {
+        Self::Token(error)
+    }
+}
+
 impl Enroll {
     async fn enroll(
         self,
         core: &Core,
-        now: u64,
+        entrant: &Entrant<'_>,
         account: &mut Account,
-    ) -> Result<Enrolled, JoinError> {
+    ) -> Result<Enrolled, Stopped> {
+        let now = entrant.now_s();
         let id = self.token.id();
         let certificates = &core.certificates;
         let checked = certificates.check_token(&self.token, &self.csr_der, now);
@@ -181,12 +194,15 @@ impl Enroll {
             Ok(issued)
         };
         let issued = certificates.issue_with(now, issue).await?;
-        let operation = StoreOperation::make()?;
+        account.detail(format!("join_token={id} {}", issued.detail));
+        let planned = Planned::make().map_err(JoinError::Random)?;
+        let store_key = admission.store_key().to_owned();
+        let begun = entrant.begin(planned, store_key.into(), account).await;
+        let operation = begun.map_err(Stopped::Begun)?;
         let used = certificates.use_up(admission, &issued, operation, now);
         match used.await? {
             UsedUp::First(changed) => {
                 account.changed(&changed);
-                account.detail(format!("join_token={id} {}", issued.detail));
                 Ok(Enrolled { identity, issued })
             }
             UsedUp::Repeated(before) => Ok(repeated(core, id, before, account)),

@@ -70,12 +70,14 @@ impl<const JOINS: bool> Operation for ChangeMember<JOINS> {
     ) -> Result<Option<Arc<Membership>>, Failure> {
         let caller = permit.principal();
         self.about(caller, account);
-        let operation = self.request.operation(permit)?;
         let (group, member) = (self.group.group(caller), self.member.identity(caller));
         let key = group::key_of(&group, &member);
         let (access, now) = (&core.access, permit.now_s());
         if JOINS {
             check_reach(permit, permit.snapshot().grants_of(group.resource()).iter())?;
+        }
+        let operation = self.request.begin(permit, key.clone(), account).await?;
+        if JOINS {
             let by = By::Caller(Box::new(caller.clone()));
             let changed = access.join(group, member, by, operation, now).await?;
             core.record_change(account, &changed, &key).await?;

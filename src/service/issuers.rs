@@ -112,7 +112,6 @@ impl Operation for SetIssuer {
             // Whoever replaces one takes it away from the tenants that it had.
             check_right(permit, before)?;
         }
-        let operation = self.request.operation(permit)?;
         let record = IssuerRecord {
             created: permit.now_s(),
             created_by: caller.resource.as_ref().to_owned(),
@@ -129,6 +128,7 @@ impl Operation for SetIssuer {
             }
             Err(AccessError::Changed)
         };
+        let operation = self.request.begin(permit, key.clone(), account).await?;
         let access = &core.access;
         let changed = access
             .set(key.clone(), make, operation, permit.now_s())
@@ -170,8 +170,8 @@ impl Operation for RemoveIssuer {
         if let Some(issuer) = present(permit, &self.name) {
             check_right(permit, &issuer)?;
         }
-        let operation = self.request.operation(permit)?;
         let (access, key) = (&core.access, issuer_key(self.name.as_str()));
+        let operation = self.request.begin(permit, key.clone(), account).await?;
         let changed = access
             .unset::<Issuer>(key.clone(), operation, permit.now_s())
             .await?;

@@ -4,6 +4,7 @@ use fieldkeep_crypto::ciphertext::Suite;
 use fieldkeep_crypto::names::Name;
 use fieldkeep_keystore::info::{Change, Changed, KeyInfo, TenantInfo};
 use fieldkeep_keystore::keystore::Keystore;
+use fieldkeep_keystore::present::{key_record, tenant_record};
 use fieldkeep_keystore::rotation::policy::RotationPolicy;
 
 use crate::access::action::Action;
@@ -111,7 +112,8 @@ impl Operation for CreateTenant {
     ) -> Result<TenantInfo, Failure> {
         self.about(permit.principal(), account);
         let keystore = core.vault.manage(permit, Scope::ALL, None)?;
-        let operation = self.request.operation(permit)?;
+        let store_key = tenant_record(&self.tenant);
+        let operation = self.request.begin(permit, store_key, account).await?;
         let changed = keystore
             .create_tenant(&self.tenant, operation, permit.now_s())
             .await?;
@@ -199,7 +201,8 @@ impl Operation for CreateKey {
         let keystore = core
             .vault
             .manage(permit, id.tenant.as_str(), Some(id.key.as_str()))?;
-        let operation = self.request.operation(permit)?;
+        let store_key = key_record(&id.tenant, &id.key);
+        let operation = self.request.begin(permit, store_key, account).await?;
         let changed = keystore
             .create_key(
                 &id.tenant,
@@ -322,7 +325,8 @@ impl Operation for RotateKey {
         let keystore = core
             .vault
             .manage(permit, id.tenant.as_str(), Some(id.key.as_str()))?;
-        let operation = self.request.operation(permit)?;
+        let store_key = key_record(&id.tenant, &id.key);
+        let operation = self.request.begin(permit, store_key, account).await?;
         let changed = keystore
             .rotate_key(&id.tenant, &id.key, operation, permit.now_s())
             .await?;
@@ -368,7 +372,9 @@ impl Operation for ChangeState {
         let keystore = core
             .vault
             .manage(permit, id.tenant.as_str(), Some(id.key.as_str()))?;
-        let (operation, now) = (self.request.operation(permit)?, permit.now_s());
+        let store_key = key_record(&id.tenant, &id.key);
+        let operation = self.request.begin(permit, store_key, account).await?;
+        let now = permit.now_s();
         let changed = match self.version {
             None => {
                 keystore

@@ -129,9 +129,9 @@ impl Operation for SetLimit {
     ) -> Result<Arc<Limit>, Failure> {
         let caller = permit.principal();
         self.about(caller, account);
-        let operation = self.request.operation(permit)?;
         let (limit, now) = (self.limit(caller, permit.now_s()), permit.now_s());
         let key = limit.store_key();
+        let operation = self.request.begin(permit, key.clone(), account).await?;
         let make = move |_: Option<&Limit>| {
             limit.check()?;
             Ok(limit)
@@ -244,8 +244,8 @@ impl Operation for RemoveLimit {
     ) -> Result<(), Failure> {
         let caller = permit.principal();
         self.about(caller, account);
-        let operation = self.request.operation(permit)?;
         let key = self.name.store_key(caller);
+        let operation = self.request.begin(permit, key.clone(), account).await?;
         let removed = core
             .access
             .unset::<Limit>(key.clone(), operation, permit.now_s());

@@ -82,13 +82,13 @@ impl Operation for SetMask {
     ) -> Result<Arc<FieldMask>, Failure> {
         let caller = permit.principal();
         self.about(caller, account);
-        let operation = self.request.operation(permit)?;
         let wanted = WantedMask {
             tenant: self.field.tenant(caller).clone(),
             field: self.field.field,
             mask: self.mask,
         };
         let key = mask_key(&wanted.tenant, &wanted.field);
+        let operation = self.request.begin(permit, key.clone(), account).await?;
         let by = By::Caller(Box::new(caller.clone()));
         let set = core.access.set_mask(wanted, by, operation, permit.now_s());
         let changed = set.await?;
@@ -127,8 +127,8 @@ impl Operation for RemoveMask {
     ) -> Result<(), Failure> {
         let caller = permit.principal();
         self.about(caller, account);
-        let operation = self.request.operation(permit)?;
         let key = mask_key(self.field.tenant(caller), &self.field.field);
+        let operation = self.request.begin(permit, key.clone(), account).await?;
         let removed = core
             .access
             .unset::<FieldMask>(key.clone(), operation, permit.now_s());

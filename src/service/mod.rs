@@ -26,6 +26,7 @@ use crate::audit::AuditLog;
 use crate::service::call::RequestIds;
 use crate::service::failure::Failure;
 use crate::service::offload::Places;
+use crate::service::refusals::{RefusalOptions, Refusals};
 use crate::service::schedule::ChangedKeys;
 use crate::service::unwritten::Unwritten;
 use crate::service::vault::Vault;
@@ -34,6 +35,7 @@ use crate::service::withdrawn::Withdrawn;
 pub mod access;
 pub mod api_keys;
 pub mod arrival;
+pub mod audit;
 mod authenticate;
 pub mod batch;
 pub mod call;
@@ -47,6 +49,7 @@ pub mod failure;
 pub mod field;
 pub mod groups;
 mod in_use;
+mod intent;
 pub mod issuers;
 pub mod keys;
 pub mod limit;
@@ -57,6 +60,7 @@ pub mod operation;
 pub mod perform;
 pub mod record;
 pub mod reencrypt;
+pub mod refusals;
 pub mod resource;
 pub mod rotation;
 pub mod schedule;
@@ -112,12 +116,16 @@ pub struct Limits {
     pub batch_items: usize,
     /// How long a call waits for a busy audit trail, if its own deadline is not earlier.
     pub busy_patience: Duration,
+    /// Whether the record of an Encrypt may be synced after its reply, within the bound of the trail.
+    pub audit_window: bool,
     /// How long a change of rights waits for the calls that began before it.
     pub settling: Duration,
     /// How long a stream may be open without a message, or with replies that its caller does not take.
     pub stream_idle: Duration,
     /// How many calls may be under way before some are shed.
     pub shed: ShedOptions,
+    /// How many refused calls have records of their own.
+    pub refusals: RefusalOptions,
 }
 
 impl Default for Limits {
@@ -127,9 +135,11 @@ impl Default for Limits {
             reply_bytes: 16 * 1024 * 1024 - 64 * 1024,
             batch_items: 10_000,
             busy_patience: Duration::from_secs(10),
+            audit_window: false,
             settling: Duration::from_secs(5),
             stream_idle: Duration::from_secs(300),
             shed: ShedOptions::default(),
+            refusals: RefusalOptions::default(),
         }
     }
 }
@@ -182,6 +192,7 @@ pub struct Core {
     changes: TaskTracker,
     audit_down: AtomicBool,
     unwritten: Unwritten,
+    refusals: Refusals,
     changed_keys: ChangedKeys,
     withdrawn: Withdrawn,
     draining: AtomicBool,
@@ -191,15 +202,16 @@ pub struct Core {
 }
 
 impl Drop for Core {
-    /// Nobody comes any more who would write what is kept.
+    /// Nobody comes any more who would write what is kept or counted.
     fn drop(&mut self) {
+        self.write_last_summaries();
         let journal = self.audit.journal();
         for _ in 0..LAST_ATTEMPTS {
             match self.unwritten.write(&self.audit) {
                 Ok(()) => return,
                 Err(error) if unwritten::is_busy(&error) => {
                     let next = journal.durable().saturating_add(1);
-                    let _ = journal.wait_blocking(Ticket { sequence: next });
+                    let _ = journal.wait_blocking(Ticket::at(next));
                 }
                 Err(error) => {
                     tracing::error!(%error, "records of the audit trail are lost, since it takes none");
@@ -260,6 +272,7 @@ impl Core {
             changes: TaskTracker::new(),
             audit_down: AtomicBool::new(false),
             unwritten: Unwritten::default(),
+            refusals: Refusals::default(),
             changed_keys: ChangedKeys::default(),
             withdrawn: Withdrawn::default(),
             draining: AtomicBool::new(false),

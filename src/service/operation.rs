@@ -1,10 +1,12 @@
 //! The ids of management operations, by which a repeated call gets its first outcome, and how what they changed goes on record.
 
-use fieldkeep_crypto::random;
+use bytes::Bytes;
+use fieldkeep_crypto::random::{self, RandomError};
 use fieldkeep_keystore::info::Changed;
 use fieldkeep_keystore::store::Operation as StoreOperation;
 use ring::digest::{Context, Digest, SHA256};
 
+use crate::access::grant::{self, GrantId};
 use crate::service::Core;
 use crate::service::failure::Failure;
 use crate::service::perform::permit::Permit;
@@ -40,11 +42,26 @@ impl Repeatable {
         })
     }
 
-    /// The operation for the store. An id that the caller chose counts for its tenant, identity and RPC alone.
+    /// Begins the operation, which changes the record under `store_key`: its intent is on record. An id that the caller chose counts
+    /// for its tenant, identity and RPC alone.
+    ///
+    /// # Errors
+    /// As [`Permit::begin`].
+    pub(super) async fn begin(
+        &self,
+        permit: &Permit<'_>,
+        store_key: impl Into<Bytes>,
+        account: &mut Account,
+    ) -> Result<StoreOperation, Failure> {
+        let planned = self.plan(permit)?;
+        permit.begin(planned, store_key.into(), account).await
+    }
+
+    /// The operation, before it is begun.
     ///
     /// # Errors
     /// If the operating system has no random numbers.
-    pub(super) fn operation(&self, permit: &Permit<'_>) -> Result<StoreOperation, Failure> {
+    pub(super) fn plan(&self, permit: &Permit<'_>) -> Result<Planned, Failure> {
         let principal = permit.principal();
         let id = match self.request_id {
             Some(request_id) => derive_id(
@@ -59,14 +76,42 @@ impl Repeatable {
                 id
             }
         };
-        Ok(StoreOperation {
+        Ok(Planned(StoreOperation {
             id,
             fingerprint: self.fingerprint,
-        })
+        }))
     }
 }
 
-/// The first 16 bytes of SHA-256 over tenant, principal, RPC (each with a zero byte behind it) and request id.
+/// An operation of the store whose intent is not on record yet. Nothing can be committed under it, see
+/// [`crate::service::intent::Intents::write`].
+pub(super) struct Planned(StoreOperation);
+
+impl Planned {
+    /// One that nobody repeats.
+    ///
+    /// # Errors
+    /// If the operating system has no random numbers.
+    pub(super) fn make() -> Result<Planned, RandomError> {
+        StoreOperation::make().map(Planned)
+    }
+
+    /// One of the service's own.
+    pub(super) fn own(operation: StoreOperation) -> Planned {
+        Planned(operation)
+    }
+
+    /// The store key of the grant that it would make.
+    pub(super) fn grant_key(&self) -> String {
+        grant::key_of(&GrantId::of_operation(&self.0))
+    }
+
+    /// The operation, for whoever has written its intent.
+    pub(super) fn into_inner(self) -> StoreOperation {
+        self.0
+    }
+}
+
 impl Core {
     /// Puts a change of the store on record. One that was made before, perhaps by a call whose record was not written, is told by
     /// what the store holds under `key` now.
@@ -84,6 +129,7 @@ impl Core {
     }
 }
 
+/// The first 16 bytes of SHA-256 over tenant, principal, RPC (each with a zero byte behind it) and request id.
 fn derive_id(tenant: &str, principal: &str, rpc: &str, request_id: &[u8; 16]) -> [u8; 16] {
     let mut context = Context::new(&SHA256);
     for part in [tenant, principal, rpc] {

@@ -8,8 +8,9 @@ use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use fieldkeep_journal::{AppendError, Ticket};
+use fieldkeep_journal::{AppendError, AppendOptions, Ticket, Waiters};
 use fieldkeep_proto::v1::Decision;
+use fieldkeep_tlog::receipt::Receipt;
 use tokio::time::{Instant, timeout_at};
 use tonic::Code;
 
@@ -21,8 +22,9 @@ use crate::access::snapshot::AccessSnapshot;
 use crate::access::trust::Ended;
 use crate::audit::AuditError;
 use crate::audit::encoded::Encoded;
-use crate::service::call::{Call, RequestId};
+use crate::service::call::{Call, LOCAL, RequestId};
 use crate::service::failure::Failure;
+use crate::service::intent::Intents;
 use crate::service::record::{self, Account, Ending};
 use crate::service::unwritten;
 use crate::service::{Core, Service};
@@ -97,9 +99,16 @@ pub struct Leave {
     /// until it has the reply.
     _held: Option<Arc<AccessSnapshot>>,
     grounds: Option<Grounds>,
+    receipt: Option<Receipt>,
 }
 
 impl Leave {
+    /// Where the record of the call is, and what it is.
+    #[must_use]
+    pub fn receipt(&self) -> Option<Receipt> {
+        self.receipt
+    }
+
     /// The grants that the result relies on, for a later look. The rights themselves are held no longer.
     #[must_use]
     pub fn into_grounds(self) -> Option<Grounds> {
@@ -190,7 +199,7 @@ impl Service {
         let mut attempt = Attempt::with_rule(&self.core, call, rule_for(&failure));
         attempt.account.detail(detail);
         let failure = match self.record(&mut attempt, Err(&failure)).await {
-            Ok(()) => failure,
+            Ok(_) => failure,
             Err(unavailable) => unavailable,
         };
         Refusal {
@@ -205,8 +214,9 @@ impl Service {
         parsed: Result<O, Failure>,
     ) -> Result<(O::Output, Leave), Failure> {
         let mut attempt = Attempt::new(&self.core, call);
-        let outcome = attempt.authorize_and_run(parsed).await;
-        self.record(&mut attempt, outcome.as_ref().map(|_| ()))
+        let outcome = attempt.authorize_and_run(parsed, &self.waiters).await;
+        let receipt = self
+            .record(&mut attempt, outcome.as_ref().map(|_| ()))
             .await?;
         let (value, grounds) = outcome?;
         if O::CHANGES_RIGHTS {
@@ -215,22 +225,30 @@ impl Service {
         }
         if O::CHANGES {
             // A change has happened and is on record; to refuse its reply would only hide that.
-            return Ok((value, Leave::default()));
+            let leave = Leave {
+                receipt,
+                ..Leave::default()
+            };
+            return Ok((value, leave));
         }
         let held = self.check_again(&mut attempt, &grounds).await?;
         let leave = Leave {
             _held: Some(held),
             grounds: Some(grounds),
+            receipt,
         };
         Ok((value, leave))
     }
 
-    /// Writes the record of a call and waits until it is durable.
+    /// Writes the record of a call and waits until it is durable, or written if that is enough for it.
     async fn record(
         &self,
         attempt: &mut Attempt,
         outcome: Result<(), &Failure>,
-    ) -> Result<(), Failure> {
+    ) -> Result<Option<Receipt>, Failure> {
+        if let Err(failure) = outcome {
+            self.core.look_after(&mut attempt.account, failure).await;
+        }
         attempt.compose_outcome(outcome);
         self.write(attempt).await
     }
@@ -242,44 +260,41 @@ impl Service {
         code: Code,
     ) -> Result<(), Failure> {
         attempt.compose(code, None);
-        self.write(attempt).await
+        self.write(attempt).await.map(drop)
     }
 
-    async fn write(&self, attempt: &mut Attempt) -> Result<(), Failure> {
+    /// The receipt, unless the call is only counted.
+    async fn write(&self, attempt: &mut Attempt) -> Result<Option<Receipt>, Failure> {
+        // A reply without a result need not wait for the summary that its call is in.
+        if attempt.is_only_counted() {
+            return Ok(None);
+        }
         let _waiting = CallTrace::part(attempt.call.trace.as_ref(), "audit");
-        let error = match self.append_in_time(attempt).await {
-            Ok(ticket) => match self.waiters.committed(ticket).await {
-                Ok(()) => {
-                    self.core.set_audit_down(false);
-                    return Ok(());
+        let appended = append_in_time(&self.core, &self.waiters, || attempt.append()).await;
+        let how = attempt.how();
+        let error = match appended {
+            Ok(ticket) => {
+                let reached = if how.relaxed {
+                    self.waiters.written(ticket).await
+                } else {
+                    self.waiters.committed(ticket).await
+                };
+                match reached {
+                    Ok(()) => {
+                        // What is kept for when the disk is full says nothing about the others.
+                        if !how.privileged {
+                            self.core.set_audit_down(false);
+                        }
+                        let durable = !how.relaxed || self.core.audit.is_durable(ticket);
+                        return Ok(self.core.audit.receipt(ticket, durable));
+                    }
+                    Err(error) => AuditError::Append(error),
                 }
-                Err(error) => AuditError::Append(error),
-            },
+            }
             Err(error) => error,
         };
         attempt.keep(&error);
         Err(Failure::AuditUnavailable)
-    }
-
-    /// Appends a composed record. While more waits for the disk than the trail takes, this waits with it.
-    async fn append_in_time(&self, attempt: &mut Attempt) -> Result<Ticket, AuditError> {
-        let mut deadline = None;
-        loop {
-            // Read before the trail is found busy: then a record is on its way that is the next to be durable.
-            let next = Ticket {
-                sequence: self.core.audit.journal().durable().saturating_add(1),
-            };
-            let error = match attempt.append() {
-                Err(error) if unwritten::is_busy(&error) => error,
-                appended => return appended,
-            };
-            let patience = self.core.limits.busy_patience;
-            let deadline = *deadline.get_or_insert_with(|| Instant::now() + patience);
-            match timeout_at(deadline, self.waiters.committed(next)).await {
-                Ok(committed) => committed?,
-                Err(_) => return Err(error),
-            }
-        }
     }
 
     /// Refuses the reply if the caller lost a right while the call ran; otherwise gives the rights to hold until it leaves.
@@ -329,8 +344,32 @@ impl Service {
     }
 }
 
+/// Appends a record by `append`. While more waits for the disk than the trail takes, this waits with it.
+pub(super) async fn append_in_time(
+    core: &Core,
+    waiters: &Waiters,
+    mut append: impl FnMut() -> Result<Ticket, AuditError>,
+) -> Result<Ticket, AuditError> {
+    let mut deadline = None;
+    loop {
+        // Read before the trail is found busy: then a record is on its way that is the next to be durable.
+        let next = Ticket::at(core.audit.journal().durable().saturating_add(1));
+        let error = match append() {
+            Err(error) if unwritten::is_busy(&error) => error,
+            appended => return appended,
+        };
+        let patience = core.limits.busy_patience;
+        let deadline = *deadline.get_or_insert_with(|| Instant::now() + patience);
+        match timeout_at(deadline, waiters.committed(next)).await {
+            Ok(committed) => committed?,
+            Err(_) => return Err(error),
+        }
+    }
+}
+
 /// One call on its way. If it is dropped before its record was written, because the caller went away or ran out of time,
-/// it leaves a record that says so.
+/// it leaves a record that says so; unless it has begun an operation of the store, of which nobody knows then what became of it:
+/// its intent is on record, and the next start writes the outcome.
 pub(super) struct Attempt {
     core: Arc<Core>,
     call: Call,
@@ -338,6 +377,10 @@ pub(super) struct Attempt {
     decision: Decision,
     rule: Rule,
     ending: Record,
+    /// The code of the composed record.
+    code: Code,
+    /// Whether the composed record is of a call that has begun an operation of the store.
+    began: bool,
     /// Where limits count the call as under way.
     under_way: Vec<Admission>,
 }
@@ -346,7 +389,7 @@ pub(super) struct Attempt {
 enum Record {
     None,
     Composed(Encoded),
-    /// In the trail, or kept for it.
+    /// In the trail, or kept for it, or counted in a summary.
     Appended,
 }
 
@@ -359,6 +402,8 @@ impl Attempt {
             decision: Decision::Refused,
             rule: Rule::Named(RULE_NOT_SERVING),
             ending: Record::None,
+            code: Code::Ok,
+            began: false,
             under_way: Vec::new(),
         }
     }
@@ -379,6 +424,7 @@ impl Attempt {
     async fn authorize_and_run<O: Operation>(
         &mut self,
         parsed: Result<O, Failure>,
+        waiters: &Waiters,
     ) -> Result<(O::Output, Grounds), Failure> {
         self.check_serving()?;
         let Some(principal) = self.call.peer.principal.as_ref() else {
@@ -386,7 +432,11 @@ impl Attempt {
             return Err(NO_IDENTITY);
         };
         let now_us = self.core.clock.now_us();
-        let permit = Permit::new(&self.core.access, &self.call, principal, O::ACTION, now_us);
+        let intents = Intents {
+            core: &self.core,
+            waiters,
+        };
+        let permit = Permit::new(intents, &self.call, principal, O::ACTION, now_us);
         // Looked at while the permit holds a snapshot, as in `Service::check_again`.
         if let Some(ended) = self.call.peer.ended() {
             self.rule = Rule::Named(ended.rule());
@@ -435,7 +485,8 @@ impl Attempt {
         if self.core.is_draining() {
             return Err(Failure::ShuttingDown);
         }
-        if self.core.audit_down.load(Ordering::Acquire) || self.core.unwritten.is_full() {
+        let down = self.core.audit_down.load(Ordering::Acquire) || self.core.unwritten.is_full();
+        if down && !self.how().privileged {
             return Err(Failure::AuditUnavailable);
         }
         Ok(())
@@ -467,8 +518,37 @@ impl Attempt {
             failure,
             now_us: self.core.clock.now_us(),
         };
+        self.code = code;
+        self.began = self.account.intended().is_some();
         let record = record::compose(&self.call, ending, &mut self.account);
         self.ending = Record::Composed(record);
+    }
+
+    /// Whether the call is a refusal that has no record of its own, since its caller was refused too often of late. Then it is
+    /// counted now. What was allowed, and what the service does itself, always has its record.
+    fn is_only_counted(&mut self) -> bool {
+        let (Decision::Refused, Rule::Named(rule)) = (self.decision, &self.rule) else {
+            return false;
+        };
+        let is_own = self.call.peer.authentication == LOCAL;
+        if is_own || self.began || !self.core.counts_refusal(&self.call, rule, self.code) {
+            return false;
+        }
+        self.ending = Record::Appended;
+        true
+    }
+
+    /// How the composed record is appended. Where an operator chose the bounded window, an Encrypt that succeeded waits for
+    /// its write alone. Looking at the trail and the state uses what is kept for when the disk is full.
+    fn how(&self) -> AppendOptions {
+        let looks = matches!(self.call.action, Action::Audit | Action::Status);
+        AppendOptions {
+            relaxed: self.core.limits.audit_window
+                && self.call.action == Action::Encrypt
+                && self.code == Code::Ok
+                && self.decision == Decision::Allowed,
+            privileged: looks && self.core.audit_down.load(Ordering::Acquire),
+        }
     }
 
     /// Appends the composed record, behind all that are kept.
@@ -476,7 +556,13 @@ impl Attempt {
         let Record::Composed(record) = &self.ending else {
             return Err(AuditError::Append(AppendError::Closed));
         };
-        let ticket = self.core.unwritten.append(&self.core.audit, record)?;
+        let how = self.how();
+        let ticket = if how.privileged {
+            // The others wait for room; this one has some.
+            self.core.audit.append_encoded(record, how)?
+        } else {
+            self.core.unwritten.append(&self.core.audit, record, how)?
+        };
         self.ending = Record::Appended;
         Ok(ticket)
     }
@@ -498,7 +584,15 @@ impl Drop for Attempt {
     fn drop(&mut self) {
         match &mut self.ending {
             Record::Appended => return,
-            Record::None => self.compose(Code::Cancelled, None),
+            Record::None if self.account.intended().is_some() => return,
+            Record::None => {
+                self.compose(Code::Cancelled, None);
+                if self.is_only_counted() {
+                    return;
+                }
+            }
+            // The outcome of an operation stays what it is.
+            Record::Composed(record) if record.step().is_some() => {}
             // It waited for a busy trail; its result did not leave.
             Record::Composed(record) => {
                 let mut changed = record.decoded();
@@ -514,7 +608,7 @@ impl Drop for Attempt {
 
 impl Core {
     /// The trail did not take a record. A busy one is not broken: only this call has no result.
-    fn audit_failed(&self, error: &AuditError) {
+    pub(super) fn audit_failed(&self, error: &AuditError) {
         if unwritten::is_busy(error) {
             tracing::warn!(%error, "the audit trail is busy; a call has no result, and its record is kept");
         } else {

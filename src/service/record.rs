@@ -3,12 +3,14 @@
 use std::collections::BTreeMap;
 
 use fieldkeep_keystore::info::{Change, Changed};
-use fieldkeep_proto::v1::{AuditChange, AuditResource, Decision};
+use fieldkeep_proto::v1::{AuditChange, AuditResource, Decision, Phase};
 
 use crate::audit::encoded::{Encoded, RecordParts};
+use crate::audit::operations::{REPEATED, append_word};
 use crate::audit::record::audit_change;
 use crate::service::call::Call;
 use crate::service::failure::Failure;
+use crate::service::intent::Intended;
 
 /// The most bytes of a text that came from a caller.
 const MAX_TEXT_BYTES: usize = 512;
@@ -29,6 +31,12 @@ pub struct Account {
     failures: BTreeMap<&'static str, u32>,
     changes: Vec<AuditChange>,
     store_revision: u64,
+    /// Whether what was to be changed had been changed before.
+    repeated: bool,
+    /// The operation of the store that was begun.
+    intended: Option<Intended>,
+    /// Whether nobody knows what became of it.
+    open: bool,
 }
 
 impl Account {
@@ -104,6 +112,7 @@ impl Account {
     /// What a management operation changed.
     pub fn changed<T>(&mut self, changed: &Changed<T>) {
         self.store_revision = changed.revision;
+        self.repeated = changed.repeated;
         self.changes
             .extend(changed.changes.iter().map(audit_change));
     }
@@ -111,6 +120,31 @@ impl Account {
     /// What the store holds now of what a management operation changed before.
     pub fn present(&mut self, changes: &[Change]) {
         self.changes.extend(changes.iter().map(audit_change));
+    }
+
+    /// An operation of the store was begun, whose intent is on record.
+    pub(super) fn begun(&mut self, intended: Intended) {
+        self.intended = Some(intended);
+    }
+
+    /// The operation of the store that was begun.
+    pub(super) fn intended(&self) -> Option<&Intended> {
+        self.intended.as_ref()
+    }
+
+    /// The operation was committed, though the call failed; `present` is what the store holds of it.
+    pub(super) fn committed(&mut self, revision: u64, present: &[Change]) {
+        let before = self.intended.as_ref().map_or(0, |begun| begun.revision);
+        self.repeated = revision <= before;
+        self.store_revision = revision;
+        if self.changes.is_empty() {
+            self.present(present);
+        }
+    }
+
+    /// Nobody knows what became of the operation: its outcome is found out at the next start.
+    pub(super) fn leave_open(&mut self) {
+        self.open = true;
     }
 
     /// The items that succeeded and failed.
@@ -157,7 +191,15 @@ pub fn compose(call: &Call, ending: Ending<'_>, account: &mut Account) -> Encode
         Some(failure) => bounded(failure.detail().into_owned()),
         None => account.failed_items(),
     };
+    if account.repeated {
+        append_word(&mut account.detail, REPEATED);
+    }
     let principal = call.peer.principal.as_ref();
+    let intended = account.intended.as_ref();
+    let phase = match intended {
+        Some(_) if !account.open => Phase::Outcome,
+        _ => Phase::Unspecified,
+    };
     Encoded::of(&RecordParts {
         time_us: ending.now_us,
         request_id: call.request_id.as_bytes(),
@@ -179,6 +221,40 @@ pub fn compose(call: &Call, ending: Ending<'_>, account: &mut Account) -> Encode
         store_revision: account.store_revision,
         detail: &account.detail,
         credential: principal.map_or("", |principal| &principal.credential),
+        phase: phase.into(),
+        operation_id: intended.map_or(&[], |begun| &begun.operation_id),
+        ..RecordParts::default()
+    })
+}
+
+/// The record of what a call is about to do, that `rule` allowed.
+pub(super) fn compose_intent(
+    call: &Call,
+    rule: &str,
+    now_us: u64,
+    account: &Account,
+    intended: &Intended,
+) -> Encoded {
+    let principal = call.peer.principal.as_ref();
+    Encoded::of(&RecordParts {
+        time_us: now_us,
+        request_id: call.request_id.as_bytes(),
+        principal: principal.map_or("", |principal| &principal.resource),
+        authentication: call.peer.authentication,
+        address: call.peer.address(),
+        rpc: call.rpc,
+        action: call.action.as_str(),
+        decision: Decision::Allowed.into(),
+        rule,
+        code: tonic::Code::Unknown.into(),
+        resources: &account.resources,
+        store_revision: intended.revision,
+        detail: &account.detail,
+        credential: principal.map_or("", |principal| &principal.credential),
+        phase: Phase::Intent.into(),
+        operation_id: &intended.operation_id,
+        intended_keys: std::slice::from_ref(&intended.store_key),
+        ..RecordParts::default()
     })
 }
 

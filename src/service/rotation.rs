@@ -1,6 +1,7 @@
 //! When keys rotate by themselves, and how much they encrypted.
 
 use fieldkeep_keystore::info::{KeyInfo, VersionUsage};
+use fieldkeep_keystore::present::key_record;
 use fieldkeep_keystore::rotation::policy::RotationPolicy;
 
 use crate::access::action::Action;
@@ -49,7 +50,8 @@ impl Operation for SetRotation {
         let keystore = core
             .vault
             .manage(permit, id.tenant.as_str(), Some(id.key.as_str()))?;
-        let operation = self.request.operation(permit)?;
+        let store_key = key_record(&id.tenant, &id.key);
+        let operation = self.request.begin(permit, store_key, account).await?;
         let now = permit.now_s();
         let changed = keystore
             .set_rotation(&id.tenant, &id.key, self.rotation, operation, now)

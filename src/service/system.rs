@@ -4,14 +4,11 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 
-use fieldkeep_proto::v1::AuditRecord;
-
 use crate::access::action::Action;
 use crate::access::grant::Scope;
 use crate::access::principal::Principal;
 use crate::service::Core;
 use crate::service::failure::Failure;
-use crate::service::keys::{Listed, Page};
 use crate::service::perform::Operation;
 use crate::service::perform::permit::{Asks, Permit};
 use crate::service::record::Account;
@@ -114,50 +111,4 @@ impl Operation for ReadStatus {
 fn free_bytes(dir: &std::path::Path) -> Option<u64> {
     let figures = rustix::fs::statvfs(dir).ok()?;
     figures.f_bavail.checked_mul(figures.f_frsize)
-}
-
-/// List audit records, newest first. The name of a record is its index in decimal.
-pub struct ListRecords {
-    /// Which page.
-    pub page: Page,
-}
-
-impl Operation for ListRecords {
-    const ACTION: Action = Action::Audit;
-    type Output = Listed<(u64, AuditRecord)>;
-
-    fn asks<'a>(&'a self, _caller: &'a Principal) -> Asks<'a> {
-        Asks::ALL
-    }
-
-    fn about(&self, _caller: &Principal, account: &mut Account) {
-        account.used(String::from("audit"), 0, "", 0);
-    }
-
-    async fn run(
-        self,
-        core: &Core,
-        permit: &Permit<'_>,
-        account: &mut Account,
-    ) -> Result<Listed<(u64, AuditRecord)>, Failure> {
-        self.about(permit.principal(), account);
-        let before = match self.page.after.as_deref().map(str::parse) {
-            None => None,
-            Some(Ok(before)) => Some(before),
-            Some(Err(_)) => {
-                return Err(Failure::invalid(
-                    "page_token",
-                    "not a token of this listing",
-                ));
-            }
-        };
-        let (audit, limit) = (core.audit.clone(), self.page.limit);
-        let records = tokio::task::spawn_blocking(move || audit.list(before, limit))
-            .await
-            .map_err(Failure::internal)?
-            .map_err(Failure::internal)?;
-        Ok(Listed::new(records, &self.page, |(index, _)| {
-            index.to_string()
-        }))
-    }
 }

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use fieldkeep_journal::{AppendError, Ticket};
+use fieldkeep_journal::{AppendError, AppendOptions, Ticket};
 use fieldkeep_proto::v1::{AuditRecord, Decision};
 use prost::Message as _;
 
@@ -90,9 +90,14 @@ impl Unwritten {
     ///
     /// # Errors
     /// The trail did not take it, or one before it.
-    pub(super) fn append(&self, audit: &AuditLog, record: &Encoded) -> Result<Ticket, AuditError> {
+    pub(super) fn append(
+        &self,
+        audit: &AuditLog,
+        record: &Encoded,
+        how: AppendOptions,
+    ) -> Result<Ticket, AuditError> {
         self.write(audit)?;
-        audit.append_encoded(record)
+        audit.append_encoded(record, how)
     }
 }
 
@@ -173,7 +178,11 @@ mod tests {
         unwritten.keep(record(2, 0));
         assert!(!unwritten.is_empty());
         let ticket = unwritten
-            .append(&audit, &Encoded::from(&record(3, 0)))
+            .append(
+                &audit,
+                &Encoded::from(&record(3, 0)),
+                AppendOptions::default(),
+            )
             .unwrap();
         assert!(unwritten.is_empty());
         assert_eq!(times(&audit, ticket), [1, 2, 3]);
@@ -189,7 +198,11 @@ mod tests {
         assert!(unwritten.is_full());
         assert_eq!(unwritten.lock().lost, 3);
         let ticket = unwritten
-            .append(&audit, &Encoded::from(&record(9, 0)))
+            .append(
+                &audit,
+                &Encoded::from(&record(9, 0)),
+                AppendOptions::default(),
+            )
             .unwrap();
         assert_eq!(times(&audit, ticket), [1, 2, 3, 6, 9]);
         let summary = audit.list(None, 2).unwrap().remove(1).1;

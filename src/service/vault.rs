@@ -275,7 +275,7 @@ impl Vault {
         permit: &OwnPermit,
     ) -> Result<(Changed<KeyInfo>, Vec<Change>), Failure> {
         let KeyId { tenant, key } = &permit.act().id;
-        let (operation, now) = (self.own_operation(permit.act()), permit.now_s());
+        let (operation, now) = (permit.operation(), permit.now_s());
         let changed = match permit.act().act {
             Act::Rotate { from, .. } => {
                 let keystore = &self.keystore;

@@ -132,10 +132,12 @@ fn the_sdk_example_runs() {
 fn the_tests_that_documents_name_exist() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let mut sources = String::new();
-    let mut folders: Vec<_> = ["src", "tests", "client", "crypto", "journal", "keystore"]
-        .iter()
-        .map(|name| root.join(name))
-        .collect();
+    let mut folders: Vec<_> = [
+        "src", "tests", "client", "crypto", "journal", "keystore", "tlog", "audit",
+    ]
+    .iter()
+    .map(|name| root.join(name))
+    .collect();
     while let Some(folder) = folders.pop() {
         for entry in fs::read_dir(folder).unwrap() {
             let path = entry.unwrap().path();

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use fieldkeep_client::{BatchEncrypt, Client, EncryptItem};
 use fieldkeep_proto::v1::{
-    AuditRecord, Decision, Key, KeyRotation, KeyVersionState, RotationCause,
+    AuditRecord, Decision, Key, KeyRotation, KeyVersionState, Phase, RotationCause,
 };
 use prost_types::Duration as ProtoDuration;
 
@@ -47,7 +47,7 @@ async fn acts(client: &Client, key: &str, rpc: &str) -> Vec<AuditRecord> {
         .into_iter()
         .rev()
         .filter_map(|entry| entry.record)
-        .filter(|record| record.rpc == rpc && of_key(record))
+        .filter(|record| record.rpc == rpc && of_key(record) && record.phase() != Phase::Intent)
         .collect()
 }
 

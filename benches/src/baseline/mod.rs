@@ -135,6 +135,7 @@ impl FieldService for Bare {
         let answers = request.into_inner().map(move |message| {
             Ok(v1::EncryptStreamResponse {
                 request_id: Default::default(),
+                receipt: Default::default(),
                 error: None,
                 results: cipher.seal(message?)?,
             })
@@ -152,6 +153,7 @@ impl FieldService for Bare {
         let answers = request.into_inner().map(move |message| {
             Ok(v1::DecryptStreamResponse {
                 request_id: Default::default(),
+                receipt: Default::default(),
                 error: None,
                 results: cipher.open(message?)?,
             })
@@ -169,6 +171,7 @@ impl FieldService for Bare {
         let answers = request.into_inner().map(move |message| {
             Ok(v1::ReEncryptStreamResponse {
                 request_id: Default::default(),
+                receipt: Default::default(),
                 error: None,
                 results: cipher.reseal(message?)?,
             })

@@ -351,6 +351,7 @@ impl v1::field_service_server::FieldService for Memory {
                 let (results, error) = in_place(memory.encrypt_items(message?).await);
                 Ok(v1::EncryptStreamResponse {
                     request_id: Bytes::new(),
+                    receipt: Bytes::new(),
                     error,
                     results,
                 })
@@ -372,6 +373,7 @@ impl v1::field_service_server::FieldService for Memory {
                 let (results, error) = in_place(memory.decrypt_items(message?).await);
                 Ok(v1::DecryptStreamResponse {
                     request_id: Bytes::new(),
+                    receipt: Bytes::new(),
                     error,
                     results,
                 })
@@ -393,6 +395,7 @@ impl v1::field_service_server::FieldService for Memory {
                 let (results, error) = in_place(memory.renew_items(message?).await);
                 Ok(v1::ReEncryptStreamResponse {
                     request_id: Bytes::new(),
+                    receipt: Bytes::new(),
                     error,
                     results,
                 })

@@ -480,6 +480,7 @@ impl v1::field_service_server::FieldService for Handlers {
                 let (results, error) = in_place(answer)?;
                 Ok(v1::EncryptStreamResponse {
                     request_id: Bytes::new(),
+                    receipt: Bytes::new(),
                     results: results.map_or(Vec::new(), |reply| reply.results),
                     error,
                 })
@@ -502,6 +503,7 @@ impl v1::field_service_server::FieldService for Handlers {
                 let (results, error) = in_place(answer)?;
                 Ok(v1::DecryptStreamResponse {
                     request_id: Bytes::new(),
+                    receipt: Bytes::new(),
                     results: results.map_or(Vec::new(), |reply| reply.results),
                     error,
                 })
@@ -524,6 +526,7 @@ impl v1::field_service_server::FieldService for Handlers {
                 let (results, error) = in_place(answer)?;
                 Ok(v1::ReEncryptStreamResponse {
                     request_id: Bytes::new(),
+                    receipt: Bytes::new(),
                     results: results.map_or(Vec::new(), |reply| reply.results),
                     error,
                 })
@@ -870,6 +873,60 @@ impl v1::access_service_server::AccessService for Handlers {
 
 #[tonic::async_trait]
 impl v1::audit_service_server::AuditService for Handlers {
+    type TailRecordsStream = ReceiverStream<Result<v1::TailRecordsResponse, Status>>;
+
+    /// Two steps, of which the second has no records.
+    async fn tail_records(
+        &self,
+        request: Request<v1::TailRecordsRequest>,
+    ) -> Result<Response<Self::TailRecordsStream>, Status> {
+        self.arrive("TailRecords", &request, "").await?;
+        let start = request.get_ref().start_index();
+        let (steps, taken) = mpsc::channel(2);
+        for entries in [vec![v1::AuditEntry::default()], Vec::new()] {
+            let step = v1::TailRecordsResponse {
+                entries,
+                next_index: start + 1,
+            };
+            let _ = steps.send(Ok(step)).await;
+        }
+        Ok(Response::new(ReceiverStream::new(taken)))
+    }
+
+    async fn get_checkpoint(
+        &self,
+        request: Request<v1::GetCheckpointRequest>,
+    ) -> Result<Response<v1::GetCheckpointResponse>, Status> {
+        self.arrive("GetCheckpoint", &request, "").await?;
+        Ok(Response::new(v1::GetCheckpointResponse {
+            checkpoint: "a note".to_owned(),
+            ..Default::default()
+        }))
+    }
+
+    async fn prove_record(
+        &self,
+        request: Request<v1::ProveRecordRequest>,
+    ) -> Result<Response<v1::ProveRecordResponse>, Status> {
+        self.arrive("ProveRecord", &request, "").await?;
+        let asked = request.get_ref();
+        Ok(Response::new(v1::ProveRecordResponse {
+            proof: format!("{} {}", asked.index, asked.leaf_hash.len()),
+            ..Default::default()
+        }))
+    }
+
+    async fn prove_consistency(
+        &self,
+        request: Request<v1::ProveConsistencyRequest>,
+    ) -> Result<Response<v1::ProveConsistencyResponse>, Status> {
+        self.arrive("ProveConsistency", &request, "").await?;
+        Ok(Response::new(v1::ProveConsistencyResponse {
+            proof: request.get_ref().checkpoint.clone(),
+            ..Default::default()
+        }))
+    }
+
     async fn list_records(
         &self,
         request: Request<v1::ListRecordsRequest>,

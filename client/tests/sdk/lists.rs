@@ -90,3 +90,24 @@ async fn status_key_and_certificate() {
         .unwrap();
     assert_eq!(issued.certificate_pem, "app 2", "the life is rounded up");
 }
+
+#[tokio::test]
+async fn a_tail_ends_with_the_services_and_proofs_are_asked_for_as_given() {
+    let fake = Fake::start().await;
+    let client = fake.client();
+    let request = fieldkeep_proto::v1::TailRecordsRequest {
+        start_index: Some(7),
+        ..Default::default()
+    };
+    let mut tail = client.audit().tail(request).await.unwrap();
+    let mut steps = Vec::new();
+    while let Some(step) = tail.next_step().await.unwrap() {
+        steps.push((step.entries.len(), step.next_index));
+    }
+    assert_eq!(steps, [(1, 8), (0, 8)]);
+    let audit = client.audit();
+    assert_eq!(audit.checkpoint().await.unwrap().checkpoint, "a note");
+    assert_eq!(audit.prove(5, None).await.unwrap().proof, "5 0");
+    assert_eq!(audit.prove(5, Some([1; 32])).await.unwrap().proof, "5 32");
+    assert_eq!(audit.prove_consistency("old").await.unwrap().proof, "old");
+}

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use super::{DIR, append, check_content, commit, payload};
+use super::{DIR, append, check_content, commit, payload, sealed};
 use crate::scan::{Outcome, scan};
 use crate::simulated::SimulatedDisk;
 use crate::{
@@ -23,9 +23,15 @@ fn open(disk: &SimulatedDisk) -> Result<(Journal, Recovered), OpenError> {
     super::open(disk, options())
 }
 
+/// The options of a log without seals and of one with seals.
+fn both() -> [Options; 2] {
+    [options(), sealed(options())]
+}
+
 /// A log whose process was killed: several segments, the last with more than 4 KiB of frames.
 struct Log {
     disk: SimulatedDisk,
+    options: Options,
     /// The last segment, and where its frames end.
     segment: PathBuf,
     end: usize,
@@ -37,15 +43,15 @@ struct Log {
 
 impl Log {
     /// Everything in it is acknowledged, in commits of one to four frames.
-    fn acknowledged() -> Log {
+    fn acknowledged(options: Options) -> Log {
         let disk = SimulatedDisk::new();
-        let (journal, _) = open(&disk).unwrap();
+        let (journal, _) = super::open(&disk, options.clone()).unwrap();
         loop {
             let last_write = journal.next();
             let acknowledged = commit(&journal, 1 + last_write % 4, 0);
             let log = Log {
                 last_write,
-                ..Log::of(&disk, acknowledged, acknowledged)
+                ..Log::of(&disk, options.clone(), acknowledged, acknowledged)
             };
             if journal.stats().segments == 3 && log.end > SWEPT_BYTES + 600 {
                 return Log {
@@ -57,19 +63,23 @@ impl Log {
     }
 
     /// The last commit, of five frames, was written and not acknowledged.
-    fn with_unacknowledged_tail() -> Log {
-        let log = Log::acknowledged();
-        let (journal, _) = open(&log.disk).unwrap();
+    fn with_unacknowledged_tail(options: Options) -> Log {
+        let log = Log::acknowledged(options);
+        let (journal, _) = log.open(&log.disk).unwrap();
         commit(&journal, 1, 0);
         let acknowledged = commit(&journal, 1, 0);
         let mark = log.disk.bytes(&Path::new(DIR).join("durable"));
         let written = commit(&journal, 5, 0);
         let disk = log.disk.fork();
         disk.tamper(&Path::new(DIR).join("durable"), |bytes| *bytes = mark);
-        Log::of(&disk, acknowledged, written)
+        Log::of(&disk, log.options, acknowledged, written)
     }
 
-    fn of(disk: &SimulatedDisk, acknowledged: u64, written: u64) -> Log {
+    fn open(&self, disk: &SimulatedDisk) -> Result<(Journal, Recovered), OpenError> {
+        super::open(disk, self.options.clone())
+    }
+
+    fn of(disk: &SimulatedDisk, options: Options, acknowledged: u64, written: u64) -> Log {
         let segments = disk
             .paths()
             .into_iter()
@@ -82,6 +92,7 @@ impl Log {
             .map_or(0, |last| (last + 1).next_multiple_of(8));
         Log {
             disk: disk.clone(),
+            options,
             segment,
             end,
             acknowledged,
@@ -137,7 +148,7 @@ impl Log {
                     scan.next > self.acknowledged && scan.next <= self.written + 1,
                     "{what} at {offset}"
                 );
-                let (journal, recovered) = open(&disk).unwrap();
+                let (journal, recovered) = self.open(&disk).unwrap();
                 assert_eq!(recovered.next, scan.next);
                 check_content(&journal, 0);
             }
@@ -179,21 +190,26 @@ fn sweep(log: &Log) {
 
 #[test]
 fn damage_at_every_byte_of_an_acknowledged_tail_is_seen() {
-    sweep(&Log::acknowledged());
+    for options in both() {
+        sweep(&Log::acknowledged(options));
+    }
 }
 
 #[test]
 fn damage_at_every_byte_of_an_unacknowledged_tail_loses_nothing_that_was_acknowledged() {
-    let log = Log::with_unacknowledged_tail();
-    assert!(
-        log.acknowledged < log.written && log.sequence_at(log.swept().start) <= log.acknowledged
-    );
-    sweep(&log);
+    for options in both() {
+        let log = Log::with_unacknowledged_tail(options);
+        assert!(
+            log.acknowledged < log.written
+                && log.sequence_at(log.swept().start) <= log.acknowledged
+        );
+        sweep(&log);
+    }
 }
 
 #[test]
 fn the_refusal_names_segment_offset_and_loss_and_changes_nothing() {
-    let log = Log::acknowledged();
+    let log = Log::acknowledged(options());
     let offset = log.end - 1;
     log.disk.tamper(&log.segment, |bytes| bytes[offset] ^= 1);
     let before = log.disk.bytes(&log.segment);
@@ -227,7 +243,7 @@ fn the_refusal_names_segment_offset_and_loss_and_changes_nothing() {
 
 #[test]
 fn damage_to_a_header_or_a_missing_file_is_seen_at_open() {
-    let log = Log::acknowledged();
+    let log = Log::acknowledged(options());
     let segment = |id: u64| Path::new(DIR).join(format!("{id:016x}.seg"));
     for id in 1..=3 {
         for offset in 0..64 {
@@ -276,7 +292,7 @@ fn damage_to_a_header_or_a_missing_file_is_seen_at_open() {
 
 #[test]
 fn segments_that_were_swapped_or_copied_are_refused() {
-    let log = Log::acknowledged();
+    let log = Log::acknowledged(options());
     let segment = |id: u64| Path::new(DIR).join(format!("{id:016x}.seg"));
     let first = log.disk.bytes(&segment(1));
     for (id, bytes) in [(2, first.clone()), (3, first.clone()), (4, first)] {
@@ -293,34 +309,35 @@ fn segments_that_were_swapped_or_copied_are_refused() {
 }
 
 #[test]
-fn damage_in_a_sealed_segment_is_seen_when_it_is_read() {
-    let log = Log::acknowledged();
-    let sealed = Path::new(DIR).join("0000000000000002.seg");
-    for offset in (64..log.disk.bytes(&sealed).len()).step_by(7) {
-        let disk = log.disk.fork();
-        disk.tamper(&sealed, |bytes| bytes[offset] ^= 4);
-        let (journal, recovered) = open(&disk).unwrap();
-        assert_eq!(recovered.next, log.acknowledged + 1);
-        let mut expected = 1;
-        for item in journal.read(1).unwrap() {
-            match item {
-                Ok((sequence, bytes)) => {
-                    assert_eq!((sequence, bytes), (expected, payload(expected, 0)))
+fn damage_in_a_full_segment_is_seen_when_it_is_read() {
+    for options in both() {
+        let log = Log::acknowledged(options);
+        let full = Path::new(DIR).join("0000000000000002.seg");
+        let bytes = log.disk.bytes(&full);
+        let last = bytes.iter().rposition(|byte| *byte != 0).unwrap();
+        for offset in (64..bytes.len()).step_by(3) {
+            let disk = log.disk.fork();
+            disk.tamper(&full, |bytes| bytes[offset] ^= 4);
+            let (journal, recovered) = log.open(&disk).unwrap();
+            assert_eq!(recovered.next, log.acknowledged + 1);
+            for (expected, item) in (1..).zip(journal.read(1).unwrap()) {
+                match item {
+                    Ok((sequence, bytes)) => {
+                        assert_eq!((sequence, bytes), (expected, payload(expected, 0)))
+                    }
+                    Err(error) => assert!(
+                        matches!(error, ReadError::Damaged { segment: 2, sequence, .. } if sequence == expected)
+                    ),
                 }
-                Err(error) => assert!(
-                    matches!(error, ReadError::Damaged { segment: 2, sequence, .. } if sequence == expected)
-                ),
             }
-            expected += 1;
+            assert_eq!(journal.verify().is_ok(), offset > last, "byte {offset}");
         }
-        let in_unused_end = expected == log.acknowledged + 1;
-        assert_eq!(journal.verify().is_ok(), in_unused_end, "byte {offset}");
     }
 }
 
 #[test]
 fn an_unreadable_mark_is_replaced_if_the_log_is_whole_and_refused_if_it_is_not() {
-    let log = Log::acknowledged();
+    let log = Log::acknowledged(options());
     let mark = Path::new(DIR).join("durable");
     let disk = log.disk.fork();
     // One slot may be lost: the other is older, and the log says the rest.
@@ -373,34 +390,48 @@ fn a_payload_that_contains_a_frame_is_not_taken_for_one() {
 
 #[test]
 fn frames_of_later_writes_testify_when_the_mark_is_behind() {
+    for options in both() {
+        frames_testify_when_the_mark_is_behind(&Log::acknowledged(options));
+    }
+}
+
+fn frames_testify_when_the_mark_is_behind(log: &Log) {
     // As after a power loss: the mark is an old one.
-    let log = Log::acknowledged();
     let disk = SimulatedDisk::new();
-    drop(open(&disk).unwrap());
+    drop(log.open(&disk).unwrap());
     let old = disk.bytes(&Path::new(DIR).join("durable"));
     log.disk
         .tamper(&Path::new(DIR).join("durable"), |bytes| *bytes = old);
     let bytes = log.disk.bytes(&log.segment);
     let header = parse_header(&bytes).unwrap();
-    let frames: Vec<(usize, u64)> = find_frames(&header, &bytes)
-        .map(|(at, frame)| (at, frame.sequence))
+    let frames: Vec<(usize, u64, bool)> = find_frames(&header, &bytes)
+        .map(|(at, frame)| (at, frame.sequence, frame.is_seal))
         .collect();
     let last_write = log.last_write;
-    for (offset, sequence) in frames {
+    for (offset, sequence, is_seal) in frames {
         let disk = log.disk.fork();
         disk.tamper(&log.segment, |bytes| bytes[offset + 33] ^= 1);
-        match open(&disk) {
+        match log.open(&disk) {
             // No one can tell a torn last write from a damaged one then; it may go, and nothing before it.
             Ok((journal, recovered)) => {
-                assert_eq!(recovered.next, sequence);
+                let is_sealed = log.options.leaf.is_some();
+                assert_eq!(
+                    recovered.next,
+                    if is_sealed { last_write } else { sequence }
+                );
                 assert!(sequence >= last_write && recovered.torn_frames_dropped > 0);
                 check_content(&journal, 0);
             }
             Err(OpenError::Damaged { cause, lost, .. }) => {
                 assert!(sequence < last_write);
+                let expected = if is_seal {
+                    DamageCause::Seal
+                } else {
+                    DamageCause::Frame
+                };
                 assert_eq!(
                     (cause, lost.from, lost.known_through),
-                    (DamageCause::Frame, sequence, last_write - 1)
+                    (expected, sequence, last_write - 1)
                 );
             }
             Err(error) => panic!("{error}"),
@@ -410,19 +441,23 @@ fn frames_of_later_writes_testify_when_the_mark_is_behind() {
 
 #[test]
 fn a_rewritten_tail_testifies_for_itself_without_the_mark() {
-    let log = Log::acknowledged();
-    drop(open(&log.disk).unwrap());
-    log.disk
-        .tamper(&Path::new(DIR).join("durable"), |bytes| bytes.fill(7));
-    for offset in (log.end - 600..log.end).step_by(8) {
-        let disk = log.disk.fork();
-        disk.tamper(&log.segment, |bytes| zero(bytes, offset, usize::MAX));
-        let Err(OpenError::Damaged { lost, .. }) = open(&disk) else {
-            panic!("zeroed from {offset} on")
-        };
-        assert_eq!(
-            (lost.from, lost.known_through),
-            (log.sequence_at(offset), log.acknowledged)
-        );
+    for options in both() {
+        let log = Log::acknowledged(options);
+        drop(log.open(&log.disk).unwrap());
+        log.disk
+            .tamper(&Path::new(DIR).join("durable"), |bytes| bytes.fill(7));
+        for offset in (log.end - 600..log.end).step_by(8) {
+            let disk = log.disk.fork();
+            disk.tamper(&log.segment, |bytes| zero(bytes, offset, usize::MAX));
+            let Err(OpenError::Damaged { lost, .. }) = log.open(&disk) else {
+                panic!("zeroed from {offset} on")
+            };
+            // Where nothing is left of a seal, the next frame is taken for the first that is lost.
+            let sequence = log.sequence_at(offset);
+            let is_named =
+                lost.from == sequence || (log.options.leaf.is_some() && lost.from == sequence + 1);
+            assert!(is_named, "zeroed from {offset} on: {lost:?}");
+            assert_eq!(lost.known_through, log.acknowledged);
+        }
     }
 }

@@ -3,9 +3,9 @@
 use std::sync::mpsc;
 use std::time::Duration;
 
-use super::{append, check_content, commit, open, payload, small};
+use super::{append, check_content, commit, open, payload, sealed, small};
 use crate::simulated::SimulatedDisk;
-use crate::{AppendError, FatalHook, Journal, OpenError, Options};
+use crate::{AppendError, AppendOptions, FatalHook, Journal, OpenError, Options};
 
 /// Options whose fatal hook sends the message instead of ending the process.
 fn watched() -> (Options, mpsc::Receiver<String>) {
@@ -65,6 +65,51 @@ fn a_full_disk_refuses_appends_and_recovers_with_nothing_lost() {
     drop(journal);
     let (journal, _) = open(&disk, options).unwrap();
     check_content(&journal, 0);
+}
+
+#[test]
+fn the_last_bytes_of_a_full_disk_are_for_privileged_appends() {
+    let (options, fatal) = watched();
+    for options in [options.clone(), sealed(options)] {
+        let options = Options {
+            reserve_bytes: 800,
+            ..options
+        };
+        let disk = SimulatedDisk::new();
+        let (journal, _) = open(&disk, options).unwrap();
+        commit(&journal, 1, 0);
+        disk.set_capacity_bytes(Some(3 * 2048));
+        assert_eq!(fill_until_refused(&journal), AppendError::NoSpace);
+        let privileged = AppendOptions {
+            privileged: true,
+            ..AppendOptions::default()
+        };
+        let mut taken = 0;
+        let refused = loop {
+            let bytes = payload(journal.next(), 0);
+            assert_eq!(journal.append(&bytes), Err(AppendError::NoSpace));
+            match journal.append_with(&[&bytes], privileged) {
+                Ok(ticket) => journal.wait_blocking(ticket).unwrap(),
+                Err(error) => break error,
+            }
+            taken += 1;
+        };
+        assert_eq!(refused, AppendError::NoSpace);
+        assert!(taken >= 3, "{taken} appends found room in the reserve");
+        check_content(&journal, 0);
+
+        // With room for the next segment, the reserve is for all.
+        disk.set_capacity_bytes(None);
+        while journal.append(&payload(journal.next(), 0)) == Err(AppendError::NoSpace) {
+            std::thread::yield_now();
+        }
+        let segments = journal.stats().segments;
+        while journal.stats().segments < segments + 3 {
+            commit(&journal, 1, 0);
+        }
+        check_content(&journal, 0);
+    }
+    assert!(fatal.try_recv().is_err(), "a full disk is not fatal");
 }
 
 #[test]

@@ -10,6 +10,7 @@ const HEADER: SegmentHeader = SegmentHeader {
     salt: 0x1122_3344_5566_7788,
     log: *b"the log's own id",
     copies: 2,
+    sealed: false,
 };
 
 fn hex(bytes: &[u8]) -> String {
@@ -84,10 +85,10 @@ fn what_is_encoded_is_parsed_and_every_changed_byte_refused() {
 #[test]
 fn a_header_of_another_version_is_named() {
     let mut header = HEADER.encode(Kind::Segment);
-    header[7] = 2;
+    header[7] = 3;
     let crc = crc32fast::hash(&header[..60]).to_be_bytes();
     header[60..].copy_from_slice(&crc);
-    assert_eq!(parse_header(&header), Err(HeaderError::Version(2)));
+    assert_eq!(parse_header(&header), Err(HeaderError::Version(3)));
 }
 
 #[test]

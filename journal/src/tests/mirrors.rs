@@ -65,7 +65,7 @@ fn a_damaged_directory_is_repaired_from_the_other() {
     for dir in [DIR, MIRROR] {
         for id in 1..=4 {
             let (disk, last) = make_log();
-            // Of a sealed segment, open reads the header only.
+            // Of a full segment, open reads the header only.
             disk.tamper(&segment(dir, id), |bytes| {
                 bytes[if id == 4 { 80 } else { 20 }] ^= 1
             });
@@ -243,12 +243,16 @@ fn a_segment_of_another_log_between_those_of_this_one_is_damage() {
 }
 
 #[test]
-fn damage_in_a_sealed_segment_is_read_from_the_mirror_and_counted() {
+fn damage_in_a_full_segment_is_read_from_the_mirror_and_counted() {
     let (disk, last) = make_log();
     disk.tamper(&segment(DIR, 2), |bytes| bytes[80] ^= 1);
     let (journal, _) = open(&disk, mirrored()).unwrap();
-    check_content(&journal, 0);
+    assert_eq!(
+        journal.read(1).unwrap().filter(Result::is_ok).count() as u64,
+        last
+    );
     assert_eq!((journal.durable(), journal.stats().mirror_reads), (last, 1));
+    check_content(&journal, 0);
     let refused = journal.verify().unwrap_err();
     assert!(
         matches!(&refused, ReadError::Damaged { path, segment: 2, .. } if path == Path::new(DIR)),
@@ -264,7 +268,7 @@ fn damage_in_a_sealed_segment_is_read_from_the_mirror_and_counted() {
     expect_repaired(&disk, last, Some(DIR));
 }
 
-/// Flips a bit in a frame of a sealed segment, which open does not read.
+/// Flips a bit in a frame of a full segment, which open does not read.
 fn rot(disk: &SimulatedDisk, dir: &str, id: u64) {
     disk.tamper(&segment(dir, id), |bytes| bytes[80] ^= 1);
 }

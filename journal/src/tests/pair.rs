@@ -1,14 +1,13 @@
-//! Random lives of two directories against a list: killed at any point of a commit, run alone, damaged, lost.
+//! Random lives of two directories against a list, sealed or not: killed at any point of a commit, run alone, damaged, lost.
 
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
 use proptest::prelude::*;
 
-use super::{DIR, MIRROR, append, mirrored, open, small};
+use super::{DIR, MIRROR, append, check_seals, mirrored, open, open_in, sealed, small};
 use crate::simulated::SimulatedDisk;
-use crate::{Disk, Journal, OpenError, ReadError, Recovered, parse_header};
+use crate::{Disk, Journal, OpenError, Options, ReadError, Recovered, parse_header};
 
 const DIRS: [&str; 2] = [DIR, MIRROR];
 
@@ -66,6 +65,7 @@ fn step() -> impl Strategy<Value = Step> {
 
 struct Pair {
     disk: SimulatedDisk,
+    is_sealed: bool,
     acknowledged: Vec<Vec<u8>>,
     /// Every frame that was ever written, acknowledged or not.
     written: HashSet<(u64, Vec<u8>)>,
@@ -109,15 +109,22 @@ impl Pair {
             }
         }
         self.acknowledged = served;
+        check_seals(&journal);
         journal
+    }
+
+    fn options(&self, options: Options) -> Options {
+        if self.is_sealed {
+            sealed(options)
+        } else {
+            options
+        }
     }
 
     fn try_open(&self, alone: Option<usize>) -> Result<(Journal, Recovered), OpenError> {
         match alone {
-            None => open(&self.disk, mirrored()),
-            Some(dir) => {
-                Journal::open_on(Arc::new(self.disk.clone()), Path::new(DIRS[dir]), small())
-            }
+            None => open(&self.disk, self.options(mirrored())),
+            Some(dir) => open_in(&self.disk, DIRS[dir], self.options(small())),
         }
     }
 
@@ -261,9 +268,11 @@ proptest! {
     #[test]
     fn one_whole_directory_is_enough_for_everything_that_was_acknowledged(
         steps in prop::collection::vec(step(), 1..24),
+        is_sealed in any::<bool>(),
     ) {
         let mut pair = Pair {
             disk: SimulatedDisk::new(),
+            is_sealed,
             acknowledged: Vec::new(),
             written: HashSet::new(),
             generation: 0,

@@ -1,9 +1,11 @@
 //! Power is lost after every single operation, with everything that was not synced gone, or all of it there,
 //! or any of its sectors.
 
-use super::{MIRROR, append, check_content, commit, mirrored, open, small};
+use std::time::Duration;
+
+use super::{MIRROR, append, append_with, check_content, commit, mirrored, open, sealed, small};
 use crate::simulated::{Operation, PowerLoss, SimulatedDisk};
-use crate::{FatalHook, Options};
+use crate::{AppendOptions, FatalHook, Options};
 
 /// Deterministic choices (xorshift64*), seeded by place.
 fn coin(seed: u64) -> impl FnMut() -> bool {
@@ -16,17 +18,25 @@ fn coin(seed: u64) -> impl FnMut() -> bool {
     }
 }
 
-/// Some life of a journal; each acknowledgement is noted among the disk's operations.
+/// Some life of a journal; what is durable is noted among the disk's operations after each acknowledgement. With a window,
+/// three commits of four are relaxed and only written when the next one comes.
 fn live(disk: &SimulatedDisk, options: &Options, generation: u64, commits: u64) {
     let (journal, recovered) = open(disk, options.clone()).unwrap();
     // What recovery kept is served, and so must stay.
     disk.note(recovered.next - 1);
     for commit_number in 0..commits {
-        let acknowledged = commit(
-            &journal,
-            1 + (commit_number * 7 + generation) % 5,
-            generation,
-        );
+        let count = 1 + (commit_number * 7 + generation) % 5;
+        if options.window.is_zero() || commit_number % 4 == 3 {
+            commit(&journal, count, generation);
+        } else {
+            let relaxed = AppendOptions {
+                relaxed: true,
+                ..AppendOptions::default()
+            };
+            let ticket = append_with(&journal, count, generation, relaxed);
+            journal.wait_written_blocking(ticket).unwrap();
+        }
+        let acknowledged = journal.durable();
         disk.note(acknowledged);
         if commit_number % 20 == 19 {
             journal.prune_before(acknowledged / 3).unwrap();
@@ -110,23 +120,49 @@ fn nothing_acknowledged_is_lost_and_every_open_succeeds() {
 }
 
 #[test]
+fn a_sealed_log_keeps_commits_wholly_or_not_at_all() {
+    let left = lose_power_everywhere(&sealed(small()), &SimulatedDisk::new(), 0, 0, 45);
+    assert!(left.len() > 400, "{}", left.len());
+    for (disk, acknowledged) in left.iter().step_by(29) {
+        lose_power_everywhere(&sealed(small()), disk, *acknowledged, 1, 2);
+    }
+}
+
+#[test]
+fn only_what_is_within_the_window_is_lost() {
+    for options in [small(), sealed(small()), sealed(mirrored())] {
+        let options = Options {
+            window: Duration::from_millis(100),
+            ..options
+        };
+        lose_power_everywhere(&options, &SimulatedDisk::new(), 0, 0, 40);
+    }
+}
+
+#[test]
+fn a_log_that_goes_on_sealed_loses_nothing_either() {
+    let disk = SimulatedDisk::new();
+    let (journal, _) = open(&disk, small()).unwrap();
+    let already = commit(&journal, 9, 0);
+    drop(journal);
+    lose_power_everywhere(&sealed(small()), &disk, already, 0, 12);
+}
+
+#[test]
 fn the_same_with_a_mirror_and_with_either_directory_lost_for_good() {
-    let left = lose_power_everywhere(&mirrored(), &SimulatedDisk::new(), 0, 0, 25);
-    for (number, (disk, acknowledged)) in left.iter().enumerate().step_by(3) {
-        let disk = disk.fork();
-        let gone = if number % 2 == 0 { super::DIR } else { MIRROR };
-        for path in disk.paths() {
-            if path.starts_with(gone) {
-                crate::Disk::remove(&disk, &path).unwrap();
+    for options in [mirrored(), sealed(mirrored())] {
+        let left = lose_power_everywhere(&options, &SimulatedDisk::new(), 0, 0, 25);
+        for (number, (disk, acknowledged)) in left.iter().enumerate().step_by(3) {
+            let disk = disk.fork();
+            let gone = if number % 2 == 0 { super::DIR } else { MIRROR };
+            for path in disk.paths() {
+                if path.starts_with(gone) {
+                    crate::Disk::remove(&disk, &path).unwrap();
+                }
             }
+            let place = format!("case {number} without {gone}");
+            check(&disk, &options, *acknowledged, 0, &place);
         }
-        check(
-            &disk,
-            &mirrored(),
-            *acknowledged,
-            0,
-            &format!("case {number} without {gone}"),
-        );
     }
 }
 

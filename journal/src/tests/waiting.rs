@@ -97,9 +97,7 @@ fn the_hub_ends_and_its_waiters_are_told_when_the_journal_closes() {
         waiters.committed(ticket).await.unwrap();
         hub.await.unwrap();
         closer.join().unwrap();
-        let never = crate::Ticket {
-            sequence: ticket.sequence + 1,
-        };
+        let never = crate::Ticket::at(ticket.sequence + 1);
         assert_eq!(waiters.committed(never).await, Err(AppendError::Closed));
     });
 }

@@ -35,6 +35,7 @@ pub async fn run<F: Future<Output = Subject>>(make: impl Fn() -> F) {
     a_transaction_is_all_or_nothing(make().await).await;
     scans_are_ordered_paged_and_bounded_by_their_prefix(make().await).await;
     a_repeated_operation_gets_its_first_outcome(make().await).await;
+    what_became_of_an_operation_can_be_asked(make().await).await;
     operation_ids_are_kept_a_day_and_not_for_ever(make().await).await;
     a_clock_that_was_ahead_forgets_no_operation_ids(make().await).await;
     changes_that_nobody_repeats_are_not_remembered(make().await).await;
@@ -339,6 +340,33 @@ pub async fn a_repeated_operation_gets_its_first_outcome(store: Subject) {
     assert_eq!(store.revision().await.unwrap(), 2);
 }
 
+/// The look-up by operation id finds the commits that happened and no others, also those that changed nothing, and is no commit.
+pub async fn what_became_of_an_operation_can_be_asked(store: Subject) {
+    let id = |number| make_operation(number).id;
+    let asked = |number| {
+        let store = Arc::clone(&store);
+        async move { store.operation(&id(number)).await.unwrap() }
+    };
+    assert_eq!(asked(1).await, None, "before");
+    store
+        .commit(make_transaction(1, &[("a", "1")], &[]))
+        .await
+        .unwrap();
+    store.commit(make_transaction(2, &[], &[])).await.unwrap();
+    let refused = expecting(make_transaction(3, &[("a", "2")], &[]), &[("a", None)]);
+    assert!(store.commit(refused).await.is_err());
+    let repeated = store
+        .commit(make_transaction(1, &[("a", "1")], &[]))
+        .await
+        .unwrap();
+    assert!(repeated.repeated);
+    assert_eq!(asked(1).await, Some(1), "the first outcome's");
+    assert_eq!(asked(2).await, Some(2));
+    assert_eq!(asked(3).await, None, "it was refused");
+    assert_eq!(store.operation(&Operation::ONCE.id).await.unwrap(), None);
+    assert_eq!(store.revision().await.unwrap(), 2);
+}
+
 /// Within the day an id is remembered; long after it, it is forgotten, so that ids do not pile up.
 pub async fn operation_ids_are_kept_a_day_and_not_for_ever(store: Subject) {
     let first = make_transaction(1, &[("a", "1")], &[]);
@@ -353,6 +381,7 @@ pub async fn operation_ids_are_kept_a_day_and_not_for_ever(store: Subject) {
         later.now = NOW + OPERATION_KEPT_SECONDS + 1;
         store.commit(later).await.unwrap();
     }
+    assert_eq!(store.operation(&first.operation.id).await.unwrap(), None);
     assert!(
         !store.commit(first).await.unwrap().repeated,
         "some commits later, the expired id is forgotten"
@@ -694,6 +723,8 @@ pub async fn a_closed_store_refuses(store: Subject) {
         Err(StoreError::Closed)
     ));
     assert!(matches!(store.revision().await, Err(StoreError::Closed)));
+    let asked = store.operation(&make_operation(1).id).await;
+    assert!(matches!(asked, Err(StoreError::Closed)));
     assert!(matches!(store.watch(0).await, Err(StoreError::Closed)));
     assert!(matches!(
         store.commit(make_transaction(2, &[], &[])).await,

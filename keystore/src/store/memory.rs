@@ -117,6 +117,11 @@ impl Store for MemoryStore {
         inner.commit(transaction)
     }
 
+    async fn operation(&self, id: &[u8; 16]) -> Result<Option<u64>, StoreError> {
+        let inner = self.open()?;
+        Ok(inner.operations.get(id).map(|outcome| outcome.revision))
+    }
+
     async fn watch(&self, from: u64) -> Result<Watch, StoreError> {
         self.open()?.watchers.subscribe(from)
     }

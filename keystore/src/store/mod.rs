@@ -230,6 +230,10 @@ pub trait Store: Send + Sync + 'static {
     /// the outcome.
     async fn commit(&self, transaction: Transaction) -> Result<Committed, CommitError>;
 
+    /// The revision of the commit with this operation id; `None` if there was none, or if its id is not kept any more. What is
+    /// being committed meanwhile may be seen or not.
+    async fn operation(&self, id: &[u8; 16]) -> Result<Option<u64>, StoreError>;
+
     /// Every change with a revision greater than `from`, in order and without gaps.
     async fn watch(&self, from: u64) -> Result<Watch, StoreError>;
 

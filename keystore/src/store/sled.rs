@@ -396,6 +396,15 @@ impl Store for SledStore {
         answer.await.map_err(|_| gone())?
     }
 
+    async fn operation(&self, id: &[u8; 16]) -> Result<Option<u64>, StoreError> {
+        let (reply, answer) = oneshot::channel();
+        self.reads
+            .send(Read::Operation(*id, reply))
+            .await
+            .map_err(|_| self.gone())?;
+        answer.await.map_err(|_| self.gone())?
+    }
+
     async fn watch(&self, from: u64) -> Result<Watch, StoreError> {
         self.shared
             .watchers

@@ -262,6 +262,10 @@ impl Store for HeldStore {
         outcome
     }
 
+    async fn operation(&self, id: &[u8; 16]) -> Result<Option<u64>, StoreError> {
+        self.inner.operation(id).await
+    }
+
     async fn watch(&self, from: u64) -> Result<Watch, StoreError> {
         self.inner.watch(from).await
     }

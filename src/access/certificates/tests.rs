@@ -49,6 +49,10 @@ impl Store for Forgetful {
         Ok(committed)
     }
 
+    async fn operation(&self, id: &[u8; 16]) -> Result<Option<u64>, StoreError> {
+        self.store.operation(id).await
+    }
+
     async fn watch(&self, from: u64) -> Result<Watch, StoreError> {
         self.store.watch(from).await
     }

@@ -45,7 +45,8 @@ impl Fixture {
             WantedToken::new(app(), ttl_s, ADMIN.into(), revocations, now)
         };
         let wanted = self.certificates.issue_with(now, issue).await?;
-        let made = self.certificates.make_token(wanted, operation()).await?;
+        let drawn = self.certificates.draw_token(wanted).await?;
+        let made = self.certificates.keep_token(drawn, operation()).await?;
         assert_eq!(made.value.expires, now + ttl_s_of(ttl_s));
         Ok(made.value.token)
     }
@@ -188,10 +189,7 @@ async fn one_tenant_cannot_take_the_place_of_all_tokens() {
     let issue =
         |revocations: &Revocations| WantedToken::new(other, 0, ADMIN.into(), revocations, NOW);
     let wanted = f.certificates.issue_with(NOW, issue).await.unwrap();
-    f.certificates
-        .make_token(wanted, operation())
-        .await
-        .unwrap();
+    f.certificates.draw_token(wanted).await.unwrap();
 }
 
 #[tokio::test]

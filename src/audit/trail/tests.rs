@@ -21,19 +21,16 @@ use fieldkeep_proto::v1::AuditRecord;
 use tempfile::TempDir;
 
 use super::*;
-use crate::{
-    audit::record::{LocalCall, local_record},
-    config::AuditConfig,
-};
+use crate::audit::record::{LocalCall, local_record};
 
 const NOW: u64 = 1_800_000_000;
 
 fn open(dir: &TempDir) -> AuditLog {
-    let config = AuditConfig {
+    let options = fieldkeep_journal::Options {
         segment_bytes: 1 << 20,
-        mirror_dir: None,
+        ..fieldkeep_journal::Options::default()
     };
-    AuditLog::open(&dir.path().join("audit"), &config).unwrap()
+    AuditLog::open_with(&dir.path().join("audit"), options).unwrap()
 }
 
 fn operation() -> Operation {
@@ -79,7 +76,7 @@ impl Fixture {
     }
 
     async fn check(&self) -> Result<TrailReport, TrailError> {
-        check_trail(&self.keystore, &self.log).await
+        check_trail(&self.keystore, &self.log, NOW, false).await
     }
 }
 
@@ -143,6 +140,10 @@ impl Store for Tampered {
         self.below.commit(transaction).await
     }
 
+    async fn operation(&self, id: &[u8; 16]) -> Result<Option<u64>, StoreError> {
+        self.below.operation(id).await
+    }
+
     async fn watch(&self, from: u64) -> Result<Watch, StoreError> {
         self.below.watch(from).await
     }
@@ -173,7 +174,8 @@ async fn a_store_that_agrees_passes() {
         TrailReport {
             settled: 0,
             records: 7,
-            changes: 6
+            changes: 6,
+            recovered: 0,
         }
     );
 }
@@ -280,7 +282,8 @@ async fn the_mark_advances_and_only_what_follows_is_compared() {
         TrailReport {
             settled: 3,
             records: 0,
-            changes: 0
+            changes: 0,
+            recovered: 0,
         }
     );
     fixture.change("sys/test/a", Some(b"3")).await;
@@ -289,7 +292,8 @@ async fn the_mark_advances_and_only_what_follows_is_compared() {
         TrailReport {
             settled: 3,
             records: 1,
-            changes: 1
+            changes: 1,
+            recovered: 0,
         }
     );
     // Again, with nothing new, it writes nothing.
@@ -331,7 +335,9 @@ async fn a_trail_that_is_gone_or_older_than_the_mark_is_refused() {
     let fixture = fixture(TempDir::new().unwrap(), Arc::new(MemoryStore::new())).await;
     let other = TempDir::new().unwrap();
     let empty = open(&other);
-    let error = check_trail(&fixture.keystore, &empty).await.unwrap_err();
+    let error = check_trail(&fixture.keystore, &empty, NOW, false)
+        .await
+        .unwrap_err();
     assert!(
         matches!(error, TrailError::Missing) && error.to_string().contains("restore"),
         "{error}"
@@ -340,7 +346,9 @@ async fn a_trail_that_is_gone_or_older_than_the_mark_is_refused() {
     fixture.change("sys/test/a", Some(b"1")).await;
     settle(&fixture.keystore, &fixture.log, NOW).await.unwrap();
     empty.append_blocking(&record_of(&[])).unwrap();
-    let error = check_trail(&fixture.keystore, &empty).await.unwrap_err();
+    let error = check_trail(&fixture.keystore, &empty, NOW, false)
+        .await
+        .unwrap_err();
     assert!(
         matches!(
             error,
@@ -409,7 +417,9 @@ async fn an_older_copy_of_the_store_is_refused_beside_the_newer_trail() {
     let keystore = Keystore::open(Arc::new(store), &root, CacheOptions::default())
         .await
         .unwrap();
-    let error = check_trail(&keystore, &open(&dir)).await.unwrap_err();
+    let error = check_trail(&keystore, &open(&dir), NOW, false)
+        .await
+        .unwrap_err();
     assert!(
         matches!(error, TrailError::Disagrees { index: 2, .. }),
         "{error}"

@@ -2,7 +2,7 @@
 
 use fieldkeep_proto::v1;
 
-use super::super::audit::{decision, is_head, result_text, short};
+use super::super::audit::records::{decision, is_head, result_text, short};
 
 /// One line of the summary: a record, or several like it in a row.
 #[derive(Debug, PartialEq, Eq)]
@@ -79,8 +79,9 @@ pub(super) const HEADER: [&str; 6] = [
 /// Oldest first; records that differ in nothing that is shown become one line.
 pub(super) fn summary(newest_first: &[v1::AuditEntry]) -> Vec<Line> {
     let mut lines: Vec<Line> = Vec::new();
-    // Further parts of a record only name more resources.
-    let head = |entry: &&v1::AuditEntry| entry.record.as_ref().is_none_or(is_head);
+    // Further parts of a record only name more resources, and an intent what its outcome names too.
+    let tells = |record: &v1::AuditRecord| is_head(record) && record.phase() != v1::Phase::Intent;
+    let head = |entry: &&v1::AuditEntry| entry.record.as_ref().is_none_or(tells);
     for line in newest_first.iter().rev().filter(head).map(Line::of) {
         match lines.last_mut() {
             Some(last) if last.is_like(&line) => {

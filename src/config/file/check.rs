@@ -15,6 +15,7 @@ use super::{
     AuditSection, CacheSection, LimitsSection, ListenSection, Provider, RootSection,
     RotationSection, TelemetrySection, TlsSection,
 };
+use crate::audit::sinks::CheckpointSinks;
 use crate::config::{
     AuditConfig, ConfigError, DEFAULT_TRUST_DOMAIN, LimitsConfig, Listen, PassphraseSource,
     RootConfig, RotationConfig, Tls,
@@ -232,6 +233,28 @@ impl Source<'_> {
                 8 * 1024 * 1024..=1024 * 1024 * 1024,
                 default.segment_bytes,
             )?,
+            window: Duration::from_millis(self.number(
+                "audit.window_ms",
+                section.window_ms.as_ref(),
+                // More would be lost with the power than the promise allows.
+                0..=100,
+                0,
+            )?),
+            reserve_bytes: self.number(
+                "audit.reserve_bytes",
+                section.reserve_bytes.as_ref(),
+                0..=4 * 1024 * 1024,
+                default.reserve_bytes,
+            )?,
+            sinks: CheckpointSinks {
+                file: section
+                    .checkpoint_file
+                    .as_ref()
+                    .map(|written| self.path("audit.checkpoint_file", written))
+                    .transpose()?,
+                command: section.checkpoint_command.clone(),
+            },
+            accept_loss: false,
         })
     }
 

@@ -4,9 +4,8 @@ use bytes::Bytes;
 use fieldkeep_crypto::ciphertext::Suite as DomainSuite;
 use fieldkeep_keystore::info::{KeyInfo, TenantInfo, VersionInfo};
 use fieldkeep_proto::v1::{
-    AuditEntry, AuditRecord, CreateKeyRequest, CreateTenantRequest, GetKeyRequest,
-    GetStatusResponse, Key, KeyState, KeyVersion, KeyVersionState, ListKeysRequest,
-    ListKeysResponse, ListRecordsRequest, ListRecordsResponse, ListTenantsRequest,
+    CreateKeyRequest, CreateTenantRequest, GetKeyRequest, GetStatusResponse, Key, KeyState,
+    KeyVersion, KeyVersionState, ListKeysRequest, ListKeysResponse, ListTenantsRequest,
     ListTenantsResponse, RotateKeyRequest, Suite, Tenant,
 };
 use prost::Message;
@@ -19,7 +18,7 @@ use crate::service::keys::{
 };
 use crate::service::operation::Repeatable;
 use crate::service::resource::{KeyName, key_resource, tenant_resource};
-use crate::service::system::{ListRecords, Status};
+use crate::service::system::Status;
 
 /// What a CreateTenant asks for.
 ///
@@ -205,31 +204,6 @@ pub fn keys(listed: Listed<KeyInfo>) -> ListKeysResponse {
     ListKeysResponse {
         keys: listed.entries.into_iter().map(key).collect(),
         next_page_token: token(listed.next),
-    }
-}
-
-/// What a ListRecords asks for.
-///
-/// # Errors
-/// As [`create_tenant`].
-pub fn list_records(request: ListRecordsRequest) -> Result<ListRecords, Failure> {
-    Ok(ListRecords {
-        page: page(request.page_size, &request.page_token)?,
-    })
-}
-
-/// A page of audit records.
-#[must_use]
-pub fn records(listed: Listed<(u64, AuditRecord)>) -> ListRecordsResponse {
-    let entry = |(index, record)| AuditEntry {
-        index,
-        record: Some(record),
-    };
-    // Index 0 is the oldest record, and nothing is before it.
-    let next = listed.next.filter(|index| index != "0");
-    ListRecordsResponse {
-        entries: listed.entries.into_iter().map(entry).collect(),
-        next_page_token: token(next),
     }
 }
 

@@ -3,6 +3,7 @@
 pub mod access;
 pub mod admin;
 pub mod api_keys;
+pub mod audit;
 pub mod batch;
 pub mod certificates;
 pub mod field;

@@ -1,9 +1,9 @@
 use bytes::Bytes;
 use fieldkeep_proto::v1::{
-    BatchDecryptRequest, BatchEncryptRequest, BatchReEncryptRequest, ContextPair,
-    CreateGrantRequest, CreateKeyRequest, DecryptItem, DecryptRequest, EncryptItem, EncryptRequest,
-    ExplainAccessRequest, GetGrantRequest, GrantConditions, IssueCertificateRequest,
-    ListKeysRequest, ListRecordsRequest, ReEncryptItem,
+    AuditFilter, BatchDecryptRequest, BatchEncryptRequest, BatchReEncryptRequest, ContextPair,
+    CreateGrantRequest, CreateKeyRequest, Decision, DecryptItem, DecryptRequest, EncryptItem,
+    EncryptRequest, ExplainAccessRequest, GetGrantRequest, GrantConditions,
+    IssueCertificateRequest, ListKeysRequest, ListRecordsRequest, ReEncryptItem,
 };
 
 use super::*;
@@ -284,23 +284,61 @@ fn page_tokens_come_back_and_others_are_refused() {
 }
 
 #[test]
-fn the_last_page_of_the_trail_has_no_token() {
-    use crate::service::keys::Listed;
-    let listed = |next: Option<&str>| Listed {
-        entries: Vec::new(),
-        next: next.map(String::from),
+fn a_filter_of_the_trail_is_taken_as_it_is_or_its_part_is_named() {
+    let filter = AuditFilter {
+        start_time_us: 5,
+        field: String::from("customer.*"),
+        decision: Decision::Refused.into(),
+        failed: true,
+        ..AuditFilter::default()
     };
-    assert!(!admin::records(listed(Some("1"))).next_page_token.is_empty());
-    assert!(admin::records(listed(Some("0"))).next_page_token.is_empty());
-    assert!(admin::records(listed(None)).next_page_token.is_empty());
-    let request = ListRecordsRequest {
-        page_size: 3,
-        page_token: token(Some("17".into())),
+    let asked = |filter| {
+        audit::list_records(ListRecordsRequest {
+            page_size: 3,
+            page_token: token(Some("17".into())),
+            filter: Some(filter),
+        })
     };
+    let parsed = asked(filter.clone()).unwrap();
+    assert_eq!(parsed.page.after.as_deref(), Some("17"));
     assert_eq!(
-        admin::list_records(request).unwrap().page.after.as_deref(),
-        Some("17")
+        (parsed.filter.from_us, parsed.filter.to_us),
+        (Some(5), None)
     );
+    assert_eq!(parsed.filter.field.as_deref(), Some("customer.*"));
+    assert_eq!(parsed.filter.decision, Some(Decision::Refused));
+    for (wrong, named) in [
+        (
+            AuditFilter {
+                end_time_us: 5,
+                ..filter.clone()
+            },
+            "filter.end_time_us",
+        ),
+        (
+            AuditFilter {
+                decision: 9,
+                ..filter.clone()
+            },
+            "filter.decision",
+        ),
+        (
+            AuditFilter {
+                request_id: Bytes::from_static(b"short"),
+                ..filter.clone()
+            },
+            "filter.request_id",
+        ),
+        (
+            AuditFilter {
+                action: "a".repeat(513),
+                ..filter.clone()
+            },
+            "filter.action",
+        ),
+    ] {
+        assert_eq!(part(asked(wrong)), named);
+    }
 }
 
 #[test]

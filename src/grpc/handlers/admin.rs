@@ -1,15 +1,13 @@
-//! The services of administration: tenants, keys, audit, system.
+//! The services of administration: tenants, keys, system.
 
-use fieldkeep_proto::v1::audit_service_server::AuditService;
 use fieldkeep_proto::v1::key_service_server::KeyService;
 use fieldkeep_proto::v1::system_service_server::SystemService;
 use fieldkeep_proto::v1::tenant_service_server::TenantService;
 use fieldkeep_proto::v1::{
     CreateKeyRequest, CreateTenantRequest, DisableKeyRequest, DisableKeyVersionRequest,
     EnableKeyRequest, EnableKeyVersionRequest, GetKeyRequest, GetKeyUsageRequest, GetStatusRequest,
-    GetStatusResponse, Key, KeyUsage, ListKeysRequest, ListKeysResponse, ListRecordsRequest,
-    ListRecordsResponse, ListTenantsRequest, ListTenantsResponse, RotateKeyRequest,
-    SetKeyRotationRequest, Tenant,
+    GetStatusResponse, Key, KeyUsage, ListKeysRequest, ListKeysResponse, ListTenantsRequest,
+    ListTenantsResponse, RotateKeyRequest, SetKeyRotationRequest, Tenant,
 };
 use tonic::{Request, Response, Status};
 
@@ -122,17 +120,6 @@ impl KeyService for Handlers {
     ) -> Result<Response<KeyUsage>, Status> {
         let (call, parsed) = take(request, rotation::read_usage)?;
         respond(self.service.perform(call, parsed).await, rotation::usage)
-    }
-}
-
-#[tonic::async_trait]
-impl AuditService for Handlers {
-    async fn list_records(
-        &self,
-        request: Request<ListRecordsRequest>,
-    ) -> Result<Response<ListRecordsResponse>, Status> {
-        let (call, parsed) = take(request, admin::list_records)?;
-        respond(self.service.perform(call, parsed).await, admin::records)
     }
 }
 

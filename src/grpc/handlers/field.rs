@@ -67,16 +67,17 @@ impl FieldService for Handlers {
     ) -> Result<Response<Self::EncryptStreamStream>, Status> {
         let kind = Kind {
             parse: batch::encrypt,
-            reply: |request_id, outcome| match outcome.map(batch::encrypted) {
+            reply: |id, outcome| match outcome.map(batch::encrypted) {
                 Ok(batch) => EncryptStreamResponse {
-                    request_id,
+                    request_id: id.request_id,
                     error: None,
                     results: batch.results,
+                    receipt: id.receipt,
                 },
                 Err(error) => EncryptStreamResponse {
-                    request_id,
+                    request_id: id.request_id,
                     error: Some(error),
-                    results: Vec::new(),
+                    ..Default::default()
                 },
             },
         };
@@ -91,16 +92,17 @@ impl FieldService for Handlers {
     ) -> Result<Response<Self::DecryptStreamStream>, Status> {
         let kind = Kind {
             parse: batch::decrypt,
-            reply: |request_id, outcome| match outcome.map(batch::decrypted) {
+            reply: |id, outcome| match outcome.map(batch::decrypted) {
                 Ok(batch) => DecryptStreamResponse {
-                    request_id,
+                    request_id: id.request_id,
                     error: None,
                     results: batch.results,
+                    receipt: id.receipt,
                 },
                 Err(error) => DecryptStreamResponse {
-                    request_id,
+                    request_id: id.request_id,
                     error: Some(error),
-                    results: Vec::new(),
+                    ..Default::default()
                 },
             },
         };
@@ -115,16 +117,17 @@ impl FieldService for Handlers {
     ) -> Result<Response<Self::ReEncryptStreamStream>, Status> {
         let kind = Kind {
             parse: batch::reencrypt,
-            reply: |request_id, outcome| match outcome.map(batch::reencrypted) {
+            reply: |id, outcome| match outcome.map(batch::reencrypted) {
                 Ok(batch) => ReEncryptStreamResponse {
-                    request_id,
+                    request_id: id.request_id,
                     error: None,
                     results: batch.results,
+                    receipt: id.receipt,
                 },
                 Err(error) => ReEncryptStreamResponse {
-                    request_id,
+                    request_id: id.request_id,
                     error: Some(error),
-                    results: Vec::new(),
+                    ..Default::default()
                 },
             },
         };

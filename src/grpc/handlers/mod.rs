@@ -3,6 +3,7 @@
 mod access;
 mod admin;
 mod api_keys;
+mod audit;
 mod certificates;
 mod field;
 mod issuers;

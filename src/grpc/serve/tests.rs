@@ -5,12 +5,15 @@ use fieldkeep_proto::v1::{
     BatchDecryptRequest, BatchDecryptResponse, BatchEncryptRequest, DecryptItem, DecryptRequest,
     DecryptResponse, EncryptItem, EncryptRequest, EncryptResponse, GetKeyRequest,
 };
+use fieldkeep_tlog::hash::Hash;
+use fieldkeep_tlog::receipt::Receipt;
 use http_body_util::{BodyExt, Full};
 use prost::Message;
 use tonic::Code;
 use tonic_health::ServingStatus;
 use tonic_types::StatusExt;
 
+mod canaries;
 mod credentials;
 mod matrix;
 mod tokens;
@@ -18,7 +21,7 @@ mod tokens;
 use super::*;
 use crate::grpc::gate::Answer;
 use crate::grpc::reply::ReplyBody;
-use crate::grpc::status::REQUEST_ID_METADATA;
+use crate::grpc::status::{RECEIPT_METADATA, REQUEST_ID_METADATA};
 use crate::service::tests::{Fixture, peer};
 
 const ENCRYPT: &str = "/fieldkeep.v1.FieldService/Encrypt";
@@ -524,7 +527,17 @@ async fn a_reply_has_the_headers_of_grpc_and_no_others() {
         let (head, body) = reply.unwrap().into_parts();
         let mut names: Vec<&str> = head.headers.keys().map(|name| name.as_str()).collect();
         names.sort_unstable();
-        assert_eq!(names, ["content-type", REQUEST_ID_METADATA]);
+        assert_eq!(
+            names,
+            ["content-type", RECEIPT_METADATA, REQUEST_ID_METADATA]
+        );
+        let receipt = head.headers[RECEIPT_METADATA].to_str().unwrap();
+        let receipt: Receipt = receipt.parse().unwrap();
+        let record = f.last_record().encode_to_vec();
+        assert_eq!(
+            (receipt.leaf, receipt.durable),
+            (Hash::of_leaf(&record), true)
+        );
         let id = &head.headers[REQUEST_ID_METADATA];
         assert_eq!(
             id.as_bytes(),
@@ -550,6 +563,7 @@ async fn one_id_of_a_connection_goes_into_the_table_of_header_compression() {
             reply.headers()[REQUEST_ID_METADATA].is_sensitive(),
             kept_out
         );
+        assert_eq!(reply.headers()[RECEIPT_METADATA].is_sensitive(), kept_out);
     }
 }
 

@@ -29,8 +29,17 @@ use crate::service::{Limits, Service};
 pub struct Kind<M, O: Operation, R> {
     /// What a message asks for.
     pub parse: fn(M, &Limits) -> Result<O, Failure>,
-    /// The answer to a message, from its call's id and its outcome.
-    pub reply: fn(Bytes, Result<O::Output, ItemError>) -> R,
+    /// The answer to a message, from what names its call and its outcome.
+    pub reply: fn(Id, Result<O::Output, ItemError>) -> R,
+}
+
+/// What names the call of a message.
+#[derive(Debug, Default)]
+pub struct Id {
+    /// Its id, 16 bytes.
+    pub request_id: Bytes,
+    /// The receipt of its record; empty without a result.
+    pub receipt: Bytes,
 }
 
 impl<M, O: Operation, R> Clone for Kind<M, O, R> {
@@ -131,9 +140,11 @@ where
 {
     let before = asked.service.before(&asked.ended.call);
     let mut grounds = None;
+    let mut receipt = None;
     let outcome = match timeout_at(until, perform(&mut asked, whole, kind.parse)).await {
         Ok(Ok(reply)) => {
             let (value, _, leave) = reply.into_parts();
+            receipt = leave.receipt();
             // The rights are not held while the reply waits: it is looked at again when it leaves.
             grounds = leave.into_grounds();
             Ok(value)
@@ -151,7 +162,11 @@ where
         before,
         grounds,
     });
-    let reply = (kind.reply)(id_of(call), outcome);
+    let mut id = id_of(call);
+    if let Some(receipt) = receipt.filter(|_| outcome.is_ok()) {
+        id.receipt = Bytes::copy_from_slice(&receipt.to_bytes());
+    }
+    let reply = (kind.reply)(id, outcome);
     if let Some(unread) = &mut unread {
         shrink(unread, reply.encoded_len());
     }
@@ -174,8 +189,11 @@ pub(super) async fn refused<M, O: Operation, R>(
     (kind.reply)(id, Err(item_error(&refusal.failure)))
 }
 
-fn id_of(call: &Call) -> Bytes {
-    Bytes::copy_from_slice(call.request_id.as_bytes())
+fn id_of(call: &Call) -> Id {
+    Id {
+        request_id: Bytes::copy_from_slice(call.request_id.as_bytes()),
+        receipt: Bytes::new(),
+    }
 }
 
 async fn perform<M, O>(

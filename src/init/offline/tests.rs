@@ -43,7 +43,7 @@ async fn an_expired_admin_gets_a_new_certificate_while_the_server_is_stopped() {
 
     let opened = open(&dir).await;
     let (index, record) = opened.audit.list(None, 1).unwrap().remove(0);
-    assert_eq!((index, record.rpc.as_str()), (1, "fieldkeep cert issue"));
+    assert_eq!((index, record.rpc.as_str()), (2, "fieldkeep cert issue"));
     assert_eq!(record.resources[0].name, "tenants/default/identities/admin");
     assert!(
         record

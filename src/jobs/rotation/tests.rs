@@ -6,7 +6,7 @@ use fieldkeep_crypto::names::Name;
 use fieldkeep_keystore::rotation::plan::Cause;
 use fieldkeep_keystore::rotation::policy::{RotationParts, RotationPolicy};
 use fieldkeep_keystore::store::Transaction;
-use fieldkeep_proto::v1::AuditRecord;
+use fieldkeep_proto::v1::{AuditRecord, Phase};
 
 use super::*;
 use crate::service::perform::own::{RETIREMENT, ROTATION};
@@ -52,7 +52,7 @@ async fn primary(f: &Fixture, key: &str) -> u32 {
 
 fn acts(f: &Fixture, rpc: &str) -> Vec<AuditRecord> {
     let mut records = f.records();
-    records.retain(|record| record.rpc == rpc);
+    records.retain(|record| record.rpc == rpc && record.phase() != Phase::Intent);
     records
 }
 
@@ -180,7 +180,7 @@ async fn an_act_that_a_crash_parted_from_its_record_gets_it_once() {
     assert_eq!((record.resources[0].version, record.code), (2, 0));
     assert_eq!(
         record.detail,
-        format!("cause=period due={} from=1", NOW + 5)
+        format!("cause=period due={} from=1 repeated=true", NOW + 5)
     );
     assert!(!record.changes.is_empty());
     assert_eq!(

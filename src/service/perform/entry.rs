@@ -1,11 +1,16 @@
 //! Calls that no right is needed for, since they are how a caller gets to be one: a workload that enrols has no identity yet,
 //! and one that renews its certificate stays who it is. They leave a record like every call.
 
+use bytes::Bytes;
+use fieldkeep_journal::Waiters;
+use fieldkeep_keystore::store::Operation as StoreOperation;
 use fieldkeep_proto::v1::Decision;
 
 use super::{Attempt, Leave, Refusal, Reply, Rule, rule_for};
 use crate::service::call::{Call, Peer};
 use crate::service::failure::Failure;
+use crate::service::intent::Intents;
+use crate::service::operation::Planned;
 use crate::service::record::Account;
 use crate::service::{Core, Service};
 
@@ -28,6 +33,8 @@ pub trait Entry: Send + Sized + 'static {
 /// Who makes such a call, and when.
 pub struct Entrant<'a> {
     call: &'a Call,
+    intents: Intents<'a>,
+    rule: &'static str,
     now_us: u64,
 }
 
@@ -42,6 +49,21 @@ impl Entrant<'_> {
     #[must_use]
     pub fn now_s(&self) -> u64 {
         self.now_us / 1_000_000
+    }
+
+    /// As [`super::permit::Permit::begin`], once it is known that the caller may.
+    ///
+    /// # Errors
+    /// As there.
+    pub(in crate::service) async fn begin(
+        &self,
+        planned: Planned,
+        store_key: Bytes,
+        account: &mut Account,
+    ) -> Result<StoreOperation, Failure> {
+        self.intents
+            .write(self.call, self.rule, planned, store_key, account)
+            .await
     }
 }
 
@@ -81,7 +103,7 @@ impl Service {
         parsed: Result<E, Failure>,
     ) -> Result<E::Output, Failure> {
         let mut attempt = Attempt::new(&self.core, call);
-        let outcome = attempt.enter(parsed).await;
+        let outcome = attempt.enter(parsed, &self.waiters).await;
         self.record(&mut attempt, outcome.as_ref().map(|_| ()))
             .await?;
         outcome
@@ -89,12 +111,21 @@ impl Service {
 }
 
 impl Attempt {
-    async fn enter<E: Entry>(&mut self, parsed: Result<E, Failure>) -> Result<E::Output, Failure> {
+    async fn enter<E: Entry>(
+        &mut self,
+        parsed: Result<E, Failure>,
+        waiters: &Waiters,
+    ) -> Result<E::Output, Failure> {
         self.check_serving()?;
         self.rule = Rule::Named(parsed.as_ref().err().map_or(E::RULE, rule_for));
         let entry = parsed?;
         let entrant = Entrant {
             call: &self.call,
+            intents: Intents {
+                core: &self.core,
+                waiters,
+            },
+            rule: E::RULE,
             now_us: self.core.clock.now_us(),
         };
         let outcome = entry.run(&self.core, &entrant, &mut self.account).await;

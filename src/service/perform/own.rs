@@ -5,8 +5,11 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use fieldkeep_crypto::ciphertext::Handle;
+use fieldkeep_journal::Waiters;
 use fieldkeep_keystore::info::KeyInfo;
+use fieldkeep_keystore::present::key_record;
 use fieldkeep_keystore::rotation::plan::{Act, Cause};
+use fieldkeep_keystore::store::Operation as StoreOperation;
 use fieldkeep_proto::v1::Decision;
 
 use super::Attempt;
@@ -14,6 +17,8 @@ use crate::access::action::Action;
 use crate::service::Service;
 use crate::service::call::{Call, Peer, RequestId};
 use crate::service::failure::Failure;
+use crate::service::intent::Intents;
+use crate::service::operation::Planned;
 use crate::service::resource::key_resource;
 use crate::service::schedule::KeyId;
 use crate::telemetry::RpcMetrics;
@@ -84,9 +89,10 @@ impl OwnAct {
     }
 }
 
-/// The proof that the service does one act of its own. Only [`Service::perform_own`] makes one.
+/// The proof that the service does one act of its own, whose intent is on record. Only [`Service::perform_own`] makes one.
 pub struct OwnPermit {
     act: OwnAct,
+    operation: StoreOperation,
     now_us: u64,
 }
 
@@ -95,6 +101,12 @@ impl OwnPermit {
     #[must_use]
     pub fn act(&self) -> &OwnAct {
         &self.act
+    }
+
+    /// The store's operation.
+    #[must_use]
+    pub fn operation(&self) -> StoreOperation {
+        self.operation
     }
 
     /// When it was given, Unix seconds.
@@ -148,12 +160,9 @@ impl Service {
         };
         let mut attempt = Attempt::with_rule(&self.core, call, act.rule());
         attempt.decision = Decision::Allowed;
-        let permit = OwnPermit {
-            act,
-            now_us: self.core.clock.now_us(),
-        };
-        let outcome = attempt.run_own(&permit).await;
-        self.core.key_changed(permit.act.id);
+        let id = act.id.clone();
+        let outcome = attempt.run_own(act, &self.waiters).await;
+        self.core.key_changed(id);
         self.record(&mut attempt, outcome.as_ref().map(|_| ()))
             .await?;
         outcome
@@ -161,12 +170,30 @@ impl Service {
 }
 
 impl Attempt {
-    async fn run_own(&mut self, permit: &OwnPermit) -> Result<KeyInfo, Failure> {
-        let act = permit.act();
+    async fn run_own(&mut self, act: OwnAct, waiters: &Waiters) -> Result<KeyInfo, Failure> {
         let name = key_resource(act.id.tenant.as_str(), act.id.key.as_str());
         self.account.used(name, 0, "", 0);
         self.account.detail(act.detail());
-        let done = self.core.vault.do_own_act(permit).await;
+        let planned = Planned::own(self.core.vault.own_operation(&act));
+        let store_key = key_record(&act.id.tenant, &act.id.key);
+        let intents = Intents {
+            core: &self.core,
+            waiters,
+        };
+        let begun = intents.write(
+            &self.call,
+            act.rule(),
+            planned,
+            store_key,
+            &mut self.account,
+        );
+        let permit = OwnPermit {
+            operation: begun.await?,
+            now_us: self.core.clock.now_us(),
+            act,
+        };
+        let done = self.core.vault.do_own_act(&permit).await;
+        let act = permit.act();
         if matches!(act.act, Act::Retire { .. }) {
             self.core.withdraw(act.id.tenant.as_str());
         }

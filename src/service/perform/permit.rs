@@ -6,7 +6,9 @@ use std::fmt::Write as _;
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use bytes::Bytes;
 use fieldkeep_crypto::context::EncodedContext;
+use fieldkeep_keystore::store::Operation as StoreOperation;
 
 use crate::access::Access;
 use crate::access::action::{Action, ActionSet};
@@ -20,7 +22,10 @@ use crate::access::snapshot::{AccessSnapshot, Asked, Denied, Missing};
 use crate::access::trust::Ended;
 use crate::service::call::Call;
 use crate::service::failure::{Failure, Refused};
+use crate::service::intent::Intents;
 use crate::service::masking::{RULE_MASK_CHANGED, Sight};
+use crate::service::operation::Planned;
+use crate::service::record::Account;
 
 /// The most grants that one record names. Further ones are counted.
 const MAX_NAMED: usize = 8;
@@ -100,6 +105,7 @@ impl<'a> Entitled<'a> {
 /// reached.
 pub struct Permit<'a> {
     access: &'a Access,
+    intents: Intents<'a>,
     call: &'a Call,
     action: Action,
     principal: &'a Principal,
@@ -142,12 +148,13 @@ pub struct Grounds {
 impl<'a> Permit<'a> {
     /// Takes the present snapshot, and asks nothing yet.
     pub(super) fn new(
-        access: &'a Access,
+        intents: Intents<'a>,
         call: &'a Call,
         principal: &'a Principal,
         action: Action,
         now_us: u64,
     ) -> Permit<'a> {
+        let access = &intents.core.access;
         let snapshot = access.snapshot();
         let grounds = Grounds {
             generation: snapshot.generation(),
@@ -160,6 +167,7 @@ impl<'a> Permit<'a> {
         let limits = snapshot.settings().limits();
         Permit {
             access,
+            intents,
             call,
             action,
             principal,
@@ -358,6 +366,24 @@ impl<'a> Permit<'a> {
     /// later is asked of the newest.
     pub fn release(&self) {
         self.used().snapshot = None;
+    }
+
+    /// Begins an operation of the store: writes its intent, with what `account` says by now, and gives the operation when that
+    /// is durable. `store_key` is the record that is about to be changed. To be called when the caller has all rights that the
+    /// call needs, once in a call.
+    ///
+    /// # Errors
+    /// The audit trail cannot be written, or the store not be asked: nothing may be done.
+    pub(in crate::service) async fn begin(
+        &self,
+        planned: Planned,
+        store_key: Bytes,
+        account: &mut Account,
+    ) -> Result<StoreOperation, Failure> {
+        let rule = self.used().grounds.rule();
+        self.intents
+            .write(self.call, rule.as_str(), planned, store_key, account)
+            .await
     }
 
     /// What the call relied on, and where it counts.

@@ -16,22 +16,23 @@ const LONG: Duration = Duration::from_secs(3600);
 
 /// Holds back the writes of records while it is closed.
 #[derive(Default)]
-struct Gate {
+pub(super) struct Gate {
     closed: Mutex<bool>,
     held: Mutex<bool>,
     opened: Condvar,
 }
 
 impl Gate {
-    fn set(&self, closed: bool) {
+    pub(super) fn set(&self, closed: bool) {
         *self.closed.lock().unwrap() = closed;
         self.opened.notify_all();
     }
 
     /// Waits while it is closed if these are the bytes of a record; other writes pass.
     fn pass(&self, bytes: &[u8]) {
-        let rpc = b"test/Rpc";
-        if !bytes.windows(rpc.len()).any(|window| window == rpc) {
+        let names: [&[u8]; 2] = [b"test/Rpc", b"fieldkeep.internal/Scheduled"];
+        let has = |name: &&[u8]| bytes.windows(name.len()).any(|window| window == *name);
+        if !names.iter().any(has) {
             return;
         }
         let mut closed = self.closed.lock().unwrap();
@@ -42,7 +43,7 @@ impl Gate {
     }
 }
 
-struct GatedDisk(Arc<Gate>);
+pub(super) struct GatedDisk(pub(super) Arc<Gate>);
 
 struct GatedFile(Arc<dyn DiskFile>, Arc<Gate>);
 
@@ -117,14 +118,14 @@ async fn busy_fixture(patience: Duration) -> (Fixture, Arc<Gate>) {
     let disk = Arc::new(GatedDisk(Arc::clone(&gate)));
     let limits = Limits {
         busy_patience: patience,
-        ..Limits::default()
+        ..each_on_record()
     };
     let f = Fixture::make_on(disk, options, limits).await;
     (f, gate)
 }
 
 /// Waits until the writer holds a record at the gate, so that what comes next is pending behind it.
-async fn until_held(gate: &Gate) {
+pub(super) async fn until_held(gate: &Gate) {
     while !*gate.held.lock().unwrap() {
         tokio::task::yield_now().await;
     }

@@ -1,7 +1,7 @@
 //! Limits: what a call is charged, what it is refused with, and who is told of what.
 
 use bytes::Bytes;
-use fieldkeep_proto::v1::Decision;
+use fieldkeep_proto::v1::{Decision, Phase};
 use tonic::Code;
 
 use super::*;
@@ -490,7 +490,7 @@ async fn a_limit_that_is_removed_stops_at_once_and_its_use_comes_back_with_it() 
     let record = f
         .records()
         .into_iter()
-        .find(|one| one.detail.contains("windows="));
+        .find(|one| one.phase() == Phase::Outcome && one.detail.contains("windows="));
     let record = record.unwrap();
     assert_eq!(record.detail, "windows=1 fields/day counted=each-principal");
     assert_eq!(record.resources[0].name, "tenants/acme/limits/day");

@@ -5,16 +5,24 @@ use fieldkeep_proto::v1::Decision;
 
 use super::*;
 use crate::service::access::{CreateGrant, IssueCertificate, LocalName, RevokeGrant};
+use crate::service::audit::ListRecords;
 use crate::service::keys::{
     ChangeState, CreateKey, CreateTenant, DescribeKey, ListKeys, ListTenants, Page, RotateKey,
 };
 use crate::service::operation::Repeatable;
-use crate::service::system::{ListRecords, ReadStatus};
+use crate::service::system::ReadStatus;
 
 const ID: &str = "f81d4fae-7dec-11d0-a765-00a0c91e6bf6";
 
 fn request(id: &str, message: &[u8]) -> Repeatable {
     Repeatable::parse(id, message).unwrap()
+}
+
+fn records(page: Page) -> ListRecords {
+    ListRecords {
+        page,
+        filter: fieldkeep_audit::filter::Filter::default(),
+    }
 }
 
 fn create(key_name: &str, id: &str) -> CreateKey {
@@ -46,7 +54,7 @@ async fn the_data_role_manages_nothing() {
         after: None,
         limit: 10,
     };
-    let listed = f.perform("acme/app", ListRecords { page }).await;
+    let listed = f.perform("acme/app", records(page)).await;
     assert_eq!(refused_by(&listed.unwrap_err()), "no-grant");
 }
 
@@ -288,7 +296,7 @@ async fn the_trail_and_the_state_can_be_read() {
         after: None,
         limit: 1,
     };
-    let listed = f.perform("acme/boss", ListRecords { page }).await.unwrap();
+    let listed = f.perform("acme/boss", records(page)).await.unwrap();
     assert_eq!(listed.entries[0].1.action, "encrypt");
     let status = f.perform("acme/boss", ReadStatus).await.unwrap();
     assert_eq!(

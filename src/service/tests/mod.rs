@@ -3,10 +3,12 @@
 mod batches;
 mod busy;
 mod fields;
+mod intents;
 mod limits;
 mod management;
 mod masks;
 mod one_way;
+mod refusals;
 mod rights;
 mod usage;
 
@@ -20,11 +22,12 @@ use fieldkeep_crypto::context::EncodedContext;
 use fieldkeep_crypto::names::Name;
 use fieldkeep_keystore::keystore::Keystore;
 use fieldkeep_keystore::root::key_file::KeyFile;
-use fieldkeep_keystore::store::Operation as StoreOperation;
 use fieldkeep_keystore::store::memory::MemoryStore;
+use fieldkeep_keystore::store::{Operation as StoreOperation, Store};
 use fieldkeep_proto::v1::AuditRecord;
 use tempfile::TempDir;
 
+pub(crate) use self::intents::agree;
 pub(crate) use self::one_way::UntilReleased;
 use crate::access::ca::Ca;
 use crate::access::certificates::Certificates;
@@ -41,6 +44,7 @@ use crate::service::field::{Decrypt, Encrypt, Opened, Sealed};
 use crate::service::keys::ChangeState;
 use crate::service::operation::Repeatable;
 use crate::service::perform::{Operation, Refusal, Reply};
+use crate::service::refusals::RefusalOptions;
 use crate::service::resource::{FieldName, KeyName};
 use crate::service::system::{About, CertificateEnd};
 use crate::service::vault::Vault;
@@ -48,6 +52,8 @@ use crate::service::{Clock, Core, Limits, Parts, Service};
 use crate::telemetry::Metrics;
 
 pub(crate) const NOW: u64 = 1_800_000_000;
+const ROOT_KEY: &str = "root.key";
+const AUDIT: &str = "audit";
 const AUDIT_RECORD_BYTES: usize = crate::audit::MAX_RECORD_BYTES;
 
 struct TestClock(AtomicU64);
@@ -71,7 +77,7 @@ pub(crate) struct Fixture {
     audit: AuditLog,
     clock: Arc<TestClock>,
     pub(crate) metrics: Metrics,
-    _dir: TempDir,
+    dir: TempDir,
 }
 
 impl Fixture {
@@ -81,14 +87,14 @@ impl Fixture {
 
     /// A fixture whose trail takes no record longer than `max_payload_bytes`.
     async fn make_with(max_payload_bytes: usize) -> Self {
-        Self::make_within(max_payload_bytes, Limits::default()).await
+        Self::make_within(max_payload_bytes, each_on_record()).await
     }
 
     /// A fixture with streams that end after `stream_idle` without a message.
     pub(crate) async fn make_impatient(stream_idle: Duration) -> Self {
         let limits = Limits {
             stream_idle,
-            ..Limits::default()
+            ..each_on_record()
         };
         Self::make_within(AUDIT_RECORD_BYTES, limits).await
     }
@@ -100,7 +106,7 @@ impl Fixture {
                 calls,
                 ..ShedOptions::default()
             },
-            ..Limits::default()
+            ..each_on_record()
         };
         Self::make_within(AUDIT_RECORD_BYTES, limits).await
     }
@@ -120,7 +126,7 @@ impl Fixture {
     async fn make_unsettled() -> Self {
         let limits = Limits {
             settling: Duration::from_millis(50),
-            ..Limits::default()
+            ..each_on_record()
         };
         Self::make_within(AUDIT_RECORD_BYTES, limits).await
     }
@@ -143,17 +149,48 @@ impl Fixture {
         options: fieldkeep_journal::Options,
         limits: Limits,
     ) -> Self {
+        Self::make_over(Arc::new(MemoryStore::new()), disk, options, limits).await
+    }
+
+    /// A fixture with its keys in `store`, which is empty, and the usual trail.
+    pub(crate) async fn make_in(store: Arc<dyn Store>) -> Self {
+        let disk = Arc::new(fieldkeep_journal::SystemDisk);
+        let options = fieldkeep_journal::Options {
+            segment_bytes: 1 << 20,
+            max_payload_bytes: AUDIT_RECORD_BYTES,
+            on_fatal: fieldkeep_journal::FatalHook::new(|_| {}),
+            ..Default::default()
+        };
+        Self::make_over(store, disk, options, each_on_record()).await
+    }
+
+    /// Where its trail is, and its root key.
+    pub(crate) fn dir(&self) -> &std::path::Path {
+        self.dir.path()
+    }
+
+    /// A fixture with its keys in `store`, which is empty.
+    async fn make_over(
+        store: Arc<dyn Store>,
+        disk: Arc<dyn fieldkeep_journal::Disk>,
+        options: fieldkeep_journal::Options,
+        limits: Limits,
+    ) -> Self {
         let dir = tempfile::tempdir().unwrap();
-        let root = KeyFile::create(dir.path().join("root.key")).unwrap();
-        let keystore = Keystore::init(Arc::new(MemoryStore::new()), &root, NOW)
-            .await
-            .unwrap();
+        let root = KeyFile::create(dir.path().join(ROOT_KEY)).unwrap();
+        let keystore = Keystore::init(store, &root, NOW).await.unwrap();
         let access = Access::load(&keystore).await.unwrap();
         let ca = Ca::make(&keystore, "fieldkeep", operation(), NOW)
             .await
             .unwrap()
             .value;
-        let audit = AuditLog::open_on(disk, &dir.path().join("audit"), options).unwrap();
+        let audit = AuditLog::open_on(
+            disk,
+            &dir.path().join(AUDIT),
+            options,
+            crate::audit::keys::LogKeys::testing,
+        )
+        .unwrap();
         let clock = Arc::new(TestClock(AtomicU64::new(NOW)));
         for tenant in ["acme", "other"] {
             let tenant = name(tenant);
@@ -213,7 +250,7 @@ impl Fixture {
             audit,
             clock,
             metrics: Metrics::new().unwrap(),
-            _dir: dir,
+            dir,
         }
     }
 
@@ -314,6 +351,17 @@ impl Fixture {
 
     pub(crate) fn last_record(&self) -> AuditRecord {
         self.records().pop().unwrap()
+    }
+}
+
+/// Limits of a fixture whose clock stands still, so that refusals would soon be too many for records of their own.
+pub(super) fn each_on_record() -> Limits {
+    Limits {
+        refusals: RefusalOptions {
+            of_one: u32::MAX,
+            unauthenticated: u32::MAX,
+        },
+        ..Limits::default()
     }
 }
 

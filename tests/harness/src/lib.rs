@@ -4,8 +4,11 @@
     clippy::expect_used,
     clippy::unwrap_used,
     clippy::panic,
+    clippy::indexing_slicing,
     reason = "a harness for tests: a failure here fails the test"
 )]
+
+pub mod canary;
 
 use std::{
     env,
@@ -125,6 +128,12 @@ impl Home {
             .unwrap_or_else(|refusal| panic!("serve: {refusal}"))
     }
 
+    /// The same with more arguments.
+    pub fn serve_with(&self, more: &[&str]) -> Server {
+        self.start(Command::new(binary()), more)
+            .unwrap_or_else(|refusal| panic!("serve: {refusal}"))
+    }
+
     /// Starts `fieldkeep serve` and kills it after `delay`, ready or not.
     pub fn serve_and_kill_after(&self, delay: Duration) {
         let mut child = Command::new(binary())
@@ -143,20 +152,21 @@ impl Home {
 
     /// The same by another program, which is given the binary as an argument already: a tool that looks on.
     pub fn serve_by(&self, program: Command) -> Server {
-        self.start(program)
+        self.start(program, &[])
             .unwrap_or_else(|refusal| panic!("serve: {refusal}"))
     }
 
     /// Starts `fieldkeep serve`; its standard error if it ends before it is ready.
     pub fn try_serve(&self) -> Result<Server, String> {
-        self.start(Command::new(binary()))
+        self.start(Command::new(binary()), &[])
     }
 
-    fn start(&self, mut program: Command) -> Result<Server, String> {
+    fn start(&self, mut program: Command, more: &[&str]) -> Result<Server, String> {
         let mut child = program
             .arg("serve")
             .arg("--config")
             .arg(self.config())
+            .args(more)
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())

@@ -23,6 +23,7 @@ pub(super) enum Read {
         limit: usize,
         reply: oneshot::Sender<Result<Page, StoreError>>,
     },
+    Operation([u8; 16], oneshot::Sender<Result<Option<u64>, StoreError>>),
     Stop(oneshot::Sender<()>),
 }
 
@@ -36,6 +37,10 @@ pub(super) fn run(index: Arc<Index>, shared: &Shared, mut requests: mpsc::Receiv
             // An answer that nobody waits for any more is dropped.
             Some(Read::Get(key, reply)) => {
                 let _ = reply.send(answer(shared, caught(|| index.get(&key))));
+            }
+            Some(Read::Operation(id, reply)) => {
+                let revision = || Ok(index.outcome(&id)?.map(|outcome| outcome.revision));
+                let _ = reply.send(answer(shared, caught(revision)));
             }
             Some(Read::Scan {
                 prefix,

@@ -15,11 +15,11 @@ const ROTATE: &str = "/fieldkeep.v1.ApiKeyService/RotateApiKey";
 const REVOKE: &str = "/fieldkeep.v1.ApiKeyService/RevokeApiKey";
 
 /// A connection without a certificate.
-fn nobody(address: &str) -> Arc<Peer> {
+pub(super) fn nobody(address: &str) -> Arc<Peer> {
     Arc::new(Peer::new(None, address.parse().unwrap()))
 }
 
-async fn with_headers(
+pub(super) async fn with_headers(
     f: &Fixture,
     peer: &Arc<Peer>,
     values: &[&str],
@@ -57,7 +57,7 @@ async fn with_any_headers(
     response
 }
 
-async fn made(f: &Fixture, identity: &str, networks: &[&str]) -> CreateApiKeyResponse {
+pub(super) async fn made(f: &Fixture, identity: &str, networks: &[&str]) -> CreateApiKeyResponse {
     let request = CreateApiKeyRequest {
         identity: identity.to_owned(),
         ttl_seconds: 600,

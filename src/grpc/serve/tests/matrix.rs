@@ -5,18 +5,19 @@ use std::collections::BTreeSet;
 
 use fieldkeep_proto::v1::revoke_certificate_request::What;
 use fieldkeep_proto::v1::{
-    AddCaRequest, AddGroupMemberRequest, BatchReEncryptRequest, CheckTokenRequest,
+    AddCaRequest, AddGroupMemberRequest, BatchReEncryptRequest, CheckTokenRequest, ContextPair,
     CreateApiKeyRequest, CreateGrantRequest, CreateJoinTokenRequest, CreateKeyRequest,
     CreateTenantRequest, Decision, DisableKeyRequest, DisableKeyVersionRequest, EnableKeyRequest,
-    EnableKeyVersionRequest, EnrollRequest, ExplainAccessRequest, GetGrantRequest,
-    GetIssuerRequest, GetKeyUsageRequest, GetStatusRequest, GetUsageRequest,
+    EnableKeyVersionRequest, EnrollRequest, ExplainAccessRequest, GetCheckpointRequest,
+    GetGrantRequest, GetIssuerRequest, GetKeyUsageRequest, GetStatusRequest, GetUsageRequest,
     IssueCertificateRequest, Issuer, ListApiKeysRequest, ListCasRequest, ListGrantsRequest,
     ListGroupMembersRequest, ListGroupsRequest, ListIssuersRequest, ListKeysRequest,
     ListLimitsRequest, ListMasksRequest, ListRecordsRequest, ListRevocationsRequest,
-    ListTenantsRequest, ReEncryptItem, ReEncryptRequest, RemoveCaRequest, RemoveGroupMemberRequest,
-    RemoveIssuerRequest, RemoveLimitRequest, RemoveMaskRequest, RenewCertificateRequest,
-    RevokeApiKeyRequest, RevokeCertificateRequest, RevokeGrantRequest, RotateApiKeyRequest,
-    RotateKeyRequest, SetIssuerRequest, SetKeyRotationRequest, SetLimitRequest, SetMaskRequest,
+    ListTenantsRequest, ProveConsistencyRequest, ProveRecordRequest, ReEncryptItem,
+    ReEncryptRequest, RemoveCaRequest, RemoveGroupMemberRequest, RemoveIssuerRequest,
+    RemoveLimitRequest, RemoveMaskRequest, RenewCertificateRequest, RevokeApiKeyRequest,
+    RevokeCertificateRequest, RevokeGrantRequest, RotateApiKeyRequest, RotateKeyRequest,
+    SetIssuerRequest, SetKeyRotationRequest, SetLimitRequest, SetMaskRequest, TailRecordsRequest,
     WhoCanRequest,
 };
 
@@ -30,7 +31,7 @@ use crate::service::tests::wanted;
 
 /// Where the right has to be.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum At {
+pub(super) enum At {
     /// In the tenant that the message names.
     Tenant,
     /// For all tenants.
@@ -44,12 +45,23 @@ enum At {
 }
 
 /// What a message is made of.
-struct Cell {
-    tenant: &'static str,
+pub(super) struct Cell {
+    pub(super) tenant: &'static str,
     /// A ciphertext of that tenant's key `pii`, of the field `email`.
-    ciphertext: Bytes,
+    pub(super) ciphertext: Bytes,
     /// A grant of that tenant, which may be revoked.
-    victim: String,
+    pub(super) victim: String,
+    /// What is secret in a message.
+    pub(super) secrets: Secrets,
+}
+
+/// What a caller gives that nobody else may see.
+#[derive(Clone, Default)]
+pub(super) struct Secrets {
+    pub(super) plaintext: Bytes,
+    pub(super) context: Vec<ContextPair>,
+    pub(super) join_token: String,
+    pub(super) token: String,
 }
 
 impl Cell {
@@ -71,7 +83,7 @@ impl Cell {
 }
 
 /// One RPC: the right that it needs, where, and a message.
-type Row = (&'static str, Action, At, fn(&Cell) -> Vec<u8>);
+pub(super) type Row = (&'static str, Action, At, fn(&Cell) -> Vec<u8>);
 
 fn bytes(message: impl Message) -> Vec<u8> {
     message.encode_to_vec()
@@ -82,7 +94,8 @@ fn encrypt_batch(cell: &Cell) -> Vec<u8> {
         key: cell.key(),
         field: "email".into(),
         items: vec![EncryptItem {
-            plaintext: Bytes::from_static(b"x"),
+            plaintext: cell.secrets.plaintext.clone(),
+            context: cell.secrets.context.clone(),
             ..Default::default()
         }],
         ..Default::default()
@@ -94,6 +107,7 @@ fn decrypt_batch(cell: &Cell) -> Vec<u8> {
         field: "email".into(),
         items: vec![DecryptItem {
             ciphertext: cell.ciphertext.clone(),
+            context: cell.secrets.context.clone(),
             ..Default::default()
         }],
         ..Default::default()
@@ -105,21 +119,23 @@ fn reencrypt_batch(cell: &Cell) -> Vec<u8> {
         field: "email".into(),
         items: vec![ReEncryptItem {
             ciphertext: cell.ciphertext.clone(),
+            context: cell.secrets.context.clone(),
             ..Default::default()
         }],
         ..Default::default()
     })
 }
 
-fn csr() -> Bytes {
+pub(super) fn csr() -> Bytes {
     let key = rcgen::KeyPair::generate().unwrap();
     let request = rcgen::CertificateParams::default().serialize_request(&key);
     request.unwrap().der().to_vec().into()
 }
 
 /// A join token of the right form that was never made.
-fn unknown_join_token() -> String {
-    let body = format!("fkj_0123456789abcdef_{}", "ab".repeat(20));
+pub(super) fn unknown_join_token(secret: &[u8; 20]) -> String {
+    let secret = data_encoding::HEXLOWER.encode(secret);
+    let body = format!("fkj_0123456789abcdef_{secret}");
     let sum = ring::digest::digest(&ring::digest::SHA256, body.as_bytes());
     body + &data_encoding::HEXLOWER.encode(&sum.as_ref()[..4])
 }
@@ -129,11 +145,13 @@ const KEY: &str = "KeyService";
 const ACCESS: &str = "AccessService";
 
 /// All rows, by service.
-fn rows() -> Vec<(&'static str, Row)> {
+pub(super) fn rows() -> Vec<(&'static str, Row)> {
     let field: [Row; 9] = [
         ("Encrypt", Action::Encrypt, At::Tenant, |cell| {
             bytes(EncryptRequest {
                 key: cell.key(),
+                plaintext: cell.secrets.plaintext.clone(),
+                context: cell.secrets.context.clone(),
                 ..encrypt()
             })
         }),
@@ -141,13 +159,14 @@ fn rows() -> Vec<(&'static str, Row)> {
             bytes(DecryptRequest {
                 ciphertext: cell.ciphertext.clone(),
                 field: "email".into(),
-                context: Vec::new(),
+                context: cell.secrets.context.clone(),
             })
         }),
         ("ReEncrypt", Action::ReEncrypt, At::Tenant, |cell| {
             bytes(ReEncryptRequest {
                 ciphertext: cell.ciphertext.clone(),
                 field: "email".into(),
+                context: cell.secrets.context.clone(),
                 ..Default::default()
             })
         }),
@@ -343,9 +362,9 @@ fn rows() -> Vec<(&'static str, Row)> {
                 ttl_seconds: 0,
             })
         }),
-        ("Enroll", Action::Certificate, At::Open, |_| {
+        ("Enroll", Action::Certificate, At::Open, |cell| {
             bytes(EnrollRequest {
-                token: unknown_join_token(),
+                token: cell.secrets.join_token.clone(),
                 csr_der: csr(),
             })
         }),
@@ -444,10 +463,10 @@ fn rows() -> Vec<(&'static str, Row)> {
         ("ListIssuers", Action::Certificate, At::Anywhere, |_| {
             bytes(ListIssuersRequest {})
         }),
-        ("CheckToken", Action::Certificate, At::Anywhere, |_| {
+        ("CheckToken", Action::Certificate, At::Anywhere, |cell| {
             bytes(CheckTokenRequest {
                 issuer: "absent".into(),
-                ..Default::default()
+                token: cell.secrets.token.clone(),
             })
         }),
         ("RemoveIssuer", Action::Certificate, At::Anywhere, |_| {
@@ -481,9 +500,26 @@ fn rows() -> Vec<(&'static str, Row)> {
             bytes(GetUsageRequest {})
         }),
     ];
-    let audit: Row = ("ListRecords", Action::Audit, At::All, |_| {
-        bytes(ListRecordsRequest::default())
-    });
+    let audit: [Row; 5] = [
+        ("GetCheckpoint", Action::Audit, At::All, |_| {
+            bytes(GetCheckpointRequest {})
+        }),
+        ("ListRecords", Action::Audit, At::All, |_| {
+            bytes(ListRecordsRequest::default())
+        }),
+        ("ProveConsistency", Action::Audit, At::All, |_| {
+            bytes(ProveConsistencyRequest::default())
+        }),
+        ("ProveRecord", Action::Audit, At::All, |_| {
+            bytes(ProveRecordRequest {
+                index: u64::MAX,
+                ..Default::default()
+            })
+        }),
+        ("TailRecords", Action::Audit, At::All, |_| {
+            bytes(TailRecordsRequest::default())
+        }),
+    ];
     let system: Row = ("GetStatus", Action::Status, At::All, |_| {
         bytes(GetStatusRequest {})
     });
@@ -498,11 +534,12 @@ fn rows() -> Vec<(&'static str, Row)> {
         .chain(issuers.map(|row| ("IssuerService", row)))
         .chain(limits.map(|row| ("LimitService", row)))
         .chain(tenant.map(|row| ("TenantService", row)))
-        .chain([("AuditService", audit), ("SystemService", system)])
+        .chain(audit.map(|row| ("AuditService", row)))
+        .chain([("SystemService", system)])
         .collect()
 }
 
-fn path(service: &str, rpc: &str) -> String {
+pub(super) fn path(service: &str, rpc: &str) -> String {
     format!("/fieldkeep.v1.{service}/{rpc}")
 }
 
@@ -582,6 +619,11 @@ async fn every_rpc_with_every_role_on_own_and_foreign_tenants() {
         let reply: EncryptResponse = message(response).await;
         sealed.push((tenant, reply.ciphertext));
     }
+    let secrets = Secrets {
+        plaintext: Bytes::from_static(b"x"),
+        join_token: unknown_join_token(&[0xab; 20]),
+        ..Secrets::default()
+    };
     let mut cells = 0;
     for (service, (rpc, action, at, make)) in rows() {
         let path = path(service, rpc);
@@ -600,6 +642,7 @@ async fn every_rpc_with_every_role_on_own_and_foreign_tenants() {
                     tenant,
                     ciphertext: ciphertext.clone(),
                     victim: victim.to_string(),
+                    secrets: secrets.clone(),
                 };
                 let body = frame(&make(&cell));
                 let response = send(&f, Listener::Admin, &caller.name, &path, body).await;

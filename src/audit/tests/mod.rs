@@ -8,15 +8,18 @@ use super::{
     *,
 };
 
-fn config() -> AuditConfig {
-    AuditConfig {
+mod evidence;
+
+fn options() -> Options {
+    Options {
         segment_bytes: 1 << 20,
-        mirror_dir: None,
+        max_payload_bytes: MAX_RECORD_BYTES,
+        ..Options::default()
     }
 }
 
 fn open(dir: &TempDir) -> AuditLog {
-    AuditLog::open(&dir.path().join("audit"), &config()).unwrap()
+    AuditLog::open_with(&dir.path().join("audit"), options()).unwrap()
 }
 
 fn numbered(number: u64) -> AuditRecord {
@@ -241,7 +244,7 @@ fn a_second_opener_is_refused_and_damage_is_told() {
     let dir = TempDir::new().unwrap();
     let log = open(&dir);
     fill(&log, 30);
-    let second = AuditLog::open(&dir.path().join("audit"), &config())
+    let second = AuditLog::open_with(&dir.path().join("audit"), options())
         .err()
         .unwrap();
     assert!(second.to_string().contains("in use"), "{second}");
@@ -256,7 +259,7 @@ fn a_second_opener_is_refused_and_damage_is_told() {
     let mut bytes = std::fs::read(&path).unwrap();
     bytes[600] ^= 1;
     std::fs::write(&path, bytes).unwrap();
-    let error = AuditLog::open(&dir.path().join("audit"), &config())
+    let error = AuditLog::open_with(&dir.path().join("audit"), options())
         .err()
         .unwrap();
     assert!(

@@ -1,42 +1,10 @@
-//! `fieldkeep audit`: who did what.
+//! Records as people and programs read them.
 
-use clap::{Args, Subcommand};
-use data_encoding::HEXLOWER;
-use fieldkeep_client::Client;
+use fieldkeep_audit::export::jsonl::Line;
 use fieldkeep_proto::v1;
-use serde_json::{Value, json};
 
-use super::failure::Failure;
-use super::output::{Format, print_json, print_line, rfc3339, table};
-use super::pages::{LimitArgs, collect};
-
-/// Read the audit trail.
-#[derive(Debug, Args)]
-#[command(after_help = "Example:\n  fieldkeep audit list --limit 20")]
-pub(crate) struct AuditArgs {
-    #[command(subcommand)]
-    verb: Verb,
-}
-
-#[derive(Debug, Subcommand)]
-enum Verb {
-    /// List records, newest first
-    #[command(
-        after_help = "Examples:\n  fieldkeep audit list --limit 20\n  fieldkeep audit list --format json"
-    )]
-    List(LimitArgs),
-}
-
-/// Runs the verb.
-pub(crate) async fn run(args: AuditArgs, client: &Client, format: Format) -> Result<(), Failure> {
-    let Verb::List(limit) = args.verb;
-    let entries = collect(client.audit().list(), &limit, "list the audit records").await?;
-    match format {
-        Format::Json => print_json(&Value::Array(entries.iter().map(object).collect())),
-        Format::Table if entries.is_empty() => print_line("no records"),
-        Format::Table => print_line(records_table(&entries)),
-    }
-}
+use crate::cli::failure::{Exit, Failure};
+use crate::cli::output::{rfc3339, table};
 
 /// Records as a table for people.
 pub(crate) fn records_table(entries: &[v1::AuditEntry]) -> String {
@@ -85,6 +53,27 @@ pub(crate) fn records_table(entries: &[v1::AuditEntry]) -> String {
     table(Some(&header), rows.collect())
 }
 
+/// A record as one line for people.
+pub(crate) fn line(entry: &v1::AuditEntry) -> String {
+    let record = entry.record.clone().unwrap_or_default();
+    let result = if is_head(&record) {
+        result_text(&record)
+    } else {
+        String::from("see part 1")
+    };
+    let words = [
+        entry.index.to_string(),
+        time_text(record.time_us),
+        short(&record.principal, "nobody"),
+        short(&record.action, &record.rpc),
+        resources_text(&record),
+        decision(&record).to_owned(),
+        result,
+    ];
+    let words: Vec<String> = words.into_iter().filter(|word| !word.is_empty()).collect();
+    words.join("  ")
+}
+
 /// `acme/app` for `tenants/acme/identities/app`, `acme/pii` for `tenants/acme/keys/pii`.
 pub(crate) fn short(name: &str, otherwise: &str) -> String {
     if name.is_empty() {
@@ -129,6 +118,12 @@ pub(crate) fn is_head(record: &v1::AuditRecord) -> bool {
 
 /// What came of the call.
 pub(crate) fn result_text(record: &v1::AuditRecord) -> String {
+    if record.phase() == v1::Phase::Intent {
+        return String::from("intent");
+    }
+    if record.summarised > 0 {
+        return format!("{} calls {}", record.summarised, record.detail);
+    }
     match (record.code, record.reason.as_str()) {
         (0, "") => match record.detail.split(' ').next() {
             // The first pair says the most; all of them are in the JSON form.
@@ -149,52 +144,14 @@ pub(crate) fn decision(record: &v1::AuditRecord) -> &'static str {
     }
 }
 
-fn time_text(time_us: u64) -> String {
+pub(crate) fn time_text(time_us: u64) -> String {
     let value = rfc3339(i64::try_from(time_us / 1_000_000).unwrap_or(i64::MAX));
     value.as_str().unwrap_or("-").to_owned()
 }
 
-fn object(entry: &v1::AuditEntry) -> Value {
+/// A record as a JSON object, as exports have it.
+pub(crate) fn object(entry: &v1::AuditEntry) -> Result<serde_json::Value, Failure> {
     let record = entry.record.clone().unwrap_or_default();
-    let resources = record.resources.iter().map(|resource| {
-        json!({
-            "name": resource.name,
-            "version": resource.version,
-            "field": resource.field,
-            "items": resource.items,
-        })
-    });
-    let changes = record.changes.iter().map(|change| {
-        json!({
-            "store_key": HEXLOWER.encode(&change.store_key),
-            "generation": change.generation,
-            "value_sha256": HEXLOWER.encode(&change.value_sha256),
-        })
-    });
-    json!({
-        "index": entry.index,
-        "time": time_text(record.time_us),
-        "time_us": record.time_us,
-        "request_id": HEXLOWER.encode(&record.request_id),
-        "principal": record.principal,
-        "authentication": record.authentication,
-        "address": record.address,
-        "rpc": record.rpc,
-        "action": record.action,
-        "decision": decision(&record),
-        "rule": record.rule,
-        "code": record.code,
-        "reason": record.reason,
-        "duration_us": record.duration_us,
-        "resources": resources.collect::<Vec<_>>(),
-        "context_hash": HEXLOWER.encode(&record.context_hash),
-        "items_ok": record.items_ok,
-        "items_failed": record.items_failed,
-        "changes": changes.collect::<Vec<_>>(),
-        "store_revision": record.store_revision,
-        "detail": record.detail,
-        "credential": record.credential,
-        "part": record.part,
-        "parts": record.parts,
-    })
+    serde_json::to_value(Line::of(entry.index, &record))
+        .map_err(|error| Failure::new(Exit::Failed, "the record is no JSON").caused_by(&error))
 }

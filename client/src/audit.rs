@@ -1,0 +1,244 @@
+//! What auditors read: records of the audit trail, checkpoints and proofs.
+
+use std::{fmt, sync::Arc};
+
+use bytes::Bytes;
+use fieldkeep_proto::v1;
+use http::uri::PathAndQuery;
+use tonic::{Status, Streaming};
+
+use crate::{Client, Error, Pages, codec::SharedCodec, pool::Lease};
+
+/// The audit trail; made by [`Client::audit`].
+#[derive(Debug, Clone, Copy)]
+pub struct Audit<'a>(&'a Client);
+
+impl Client {
+    /// The audit trail.
+    ///
+    /// ```no_run
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), fieldkeep_client::Error> {
+    /// # let client = fieldkeep_client::Client::from_env()?;
+    /// let newest = client.audit().list().page_size(10).next_page().await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn audit(&self) -> Audit<'_> {
+        Audit(self)
+    }
+}
+
+impl Audit<'_> {
+    /// Lists audit records, newest first.
+    ///
+    /// ```no_run
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), fieldkeep_client::Error> {
+    /// # let client = fieldkeep_client::Client::from_env()?;
+    /// let mut records = client.audit().list();
+    /// while let Some(page) = records.next_page().await? {
+    ///     println!("{} records", page.len());
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn list(&self) -> Pages<v1::AuditEntry> {
+        self.find(v1::AuditFilter::default())
+    }
+
+    /// Lists the audit records that `filter` lets through, newest first. A page can be empty and not be the last one.
+    ///
+    /// ```no_run
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), fieldkeep_client::Error> {
+    /// # let client = fieldkeep_client::Client::from_env()?;
+    /// use fieldkeep_proto::v1::AuditFilter;
+    ///
+    /// let filter = AuditFilter {
+    ///     action: "decrypt".into(),
+    ///     field: "customer.email".into(),
+    ///     ..AuditFilter::default()
+    /// };
+    /// let newest = client.audit().find(filter).next_page().await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn find(&self, filter: v1::AuditFilter) -> Pages<v1::AuditEntry> {
+        Pages::new(self.0, move |client, page_size, page_token| {
+            let request = v1::ListRecordsRequest {
+                page_size,
+                page_token,
+                filter: Some(filter.clone()),
+            };
+            async move {
+                let path = "/fieldkeep.v1.AuditService/ListRecords";
+                let page: v1::ListRecordsResponse =
+                    client.unary(path, request, client.plan()).await?;
+                Ok((page.entries, page.next_page_token))
+            }
+        })
+    }
+
+    /// Reads records, oldest first, and if the request says so goes on with those that come.
+    ///
+    /// ```no_run
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), fieldkeep_client::Error> {
+    /// # let client = fieldkeep_client::Client::from_env()?;
+    /// use fieldkeep_proto::v1::TailRecordsRequest;
+    ///
+    /// let request = TailRecordsRequest {
+    ///     follow: true,
+    ///     ..TailRecordsRequest::default()
+    /// };
+    /// let mut tail = client.audit().tail(request).await?;
+    /// while let Some(step) = tail.next_step().await? {
+    ///     println!("{} records, and then from {}", step.entries.len(), step.next_index);
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// The caller may not read the trail, or the service is not reached.
+    pub async fn tail(&self, request: v1::TailRecordsRequest) -> Result<Tail, Error> {
+        let client = self.0.clone();
+        let mut lease = client.lease().await;
+        let mut request = tonic::Request::new(Arc::new(request));
+        if let Some(shown) = client.shown().await {
+            shown.add_to(request.metadata_mut());
+        }
+        #[cfg(feature = "otel")]
+        crate::trace::inject(request.metadata_mut());
+        let path = PathAndQuery::from_static("/fieldkeep.v1.AuditService/TailRecords");
+        let opened = async {
+            lease
+                .grpc
+                .ready()
+                .await
+                .map_err(|error| Status::from_error(error.into()))?;
+            lease
+                .grpc
+                .server_streaming(request, path, SharedCodec::new())
+                .await
+        };
+        match opened.await {
+            Ok(response) => Ok(Tail {
+                steps: response.into_inner(),
+                client,
+                lease,
+            }),
+            Err(status) => Err(client.explain_stream(status, &lease)),
+        }
+    }
+
+    /// The newest checkpoint, a signed note, and the key that it is signed with.
+    ///
+    /// ```no_run
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), fieldkeep_client::Error> {
+    /// # let client = fieldkeep_client::Client::from_env()?;
+    /// print!("{}", client.audit().checkpoint().await?.checkpoint);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// The caller may not read the trail, or the service is not reached.
+    pub async fn checkpoint(&self) -> Result<v1::GetCheckpointResponse, Error> {
+        let request = v1::GetCheckpointRequest {};
+        let path = "/fieldkeep.v1.AuditService/GetCheckpoint";
+        self.0.unary(path, request, self.0.plan()).await
+    }
+
+    /// Proves that record `index` is in the log; with a `leaf_hash`, as a receipt has it, also that it is that record. The proof
+    /// can be checked offline.
+    ///
+    /// ```no_run
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), fieldkeep_client::Error> {
+    /// # let client = fieldkeep_client::Client::from_env()?;
+    /// let proven = client.audit().prove(0, None).await?;
+    /// std::fs::write("record-0.tlog-proof", proven.proof).expect("the file can be written");
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// There is no such record, the caller may not read the trail, or the service is not reached.
+    pub async fn prove(
+        &self,
+        index: u64,
+        leaf_hash: Option<[u8; 32]>,
+    ) -> Result<v1::ProveRecordResponse, Error> {
+        let request = v1::ProveRecordRequest {
+            index,
+            leaf_hash: leaf_hash.map_or_else(Bytes::new, |hash| Bytes::copy_from_slice(&hash)),
+        };
+        let path = "/fieldkeep.v1.AuditService/ProveRecord";
+        self.0.unary(path, request, self.0.plan()).await
+    }
+
+    /// Proves that the log of an earlier `checkpoint`, a signed note, is a beginning of the present one.
+    ///
+    /// ```no_run
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), fieldkeep_client::Error> {
+    /// # let client = fieldkeep_client::Client::from_env()?;
+    /// let earlier = client.audit().checkpoint().await?.checkpoint;
+    /// let proven = client.audit().prove_consistency(&earlier).await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// The log does not begin with what the checkpoint was signed over, the caller may not read the trail, or the service is not
+    /// reached.
+    pub async fn prove_consistency(
+        &self,
+        checkpoint: &str,
+    ) -> Result<v1::ProveConsistencyResponse, Error> {
+        let request = v1::ProveConsistencyRequest {
+            checkpoint: checkpoint.to_owned(),
+        };
+        let path = "/fieldkeep.v1.AuditService/ProveConsistency";
+        self.0.unary(path, request, self.0.plan()).await
+    }
+}
+
+/// Records in order, as the service sends them; made by [`Audit::tail`]. The service learns that it is dropped.
+pub struct Tail {
+    client: Client,
+    lease: Lease,
+    steps: Streaming<v1::TailRecordsResponse>,
+}
+
+impl fmt::Debug for Tail {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Tail").finish_non_exhaustive()
+    }
+}
+
+impl Tail {
+    /// The next records; `None` at the end. A step without records says that the service is still there.
+    ///
+    /// ```no_run
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), fieldkeep_client::Error> {
+    /// # let client = fieldkeep_client::Client::from_env()?;
+    /// let mut tail = client.audit().tail(Default::default()).await?;
+    /// let first = tail.next_step().await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// The connection was lost, or the caller lost the right to read on: begin again at the last step's `next_index`.
+    pub async fn next_step(&mut self) -> Result<Option<v1::TailRecordsResponse>, Error> {
+        match self.steps.message().await {
+            Ok(step) => Ok(step),
+            Err(status) => Err(self.client.explain_stream(status, &self.lease)),
+        }
+    }
+}

@@ -1,0 +1,386 @@
+//! The verification of a trail: every record is read, the tree is built again, and its root compared with what was signed.
+//!
+//! It needs the files and the public key of the log, nothing else. The records behind the newest checkpoint are vouched for by the seals of
+//! their commits, which only who has the service's keys can check.
+
+use std::fs;
+use std::io::{self, ErrorKind};
+use std::path::{Path, PathBuf};
+
+use fieldkeep_audit::view::RecordView;
+use fieldkeep_crypto::keys::AuditSealKey;
+use fieldkeep_journal::{DamageCause, Offline, OfflineError, Position};
+use fieldkeep_tlog::checkpoint::{Checkpoint, CheckpointError};
+use fieldkeep_tlog::hash::Hash;
+use fieldkeep_tlog::key::VerifierKey;
+use fieldkeep_tlog::log_id::LogId;
+use fieldkeep_tlog::tile::{SEGMENT_LEVEL, SEGMENT_RECORDS};
+use fieldkeep_tlog::tree::{Tree, TreeHead};
+
+use super::checkpoint::{CHECKPOINT_FILE, Signed, newest};
+use super::recover::TREE_DIR;
+use super::tree::Tiles;
+
+/// How often progress is told, in records.
+const PROGRESS_EVERY: u64 = 65_536;
+
+/// What to verify.
+#[derive(Clone, Copy, Debug)]
+pub struct Wanted<'a> {
+    /// The directory of the trail, or a copy of it.
+    pub dir: &'a Path,
+    /// The public key of the log.
+    pub key: &'a VerifierKey,
+    /// Signed checkpoints that the log must contain, besides the newest one in its directory.
+    pub checkpoints: &'a [String],
+    /// The key of the seals, to check what came after the newest checkpoint.
+    pub seal: Option<&'a AuditSealKey>,
+}
+
+/// What was verified.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Verified {
+    /// The log.
+    pub log: LogId,
+    /// The index of the first record that was read; those before were archived and pruned, and are covered by their hashes.
+    pub first: u64,
+    /// The records that were read.
+    pub records: u64,
+    /// Their bytes.
+    pub bytes: u64,
+    /// The newest checkpoint that the log contains.
+    pub checkpoint: TreeHead,
+    /// Records behind the checkpoint, which its signature does not cover.
+    pub behind_checkpoint: u64,
+    /// Whether the seals of those were checked.
+    pub sealed: bool,
+    /// Segments whose files of tiles are not those of their records; they are no evidence, and can be made again.
+    pub wrong_tiles: u64,
+    /// Whether the log ends within a commit that was never acknowledged, or is being written.
+    pub torn: bool,
+}
+
+/// Why the trail is not what the service wrote, or cannot be verified.
+#[derive(Debug, thiserror::Error)]
+pub enum VerifyError {
+    /// A frame of the journal is damaged, or missing.
+    #[error("record {index} is damaged or missing: {source}")]
+    Damaged {
+        /// The index of the first record that cannot be read.
+        index: u64,
+        /// Where, and how.
+        source: OfflineError,
+    },
+    /// A frame is no audit record.
+    #[error("record {index}, in segment {:016x} at byte {}, is no audit record", position.segment, position.offset)]
+    NoRecord {
+        /// The record's index.
+        index: u64,
+        /// Where its frame is.
+        position: Position,
+    },
+    /// A record is another one than was signed.
+    #[error("record {index}, in segment {:016x} at byte {}, is not the one that was signed", position.segment, position.offset)]
+    Changed {
+        /// The record's index.
+        index: u64,
+        /// Where its frame is.
+        position: Position,
+    },
+    /// A record is another one than was signed; the hashes that would say which one are missing or changed too.
+    #[error("one of the records {from} to {} is not the one that was signed", to - 1)]
+    ChangedWithin {
+        /// The first record that may be it.
+        from: u64,
+        /// The record behind the last one that may be it.
+        to: u64,
+    },
+    /// The log is shorter than a checkpoint says.
+    #[error(
+        "the log has {found} records, but a checkpoint was signed over {signed}: the records from {found} on were cut off"
+    )]
+    Truncated {
+        /// Records in the log.
+        found: u64,
+        /// The size of the checkpoint.
+        signed: u64,
+    },
+    /// A commit does not bear its seal.
+    #[error(
+        "the commit of the records {from} to {last} does not bear the service's seal: it was changed or forged"
+    )]
+    Forged {
+        /// The first record of the commit.
+        from: u64,
+        /// Its last record.
+        last: u64,
+    },
+    /// There is no checkpoint.
+    #[error(
+        "the directory has no checkpoint that is signed with this key; give one with --checkpoint, or check that the key is that of this log"
+    )]
+    NoCheckpoint,
+    /// A checkpoint that was given is not one of this log.
+    #[error("a checkpoint that was given cannot be believed: {0}")]
+    Checkpoint(#[from] CheckpointError),
+    /// The key is that of another log.
+    #[error("the key is that of `{key}`, but the directory holds the log `{log}`")]
+    OtherLog {
+        /// The name of the key.
+        key: String,
+        /// The origin of the log.
+        log: String,
+    },
+    /// The hashes of records that were pruned are missing.
+    #[error(
+        "the records before {first} were pruned, and the file of tiles of segment {segment} is missing: verify the archive, or put the file back"
+    )]
+    Pruned {
+        /// The first record that is there.
+        first: u64,
+        /// The segment without hashes.
+        segment: u64,
+    },
+    /// The directory cannot be read.
+    #[error("cannot read the directory of the trail: {0}")]
+    Io(#[from] io::Error),
+    /// The journal cannot be read.
+    #[error(transparent)]
+    Journal(OfflineError),
+}
+
+/// Verifies a trail. `progress` is told now and then how many records and bytes were read. Blocks.
+///
+/// # Errors
+/// The first thing that is wrong.
+pub fn verify(
+    wanted: &Wanted<'_>,
+    progress: &mut dyn FnMut(u64, u64),
+) -> Result<Verified, VerifyError> {
+    // Before the records, so that in a live directory they have all that it says.
+    let own = match fs::read(wanted.dir.join(CHECKPOINT_FILE)) {
+        Ok(bytes) => newest(&bytes, wanted.key),
+        Err(error) if error.kind() == ErrorKind::NotFound => None,
+        Err(error) => return Err(error.into()),
+    };
+    let mut signed: Vec<TreeHead> = own.map(|Signed { head, .. }| head).into_iter().collect();
+    for note in wanted.checkpoints {
+        signed.push(Checkpoint::open(note, std::slice::from_ref(wanted.key))?.head());
+    }
+    signed.sort_by_key(|head| head.size);
+    let newest = signed.last().copied().ok_or(VerifyError::NoCheckpoint)?;
+    let mut frames = Offline::open(wanted.dir).map_err(VerifyError::Journal)?;
+    let log = LogId::from_bytes(frames.log_id());
+    if wanted.key.name() != log.origin() {
+        return Err(VerifyError::OtherLog {
+            key: wanted.key.name().to_owned(),
+            log: log.origin(),
+        });
+    }
+    let first = frames.first().saturating_sub(1);
+    let mut walk = Walk::begin(wanted, signed, first)?;
+    let mut torn = false;
+    loop {
+        let frame = match frames.read_next() {
+            Ok(Some(frame)) => frame,
+            Ok(None) => break,
+            Err(OfflineError::Damaged {
+                cause: DamageCause::Torn,
+                ..
+            }) => {
+                torn = true;
+                break;
+            }
+            Err(source @ OfflineError::Damaged { sequence, .. }) => {
+                let index = sequence.saturating_sub(1);
+                return Err(VerifyError::Damaged { index, source });
+            }
+            Err(error) => return Err(VerifyError::Journal(error)),
+        };
+        if frame.is_seal {
+            walk.seal(frame.payload)?;
+        } else {
+            walk.record(frame.payload, frame.position)?;
+            if walk.records.is_multiple_of(PROGRESS_EVERY) {
+                progress(walk.records, walk.bytes);
+            }
+        }
+    }
+    // What no seal is behind counts where commits have none, in a log that an older version began.
+    let size = if torn { walk.whole } else { walk.tree.size() };
+    if size < newest.size {
+        return Err(VerifyError::Truncated {
+            found: size,
+            signed: newest.size,
+        });
+    }
+    progress(walk.records, walk.bytes);
+    Ok(Verified {
+        log,
+        first,
+        records: walk.records,
+        bytes: walk.bytes,
+        checkpoint: newest,
+        behind_checkpoint: size - newest.size,
+        sealed: wanted.seal.is_some(),
+        wrong_tiles: walk.wrong_tiles,
+        torn,
+    })
+}
+
+/// A walk through all records, in order.
+struct Walk<'a> {
+    seal: Option<&'a AuditSealKey>,
+    tree: Tree,
+    tiles: Tiles,
+    /// What was signed, and not reached yet; the smallest last.
+    signed: Vec<TreeHead>,
+    /// The size up to which all is as signed.
+    good: u64,
+    /// The size with the last whole commit.
+    whole: u64,
+    records: u64,
+    bytes: u64,
+    wrong_tiles: u64,
+    /// The hashes of the tile that the next leaf belongs to, if the segment has them.
+    expected: Option<Vec<Hash>>,
+    /// The first record whose hash is not the one in the tiles, since the last good size.
+    suspect: Option<(u64, Position)>,
+}
+
+impl<'a> Walk<'a> {
+    /// Before the first record. What was pruned is taken from its hashes.
+    fn begin(
+        wanted: &Wanted<'a>,
+        mut signed: Vec<TreeHead>,
+        first: u64,
+    ) -> Result<Walk<'a>, VerifyError> {
+        let tiles = Tiles::open_existing(wanted.dir.join(TREE_DIR))?;
+        let mut tree = Tree::new();
+        let pruned = first / SEGMENT_RECORDS;
+        for (segment, root) in (0..).zip(tiles.roots_from(0, pruned)) {
+            // In place by construction: each segment follows the one before.
+            tree.append_subtree(SEGMENT_LEVEL, root)
+                .map_err(|_| VerifyError::Pruned { first, segment })?;
+        }
+        if tree.size() < pruned * SEGMENT_RECORDS {
+            let segment = tree.size() / SEGMENT_RECORDS;
+            return Err(VerifyError::Pruned { first, segment });
+        }
+        for leaf in 0..first % SEGMENT_RECORDS {
+            let width = 256;
+            let tile = tiles.tile(pruned, leaf / width)?;
+            let hash = tile.and_then(|tile| tile.get((leaf % width) as usize).copied());
+            let segment = pruned;
+            tree.append(hash.ok_or(VerifyError::Pruned { first, segment })?);
+        }
+        signed.reverse();
+        let mut walk = Walk {
+            seal: wanted.seal,
+            whole: tree.size(),
+            tree,
+            tiles,
+            signed,
+            good: 0,
+            records: 0,
+            bytes: 0,
+            wrong_tiles: 0,
+            expected: None,
+            suspect: None,
+        };
+        walk.compare()?;
+        Ok(walk)
+    }
+
+    fn record(&mut self, record: &[u8], position: Position) -> Result<(), VerifyError> {
+        let index = self.tree.size();
+        if RecordView::parse(record).is_err() {
+            return Err(VerifyError::NoRecord { index, position });
+        }
+        let leaf = Hash::of_leaf(record);
+        self.check_tile(index, leaf, position)?;
+        self.tree.append(leaf);
+        self.records += 1;
+        self.bytes += record.len() as u64;
+        self.compare()
+    }
+
+    /// Compares a leaf with the one in the tiles. A difference is no proof of anything, but it says where to look if a root
+    /// differs.
+    fn check_tile(
+        &mut self,
+        index: u64,
+        leaf: Hash,
+        position: Position,
+    ) -> Result<(), VerifyError> {
+        let at = index % 256;
+        if at == 0 || self.expected.is_none() && self.records == 0 {
+            let (segment, within) = (index / SEGMENT_RECORDS, index % SEGMENT_RECORDS);
+            self.expected = if segment < self.tiles.segments() {
+                self.tiles.tile(segment, within / 256)?
+            } else {
+                None
+            };
+        }
+        let expected = self
+            .expected
+            .as_ref()
+            .and_then(|tile| tile.get(usize::try_from(at).unwrap_or(usize::MAX)));
+        if expected.is_some_and(|expected| *expected != leaf) && self.suspect.is_none() {
+            self.suspect = Some((index, position));
+        }
+        Ok(())
+    }
+
+    /// Compares the tree with what was signed at its size.
+    fn compare(&mut self) -> Result<(), VerifyError> {
+        let size = self.tree.size();
+        while let Some(signed) = self.signed.last().copied()
+            && signed.size <= size
+        {
+            self.signed.pop();
+            if signed.size < size {
+                // It lies within what was pruned; a later one covers it.
+                continue;
+            }
+            if signed.root != self.tree.root() {
+                return Err(match self.suspect {
+                    Some((index, position)) => VerifyError::Changed { index, position },
+                    None => VerifyError::ChangedWithin {
+                        from: self.good,
+                        to: size,
+                    },
+                });
+            }
+            self.good = size;
+            // The records are the signed ones, so that the tiles are wrong.
+            self.wrong_tiles += u64::from(self.suspect.take().is_some());
+        }
+        Ok(())
+    }
+
+    fn seal(&mut self, seal: &[u8]) -> Result<(), VerifyError> {
+        let (from, head) = (self.whole, self.tree.head());
+        self.whole = head.size;
+        // What a signature covers needs no seal.
+        let covered = self.good == head.size || !self.signed.is_empty();
+        match self.seal {
+            Some(key) if !covered && !key.is_seal(head.size, head.root.as_bytes(), seal) => {
+                let last = head.size.saturating_sub(1);
+                Err(VerifyError::Forged { from, last })
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+/// The directory of the trail within a data directory, or the directory itself.
+#[must_use]
+pub fn trail_in(dir: &Path) -> PathBuf {
+    let within = dir.join("audit");
+    if within.is_dir() {
+        within
+    } else {
+        dir.to_owned()
+    }
+}
