@@ -157,6 +157,7 @@ pub fn verify(
     wanted: &Wanted<'_>,
     progress: &mut dyn FnMut(u64, u64),
 ) -> Result<Verified, VerifyError> {
+    fs::read_dir(wanted.dir)?;
     // Before the records, so that in a live directory they have all that it says.
     let own = match fs::read(wanted.dir.join(CHECKPOINT_FILE)) {
         Ok(bytes) => newest(&bytes, wanted.key),
@@ -374,13 +375,12 @@ impl<'a> Walk<'a> {
     }
 }
 
-/// The directory of the trail within a data directory, or the directory itself.
+/// The directory of the trail: `dir` itself, or within a data directory, or within what `fieldkeep init` made.
 #[must_use]
 pub fn trail_in(dir: &Path) -> PathBuf {
-    let within = dir.join("audit");
-    if within.is_dir() {
-        within
-    } else {
-        dir.to_owned()
-    }
+    ["audit", "data/audit"]
+        .iter()
+        .map(|within| dir.join(within))
+        .find(|within| within.is_dir())
+        .unwrap_or_else(|| dir.to_owned())
 }

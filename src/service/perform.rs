@@ -486,7 +486,7 @@ impl Attempt {
             return Err(Failure::ShuttingDown);
         }
         let down = self.core.audit_down.load(Ordering::Acquire) || self.core.unwritten.is_full();
-        if down && !self.how().privileged {
+        if down && !self.looks() {
             return Err(Failure::AuditUnavailable);
         }
         Ok(())
@@ -538,16 +538,23 @@ impl Attempt {
         true
     }
 
+    /// Whether somebody looks at the trail or the state while the trail takes no usual records; the service's own probe is no such.
+    fn looks(&self) -> bool {
+        matches!(self.call.action, Action::Audit | Action::Status)
+            && self.call.peer.authentication != LOCAL
+            && self.core.audit_down.load(Ordering::Acquire)
+    }
+
     /// How the composed record is appended. Where an operator chose the bounded window, an Encrypt that succeeded waits for
-    /// its write alone. Looking at the trail and the state uses what is kept for when the disk is full.
+    /// its write alone. Who may look uses what is kept for when the disk is full.
     fn how(&self) -> AppendOptions {
-        let looks = matches!(self.call.action, Action::Audit | Action::Status);
+        let allowed = self.decision == Decision::Allowed;
         AppendOptions {
             relaxed: self.core.limits.audit_window
                 && self.call.action == Action::Encrypt
                 && self.code == Code::Ok
-                && self.decision == Decision::Allowed,
-            privileged: looks && self.core.audit_down.load(Ordering::Acquire),
+                && allowed,
+            privileged: allowed && self.looks(),
         }
     }
 

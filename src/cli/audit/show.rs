@@ -18,7 +18,40 @@ pub(crate) struct ShowArgs {
     index: u64,
 }
 
-/// Prints all members of a record.
+/// The members in the order in which people ask for them.
+const MEMBERS: [&str; 27] = [
+    "index",
+    "time",
+    "principal",
+    "authentication",
+    "credential",
+    "address",
+    "rpc",
+    "action",
+    "resources",
+    "decision",
+    "rule",
+    "code",
+    "reason",
+    "detail",
+    "items_ok",
+    "items_failed",
+    "summarised",
+    "duration_us",
+    "context_hash",
+    "phase",
+    "operation_id",
+    "intended_keys",
+    "changes",
+    "store_revision",
+    "part",
+    "parts",
+    "request_id",
+];
+/// Those that mean something when they are 0.
+const ALWAYS: [&str; 2] = ["index", "code"];
+
+/// Prints what a record has; all of it as JSON.
 pub(crate) async fn run(args: &ShowArgs, client: &Client, format: Format) -> Result<(), Failure> {
     let failed = |error| Failure::from(error).while_doing("cannot read the audit record");
     let proven = client
@@ -36,13 +69,16 @@ pub(crate) async fn run(args: &ShowArgs, client: &Client, format: Format) -> Res
     })?;
     match (format, object) {
         (Format::Table, Value::Object(members)) => {
-            for (name, value) in &members {
-                let value = match value {
-                    Value::String(text) => text.clone(),
-                    Value::Array(all) if all.is_empty() => String::new(),
-                    other => other.to_string(),
+            for name in MEMBERS {
+                let value = match members.get(name) {
+                    Some(Value::String(text)) => text.clone(),
+                    Some(Value::Array(all)) if all.is_empty() => String::new(),
+                    Some(other) => other.to_string(),
+                    None => String::new(),
                 };
-                print_line(format_args!("{name:16} {value}"))?;
+                if !value.is_empty() && value != "0" || ALWAYS.contains(&name) {
+                    print_line(format_args!("{name:16} {value}"))?;
+                }
             }
             Ok(())
         }

@@ -21,7 +21,7 @@ use crate::cli::progress::byte_progress;
 
 #[derive(Debug, Args)]
 pub(crate) struct VerifyArgs {
-    /// The data directory or its `audit` directory, or a copy of either; the service may be running
+    /// The directory that `init` made, its `data` or its `data/audit`, or a copy of one; the service may be running
     #[arg(
         long,
         value_name = "DIR",

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Condvar, Mutex};
 use std::time::Duration;
 
@@ -18,6 +19,8 @@ const LONG: Duration = Duration::from_secs(3600);
 #[derive(Default)]
 pub(super) struct Gate {
     closed: Mutex<bool>,
+    /// Whether the disk has no room for another file.
+    full: AtomicBool,
     held: Mutex<bool>,
     opened: Condvar,
 }
@@ -71,6 +74,9 @@ impl Disk for GatedDisk {
     }
 
     fn create(&self, path: &Path) -> io::Result<Arc<dyn DiskFile>> {
+        if self.0.full.load(Ordering::SeqCst) {
+            return Err(io::ErrorKind::StorageFull.into());
+        }
         Ok(self.gated(SystemDisk.create(path)?))
     }
 
@@ -208,4 +214,54 @@ async fn a_trail_that_stays_busy_costs_the_call_its_result_and_nobody_elses() {
         tokio::task::yield_now().await;
     }
     assert_eq!(f.records().len(), calls);
+}
+
+#[tokio::test]
+async fn on_a_full_disk_an_operator_can_still_look() {
+    let gate = Arc::new(Gate::default());
+    let options = fieldkeep_journal::Options {
+        segment_bytes: 256 << 10,
+        max_payload_bytes: AUDIT_RECORD_BYTES,
+        reserve_bytes: 32 << 10,
+        no_space_retry: Duration::from_millis(1),
+        ..Default::default()
+    };
+    let disk = Arc::new(GatedDisk(Arc::clone(&gate)));
+    let f = Fixture::make_on(disk, options, each_on_record()).await;
+    gate.full.store(true, Ordering::SeqCst);
+    // Two segments are there already; a record has some 300 bytes.
+    let mut taken = 0;
+    let refused = loop {
+        match f.encrypt("acme/app", b"x").await {
+            Ok(_) => taken += 1,
+            Err(refused) => break refused,
+        }
+        assert!(taken < 10_000, "the disk is full");
+    };
+    assert_eq!(refused, Failure::AuditUnavailable);
+    assert!(!f.service.core().is_serving());
+    for _ in 0..10 {
+        f.perform("acme/boss", crate::service::system::ReadStatus)
+            .await
+            .unwrap();
+        let last = f.last_record();
+        assert_eq!((last.action.as_str(), last.code), ("status", 0));
+        // That says nothing about the others.
+        assert!(!f.service.core().is_serving());
+        assert_eq!(
+            f.encrypt("acme/app", b"x").await,
+            Err(Failure::AuditUnavailable)
+        );
+    }
+    // An identity without the right to look has no part in it.
+    let status = f.perform("acme/app", crate::service::system::ReadStatus);
+    assert!(status.await.is_err());
+    gate.full.store(false, Ordering::SeqCst);
+    while !f.service.core().is_serving() {
+        let mut probe = f.call::<crate::service::system::ReadStatus>("acme/app");
+        probe.peer = Arc::new(Peer::local());
+        f.service.probe_audit(probe).await;
+        tokio::task::yield_now().await;
+    }
+    f.encrypt("acme/app", b"x").await.unwrap();
 }
