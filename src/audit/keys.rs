@@ -75,7 +75,7 @@ pub enum LogKeysError {
 
 impl LogKeys {
     /// Opens the keys of the log `log`, or makes them if the store has none; then `records` are in it without a seal, and the
-    /// keys are to be stored with [`LogKeys::store`] once there is a checkpoint. `now` is in Unix seconds.
+    /// keys are to be stored once there is a checkpoint. `now` is in Unix seconds.
     ///
     /// # Errors
     /// The store has the keys of another log, or cannot be read.
