@@ -105,12 +105,7 @@ impl Audit<'_> {
     pub async fn tail(&self, request: v1::TailRecordsRequest) -> Result<Tail, Error> {
         let client = self.0.clone();
         let mut lease = client.lease().await;
-        let mut request = tonic::Request::new(Arc::new(request));
-        if let Some(shown) = client.shown().await {
-            shown.add_to(request.metadata_mut());
-        }
-        #[cfg(feature = "otel")]
-        crate::trace::inject(request.metadata_mut());
+        let request = client.stream_request(Arc::new(request)).await;
         let path = PathAndQuery::from_static("/fieldkeep.v1.AuditService/TailRecords");
         let opened = async {
             lease

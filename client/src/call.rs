@@ -410,6 +410,17 @@ impl Client {
         }))
     }
 
+    /// A request of a stream, with all that goes with it beside the message.
+    pub(crate) async fn stream_request<T>(&self, message: T) -> tonic::Request<T> {
+        let mut request = tonic::Request::new(message);
+        if let Some(shown) = self.shown().await {
+            shown.add_to(request.metadata_mut());
+        }
+        #[cfg(feature = "otel")]
+        crate::trace::inject(request.metadata_mut());
+        request
+    }
+
     /// A place on a connection, for a call that is not made here.
     pub(crate) async fn lease(&self) -> Lease {
         self.shared.pool.lease().await

@@ -485,13 +485,8 @@ impl Client {
     async fn open<B: Batch>(&self, sending: Sending<B>) -> Result<Running<B>, Error> {
         let mut lease = self.lease().await;
         let messages = stream::unfold(sending, Sending::message);
-        let mut request = tonic::Request::new(messages);
+        let mut request = self.stream_request(messages).await;
         let cancel = request.cancellation_handle();
-        if let Some(shown) = self.shown().await {
-            shown.add_to(request.metadata_mut());
-        }
-        #[cfg(feature = "otel")]
-        crate::trace::inject(request.metadata_mut());
         let path = PathAndQuery::from_static(B::STREAM_PATH);
         let opened = async {
             lease

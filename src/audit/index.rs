@@ -99,8 +99,8 @@ impl Indexer {
         match Index::open(segment, bytes) {
             Ok(index) => Some(Arc::new(index)),
             Err(error) => {
-                tracing::warn!(%error, "an index of the audit trail is damaged, and is made again");
-                // The thread makes it again when it looks for what is missing: at the next start.
+                // The thread looks for what is missing when it starts.
+                tracing::warn!(%error, "an index of the audit trail is damaged; the next start makes it again");
                 if let Err(error) = fs::remove_file(&path) {
                     tracing::warn!(%error, path = %path.display(), "the damaged index was not removed");
                 }

@@ -56,8 +56,6 @@ use crate::config::AuditConfig;
 
 /// The largest record, bytes.
 pub const MAX_RECORD_BYTES: usize = 65_535;
-/// The most records of one page of [`AuditLog::list`].
-pub const MAX_PAGE: usize = 1000;
 
 /// The audit trail of one data directory. A clone is the same trail.
 #[derive(Clone)]
@@ -192,10 +190,8 @@ impl AuditLog {
     }
 
     /// As [`AuditLog::open`], on the disk given and with the keys that `keys` makes for the log's id.
-    ///
-    /// # Errors
-    /// As [`AuditLog::open`].
-    pub fn open_on(
+    #[cfg(test)]
+    pub(crate) fn open_on(
         disk: Arc<dyn Disk>,
         dir: &Path,
         options: Options,
@@ -340,11 +336,6 @@ impl AuditLog {
         self.journal.durable() >= ticket.sequence
     }
 
-    /// What names the log.
-    pub fn log_id(&self) -> LogId {
-        self.log
-    }
-
     /// The key that checkpoints are verified with.
     pub fn verifier_key(&self) -> &VerifierKey {
         &self.verifier
@@ -360,24 +351,19 @@ impl AuditLog {
         self.heads.durable()
     }
 
-    /// Up to `limit` records, newest first, with indices below `before`, or from the newest on. `limit` is cut to
-    /// [`MAX_PAGE`]. Blocks.
-    ///
-    /// # Errors
-    /// The trail cannot be read.
-    pub fn list(
+    /// Up to `limit` records, newest first, with indices below `before`, or from the newest on: what the trail holds, read without
+    /// an index.
+    #[cfg(test)]
+    pub(crate) fn list(
         &self,
         before: Option<u64>,
         limit: usize,
     ) -> Result<Vec<(u64, AuditRecord)>, AuditError> {
         let end = before.unwrap_or(u64::MAX).min(self.len());
-        let count = limit
-            .min(MAX_PAGE)
-            .min(usize::try_from(end).unwrap_or(usize::MAX));
-        let start = end.saturating_sub(count as u64);
+        let start = end.saturating_sub(limit as u64);
         let mut page = self
             .read_from(start)?
-            .take(count)
+            .take((end - start) as usize)
             .collect::<Result<Vec<_>, _>>()?;
         page.reverse();
         Ok(page)

@@ -14,7 +14,7 @@ use fieldkeep_tlog::checkpoint::{Checkpoint, CheckpointError};
 use fieldkeep_tlog::hash::Hash;
 use fieldkeep_tlog::key::VerifierKey;
 use fieldkeep_tlog::log_id::LogId;
-use fieldkeep_tlog::tile::{SEGMENT_LEVEL, SEGMENT_RECORDS};
+use fieldkeep_tlog::tile::{SEGMENT_LEVEL, SEGMENT_RECORDS, WIDTH};
 use fieldkeep_tlog::tree::{Tree, TreeHead};
 
 use super::checkpoint::{CHECKPOINT_FILE, Signed, newest};
@@ -269,7 +269,7 @@ impl<'a> Walk<'a> {
             return Err(VerifyError::Pruned { first, segment });
         }
         for leaf in 0..first % SEGMENT_RECORDS {
-            let width = 256;
+            let width = u64::from(WIDTH);
             let tile = tiles.tile(pruned, leaf / width)?;
             let hash = tile.and_then(|tile| tile.get((leaf % width) as usize).copied());
             let segment = pruned;
@@ -314,11 +314,11 @@ impl<'a> Walk<'a> {
         leaf: Hash,
         position: Position,
     ) -> Result<(), VerifyError> {
-        let at = index % 256;
+        let at = index % u64::from(WIDTH);
         if at == 0 || self.expected.is_none() && self.records == 0 {
             let (segment, within) = (index / SEGMENT_RECORDS, index % SEGMENT_RECORDS);
             self.expected = if segment < self.tiles.segments() {
-                self.tiles.tile(segment, within / 256)?
+                self.tiles.tile(segment, within / u64::from(WIDTH))?
             } else {
                 None
             };

@@ -358,3 +358,99 @@ async fn in_the_bounded_window_an_encrypt_alone_may_be_synced_after_its_reply() 
         assert!(proven.is_ok(), "{proven:?}");
     }
 }
+
+#[tokio::test]
+async fn checkpoints_go_to_the_file_and_the_command() {
+    let home = fieldkeep_harness::Home::make();
+    let (file, by_command) = (home.path().join("sent"), home.path().join("told"));
+    let config = fs::read_to_string(home.config()).unwrap();
+    let sinks = format!(
+        "{config}\n[audit]\ncheckpoint_file = \"{}\"\ncheckpoint_command = [\"sh\", \"-c\", \"cat > {}; env >> {}\"]\n",
+        text(&file),
+        text(&by_command),
+        text(&by_command),
+    );
+    fs::write(home.config(), sinks).unwrap();
+    let server = home.serve();
+    let admin = home.admin();
+    server.run(&admin, &["key", "create", "pii"]);
+    let key = server.run(&admin, &["audit", "checkpoint", "--verifier-key"]);
+    server.stop();
+    // The end sends the last one, which is over all that was recorded.
+    let keys = [key.trim().parse().unwrap()];
+    let newest = |bytes: &[u8]| {
+        let text = String::from_utf8_lossy(bytes).into_owned();
+        let lines: Vec<&str> = text.lines().collect();
+        let origin = |line: &&str| line.starts_with("fieldkeep/audit/");
+        let start = lines.iter().rposition(origin).unwrap();
+        let note = format!("{}\n", lines[start..start + 5].join("\n"));
+        fieldkeep_tlog::checkpoint::Checkpoint::open(&note, &keys)
+            .unwrap()
+            .head()
+            .size
+    };
+    let kept = fs::read(home.path().join("data/audit/checkpoint")).unwrap();
+    let last = kept.chunks(512).map(newest).max().unwrap();
+    assert_eq!(newest(&fs::read(&file).unwrap()), last);
+    let told = fs::read(&by_command).unwrap();
+    assert_eq!(newest(&told), last);
+    // The service's environment is not the command's.
+    assert!(!String::from_utf8_lossy(&told).contains("HOME="));
+}
+
+#[tokio::test]
+async fn a_followed_tail_gives_what_comes_and_ends_with_the_right_and_the_service() {
+    let f = Fixture::start();
+    let folder = f.home.path().join("identities");
+    let issue = [
+        "cert",
+        "issue",
+        "watcher",
+        "--grant",
+        "auditor",
+        "--all-tenants",
+        "--out",
+        text(&folder),
+    ];
+    admin(&f, &issue);
+    let auditor = f.home.identity("watcher");
+    let follow = v1::TailRecordsRequest {
+        filter: Some(v1::AuditFilter {
+            action: String::from("encrypt"),
+            ..v1::AuditFilter::default()
+        }),
+        follow: true,
+        ..v1::TailRecordsRequest::default()
+    };
+    let watcher = f.server.admin_client(&auditor);
+    let mut tail = watcher.audit().tail(follow.clone()).await.unwrap();
+    f.app().field("pii", "f").encrypt(b"x").await.unwrap();
+    let step = tail.next_step().await.unwrap().unwrap();
+    assert_eq!(step.entries.len(), 1);
+    assert_eq!(step.next_index, step.entries[0].index + 1);
+    // From a revocation on, nothing more comes.
+    let grants = f.admin().grants().list("", "").collect().await.unwrap();
+    let of_watcher = grants
+        .iter()
+        .find(|grant| grant.principal.ends_with("/watcher"))
+        .unwrap();
+    f.admin().grants().revoke(&of_watcher.name).await.unwrap();
+    f.app().field("pii", "f").encrypt(b"y").await.unwrap();
+    let refused = loop {
+        match tail.next_step().await {
+            Ok(Some(step)) => assert!(step.entries.is_empty(), "{step:?}"),
+            Ok(None) => panic!("it ended without a refusal"),
+            Err(refused) => break refused,
+        }
+    };
+    assert_eq!(refused.reason(), Some("PERMISSION_DENIED"), "{refused:?}");
+    // The end of the service is the end of a tail.
+    let last = f.admin();
+    let mut tail = last.audit().tail(follow).await.unwrap();
+    let stopping = tokio::task::spawn_blocking(move || f.server.stop());
+    while let Ok(Some(step)) = tail.next_step().await {
+        assert!(step.entries.is_empty());
+    }
+    let log = stopping.await.unwrap();
+    assert!(!log.contains("ERROR"), "{log}");
+}
