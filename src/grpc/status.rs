@@ -1,6 +1,5 @@
 //! From failures to `tonic::Status` with `google.rpc` details, and to the errors of batch items.
 
-use bytes::Bytes;
 use fieldkeep_proto::v1::ItemError;
 use fieldkeep_tlog::receipt::Receipt;
 use http::{HeaderName, HeaderValue};
@@ -61,7 +60,7 @@ pub fn respond<T, M>(
             let (value, request_id, held) = reply.into_parts();
             let mut response = with_request_id(Response::new(convert(value)), request_id);
             if let Some(receipt) = held.receipt()
-                && let Ok(text) = MetadataValue::try_from(receipt.to_string())
+                && let Ok(text) = MetadataValue::try_from(receipt.to_text().as_slice())
             {
                 response.metadata_mut().insert(RECEIPT_METADATA, text);
             }
@@ -98,8 +97,7 @@ pub(super) const RECEIPT: HeaderName = HeaderName::from_static(RECEIPT_METADATA)
 /// The text of a receipt.
 pub(super) fn receipt_value(receipt: &Receipt) -> HeaderValue {
     // It is made of letters, digits, `:`, `-` and `_`.
-    HeaderValue::from_maybe_shared(Bytes::from(receipt.to_string()))
-        .unwrap_or_else(|_| HeaderValue::from_static(""))
+    HeaderValue::from_bytes(&receipt.to_text()).unwrap_or_else(|_| HeaderValue::from_static(""))
 }
 
 /// A call's id in hex.

@@ -11,8 +11,9 @@ use tonic::Code;
 use crate::access::limits::shed::Place;
 use crate::service::call::{Call, Peer};
 use crate::service::failure::Failure;
+use crate::service::perform::attempt::Attempt;
 use crate::service::perform::permit::admit;
-use crate::service::perform::{Attempt, NO_IDENTITY, Refusal, ended_failure};
+use crate::service::perform::{NO_IDENTITY, Refusal, ended_failure};
 use crate::service::{Core, Service};
 
 /// The rule of a call whose caller went away before its message was whole.

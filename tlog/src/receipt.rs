@@ -55,6 +55,15 @@ pub struct Receipt {
 }
 
 impl Receipt {
+    /// The 81 ASCII characters of the text form, without an allocation: each reply of the service has one.
+    pub fn to_text(&self) -> [u8; TEXT_BYTES] {
+        let mut text = [0; TEXT_BYTES];
+        let (prefix, encoded) = text.split_at_mut(TEXT_PREFIX.len());
+        prefix.copy_from_slice(TEXT_PREFIX.as_bytes());
+        BASE64URL_NOPAD.encode_mut(&self.to_bytes(), encoded);
+        text
+    }
+
     /// The 57 bytes of the receipt.
     pub fn to_bytes(&self) -> [u8; RECEIPT_BYTES] {
         let mut bytes = [0; RECEIPT_BYTES];
@@ -94,8 +103,7 @@ impl Receipt {
 
 impl fmt::Display for Receipt {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let bytes = self.to_bytes();
-        write!(f, "{TEXT_PREFIX}{}", BASE64URL_NOPAD.encode_display(&bytes))
+        f.write_str(str::from_utf8(&self.to_text()).unwrap_or_default())
     }
 }
 

@@ -6,7 +6,9 @@ use fieldkeep_journal::Waiters;
 use fieldkeep_keystore::store::Operation as StoreOperation;
 use fieldkeep_proto::v1::Decision;
 
-use super::{Attempt, Leave, Refusal, Reply, Rule, rule_for};
+use super::attempt::Attempt;
+use super::permit::Rule;
+use super::{Leave, Refusal, Reply, rule_for};
 use crate::service::call::{Call, Peer};
 use crate::service::failure::Failure;
 use crate::service::intent::Intents;

@@ -12,7 +12,7 @@ use fieldkeep_keystore::rotation::plan::{Act, Cause};
 use fieldkeep_keystore::store::Operation as StoreOperation;
 use fieldkeep_proto::v1::Decision;
 
-use super::Attempt;
+use super::attempt::Attempt;
 use crate::access::action::Action;
 use crate::service::Service;
 use crate::service::call::{Call, Peer, RequestId};
