@@ -11,6 +11,7 @@ use std::{
 };
 
 use self::telemetry::OtlpConfig;
+use crate::audit::archive::ArchiveConfig;
 use crate::audit::sinks::CheckpointSinks;
 use fieldkeep_keystore::{
     info::CacheOptions,
@@ -125,6 +126,8 @@ pub struct AuditConfig {
     pub reserve_bytes: u64,
     /// Where checkpoints are sent.
     pub sinks: CheckpointSinks,
+    /// Where old records go.
+    pub archive: Option<ArchiveConfig>,
     /// Whether to start with a trail that has lost records; not a setting of the file, but of one start.
     pub accept_loss: bool,
 }
@@ -137,6 +140,7 @@ impl Default for AuditConfig {
             window: Duration::ZERO,
             reserve_bytes: 256 * 1024,
             sinks: CheckpointSinks::default(),
+            archive: None,
             accept_loss: false,
         }
     }

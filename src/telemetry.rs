@@ -123,6 +123,8 @@ pub struct Metrics {
     pub state: StateMetrics,
     /// Rotation on a schedule.
     pub rotation: RotationMetrics,
+    /// The archiving of the audit trail.
+    pub archive: ArchiveMetrics,
     cache: CacheMetrics,
     journal: JournalMetrics,
 }
@@ -194,6 +196,17 @@ pub struct CacheFigures {
     pub misses: u64,
     /// Keys that made room for others.
     pub evictions: u64,
+}
+
+/// The archiving of the audit trail.
+#[derive(Clone, Debug)]
+pub struct ArchiveMetrics {
+    /// Record segments that were archived.
+    pub segments: IntCounter,
+    /// Bytes of their files.
+    pub bytes: IntCounter,
+    /// Attempts that failed.
+    pub failures: IntCounter,
 }
 
 impl Metrics {
@@ -315,6 +328,20 @@ impl Metrics {
                 largest_group,
             },
             rotation: RotationMetrics::new(&registry)?,
+            archive: ArchiveMetrics {
+                segments: counter(
+                    "fieldkeep_audit_archived_segments_total",
+                    "Record segments of the audit trail that went to the archive.",
+                )?,
+                bytes: counter(
+                    "fieldkeep_audit_archived_bytes_total",
+                    "Bytes of their files in the archive.",
+                )?,
+                failures: counter(
+                    "fieldkeep_audit_archive_failures_total",
+                    "Attempts to archive that failed and are repeated.",
+                )?,
+            },
             latency,
             connections,
             state: StateMetrics::register(&registry)?,

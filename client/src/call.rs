@@ -369,7 +369,14 @@ impl Client {
             };
             let shown = self.shown().await;
             let message = Arc::clone(&request);
-            let attempt = attempt(&mut lease, path, message, deadline, shown.as_deref());
+            let attempt = attempt(
+                &mut lease,
+                path,
+                message,
+                deadline,
+                shown.as_deref(),
+                self.receipts.is_some(),
+            );
             let error = match tokio::time::timeout_at(deadline, attempt).await {
                 Ok(Ok(reply)) => {
                     if let Some(receipts) = &self.receipts {
@@ -475,6 +482,7 @@ async fn attempt<Req, Res>(
     message: Arc<Req>,
     deadline: Instant,
     shown: Option<&Shown>,
+    wants_receipt: bool,
 ) -> Result<tonic::Response<Res>, tonic::Status>
 where
     Req: Message + 'static,
@@ -489,6 +497,13 @@ where
     request.set_timeout(deadline.saturating_duration_since(Instant::now()));
     if let Some(shown) = shown {
         shown.add_to(request.metadata_mut());
+    }
+    if wants_receipt {
+        let metadata = request.metadata_mut();
+        metadata.insert(
+            receipts::METADATA,
+            tonic::metadata::MetadataValue::from_static("1"),
+        );
     }
     #[cfg(feature = "otel")]
     crate::trace::inject(request.metadata_mut());

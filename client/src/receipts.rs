@@ -7,7 +7,7 @@ use std::{
 
 pub use fieldkeep_tlog::receipt::Receipt;
 
-/// The metadata with the receipt of a call.
+/// The metadata with the receipt of a call, and that asks for it.
 pub(crate) const METADATA: &str = "fieldkeep-receipt";
 
 /// Collects the receipts of calls. A clone collects into the same place.

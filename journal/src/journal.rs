@@ -238,6 +238,22 @@ impl Journal {
         reader::first(self.shared())
     }
 
+    /// What [`Journal::first`] is after [`Journal::prune_before`] of `sequence`.
+    pub fn first_after_prune_before(&self, sequence: u64) -> u64 {
+        let index = self
+            .shared()
+            .index
+            .read()
+            .unwrap_or_else(PoisonError::into_inner);
+        let starts = index.iter().map(|segment| segment.first);
+        let first = starts.clone().next().unwrap_or(1);
+        starts
+            .skip(1)
+            .take_while(|start| *start <= sequence)
+            .last()
+            .unwrap_or(first)
+    }
+
     /// Counts since the journal was opened.
     pub fn stats(&self) -> Stats {
         let counters = &self.shared().counters;

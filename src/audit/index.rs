@@ -2,6 +2,7 @@
 //!
 //! Neither is evidence. What is missing is made again, and a query that finds no index scans.
 
+use std::cell::RefCell;
 use std::fs;
 use std::io;
 use std::ops::ControlFlow;
@@ -14,10 +15,11 @@ use fieldkeep_audit::filter::Filter;
 use fieldkeep_audit::index::{Index, IndexBuilder};
 use fieldkeep_audit::query::{self, Page, QueryError};
 use fieldkeep_audit::segment;
-use fieldkeep_journal::{Journal, Position, ReadError};
+use fieldkeep_journal::{Journal, Position};
 use fieldkeep_tlog::hash::Hash;
 use fieldkeep_tlog::tile::SEGMENT_RECORDS;
 
+use super::archive::Unpacked;
 use super::seal::Heads;
 use super::tree::Tiles;
 use super::{AuditError, AuditLog};
@@ -29,7 +31,7 @@ const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// How much later it tries again after a failure, in looks.
 const LOOKS_AFTER_FAILURE: u32 = 30;
 /// What the thread adds to its niceness: calls are more urgent.
-const NICENESS: i32 = 15;
+const NICENESS: i32 = 19;
 
 fn path(dir: &Path, segment: u64) -> PathBuf {
     dir.join(format!("{segment:016x}.idx"))
@@ -90,6 +92,11 @@ impl Indexer {
             stop,
             running: Some(running),
         })
+    }
+
+    /// Whether there is a file for the index of a segment.
+    pub(super) fn has(&self, segment: u64) -> bool {
+        path(&self.dir, segment).exists()
     }
 
     /// The index of a segment, if it has a whole one.
@@ -205,26 +212,37 @@ impl AuditLog {
         before: Option<u64>,
         limit: usize,
     ) -> Result<Page, QueryError<AuditError>> {
-        query::list(&Source(self), filter, before, limit)
+        let source = Source {
+            audit: self,
+            unpacked: RefCell::default(),
+        };
+        query::list(&source, filter, before, limit)
     }
 }
 
 /// The trail as a query reads it.
-struct Source<'a>(&'a AuditLog);
+struct Source<'a> {
+    audit: &'a AuditLog,
+    /// The archived segment that was read last.
+    unpacked: RefCell<Option<Unpacked>>,
+}
 
 impl query::Source for Source<'_> {
     type Error = AuditError;
 
     fn first(&self) -> u64 {
-        self.0.journal.first().saturating_sub(1)
+        match self.audit.archive {
+            Some(_) => 0,
+            None => self.audit.journal.first().saturating_sub(1),
+        }
     }
 
     fn len(&self) -> u64 {
-        self.0.len()
+        self.audit.len()
     }
 
     fn index(&self, segment: u64) -> Option<Arc<Index>> {
-        self.0.indexer.open(segment)
+        self.audit.indexer.open(segment)
     }
 
     fn read(
@@ -233,22 +251,33 @@ impl query::Source for Source<'_> {
         position: Option<segment::Position>,
         visit: &mut dyn FnMut(u64, &[u8]) -> ControlFlow<()>,
     ) -> Result<(), AuditError> {
-        let sequence = from.saturating_add(1);
-        let placed = position.map(|at| {
+        let segment = from / SEGMENT_RECORDS;
+        let mut unpacked = self.unpacked.borrow_mut();
+        if unpacked.as_ref().is_none_or(|held| held.segment != segment) {
+            *unpacked = Unpacked::of(self.audit, from)?;
+        }
+        let mut from = from;
+        while let Some(record) = unpacked.as_ref().and_then(|held| held.record(from)) {
+            if visit(from, record).is_break() {
+                return Ok(());
+            }
+            from += 1;
+        }
+        let placed = position.and_then(|at| {
             let at = Position {
                 segment: at.segment,
                 offset: at.offset,
             };
-            self.0.journal.read_frames_at(sequence, at)
+            // It may have moved, or left for the archive.
+            let frames = self
+                .audit
+                .journal
+                .read_frames_at(from.saturating_add(1), at);
+            frames.ok()
         });
-        let mut frames = match placed {
-            Some(Err(ReadError::WrongPosition { .. })) | None => {
-                self.0.journal.read_frames(sequence)?
-            }
-            Some(frames) => frames?,
-        };
-        while let Some(frame) = frames.read_next()? {
-            if !frame.is_seal && visit(frame.sequence.saturating_sub(1), frame.payload).is_break() {
+        let mut records = self.audit.cursor(from, placed);
+        while let Some(index) = records.read_next()? {
+            if visit(index, records.record()).is_break() {
                 break;
             }
         }

@@ -4,6 +4,7 @@
 //! The records are the leaves of a Merkle tree, whose root each commit seals and each checkpoint signs (docs/audit-format.md).
 //! Reading is blocking file access: it belongs on a blocking thread, not on a runtime's.
 
+pub mod archive;
 pub mod checkpoint;
 pub mod encoded;
 mod index;
@@ -29,10 +30,10 @@ use std::{
     },
 };
 
+use fieldkeep_audit::archive::ArchiveError;
 use fieldkeep_audit::index::BuildError;
 use fieldkeep_journal::{
-    AppendError, AppendOptions, Disk, Journal, OpenError, Options, ReadError, Reader, SystemDisk,
-    Ticket,
+    AppendError, AppendOptions, Disk, Journal, OpenError, Options, ReadError, SystemDisk, Ticket,
 };
 use fieldkeep_keystore::keystore::Keystore;
 use fieldkeep_proto::v1::AuditRecord;
@@ -42,6 +43,9 @@ use fieldkeep_tlog::{
 };
 use prost::{DecodeError, Message as _};
 
+#[cfg(test)]
+use self::archive::ArchiveConfig;
+use self::archive::{Archive, Cursor};
 use self::checkpoint::{Checkpoints, Signed, Slots};
 use self::encoded::Encoded;
 use self::index::Indexer;
@@ -69,6 +73,8 @@ pub struct AuditLog {
     verifier: VerifierKey,
     tiles: Arc<Tiles>,
     heads: Arc<Heads>,
+    /// Where records are that left, if any may.
+    archive: Option<Archive>,
 }
 
 /// How far the trail and the store have been compared; see [`trail`].
@@ -78,6 +84,8 @@ struct Progress {
     settled: AtomicU64,
     /// Records with changes since then.
     unsettled_changes: AtomicU64,
+    /// Record segments that are known to be archived, from the first on.
+    archived: AtomicU64,
     /// Operations whose intent is on record and whose outcome is not.
     operations: OpenOperations,
 }
@@ -114,6 +122,17 @@ pub enum AuditError {
     /// A hash of the tree is missing, or a proof is not possible.
     #[error("the tree of the audit trail: {0}")]
     Tree(String),
+    /// Records cannot be archived, or read from the archive.
+    #[error(transparent)]
+    Archive(#[from] ArchiveError),
+    /// The record left for an archive.
+    #[error(
+        "record {index} of the audit trail was archived: set `audit.archive_dir` to the directory of the archive"
+    )]
+    InArchive {
+        /// The record's index.
+        index: u64,
+    },
     /// A record cannot be read.
     #[error("the audit trail cannot be read: {0}")]
     Read(#[from] ReadError),
@@ -155,7 +174,8 @@ impl AuditLog {
         let mut keys = LogKeys::open_or_make(keystore, log, journal.durable(), now).await?;
         let mut dirs = vec![dir.to_owned()];
         dirs.extend(config.mirror_dir.clone());
-        let checked = Checked::of(&journal, &dirs, &keys, config.accept_loss)?;
+        let archive = config.archive.as_ref().map(Archive::new);
+        let checked = Checked::of(&journal, &dirs, &keys, archive, config.accept_loss)?;
         let made = keys.store(keystore, now).await?;
         let lost = checked.recovered.lost.clone();
         let audit = AuditLog::start(dir, journal, &keys, checked, config.sinks.clone())?;
@@ -189,19 +209,21 @@ impl AuditLog {
         Ok(audit)
     }
 
-    /// As [`AuditLog::open`], on the disk given and with the keys that `keys` makes for the log's id.
+    /// As [`AuditLog::open`], on the disk given, with the keys that `keys` makes for the log's id, and with this archive.
     #[cfg(test)]
     pub(crate) fn open_on(
         disk: Arc<dyn Disk>,
         dir: &Path,
         options: Options,
         keys: impl FnOnce(LogId) -> Result<LogKeys, LogKeysError>,
+        archive: Option<&ArchiveConfig>,
     ) -> Result<AuditLog, AuditError> {
+        let archive = archive.map(Archive::new);
         let mut dirs = vec![dir.to_owned()];
         dirs.extend(options.mirror.clone());
         let journal = open_journal(disk, dir, options)?;
         let keys = keys(LogId::from_bytes(journal.log_id()))?;
-        let checked = Checked::of(&journal, &dirs, &keys, false)?;
+        let checked = Checked::of(&journal, &dirs, &keys, archive, false)?;
         AuditLog::start(dir, journal, &keys, checked, CheckpointSinks::default())
     }
 
@@ -212,7 +234,7 @@ impl AuditLog {
             max_payload_bytes: MAX_RECORD_BYTES,
             ..options
         };
-        AuditLog::open_on(Arc::new(SystemDisk), dir, options, LogKeys::testing)
+        AuditLog::open_on(Arc::new(SystemDisk), dir, options, LogKeys::testing, None)
     }
 
     fn start(
@@ -226,6 +248,7 @@ impl AuditLog {
             recovered: Recovered { tree, tiles, .. },
             slots,
             newest,
+            archive,
         } = checked;
         let heads = Arc::new(Heads::new(tree.head()));
         let seal = Sealer::new(Arc::clone(&keys.seal), tree, Arc::clone(&heads));
@@ -244,6 +267,7 @@ impl AuditLog {
             verifier,
             tiles,
             heads,
+            archive,
         })
     }
 
@@ -362,7 +386,7 @@ impl AuditLog {
         let end = before.unwrap_or(u64::MAX).min(self.len());
         let start = end.saturating_sub(limit as u64);
         let mut page = self
-            .read_from(start)?
+            .read_from(start)
             .take((end - start) as usize)
             .collect::<Result<Vec<_>, _>>()?;
         page.reverse();
@@ -370,15 +394,8 @@ impl AuditLog {
     }
 
     /// The records from `index` on, oldest first, as far as they are durable now. Blocks, as does the iterator.
-    ///
-    /// # Errors
-    /// The trail cannot be read.
-    pub fn read_from(&self, index: u64) -> Result<Records, AuditError> {
-        // At the end there is nothing to seek to.
-        let reader = (index < self.len()).then(|| self.journal.read(index.saturating_add(1)));
-        Ok(Records {
-            reader: reader.transpose()?,
-        })
+    pub fn read_from(&self, index: u64) -> Records {
+        Records(self.cursor(index, None))
     }
 }
 
@@ -410,6 +427,7 @@ struct Checked {
     recovered: Recovered,
     slots: Slots,
     newest: Signed,
+    archive: Option<Archive>,
 }
 
 impl Checked {
@@ -417,40 +435,43 @@ impl Checked {
         journal: &Journal,
         dirs: &[PathBuf],
         keys: &LogKeys,
+        archive: Option<Archive>,
         accept_loss: bool,
     ) -> Result<Checked, AuditError> {
         let dir = dirs.first().map(PathBuf::as_path).unwrap_or(Path::new(""));
         let newest = Slots::read(dirs, keys.signing.verifier_key())?;
-        let recovered = recover(dir, journal, keys, newest.as_ref(), accept_loss)?;
+        let recovered = recover(
+            dir,
+            journal,
+            keys,
+            newest.as_ref(),
+            archive.as_ref(),
+            accept_loss,
+        )?;
         let newest = Signed::make(&keys.signing, recovered.tree.head())?;
         let slots = Slots::open(dirs, &newest)?;
         Ok(Checked {
             recovered,
             slots,
             newest,
+            archive,
         })
     }
 }
 
 /// Records of the trail, oldest first, each with its index.
-pub struct Records {
-    reader: Option<Reader>,
-}
+pub struct Records(Cursor);
 
 impl Iterator for Records {
     type Item = Result<(u64, AuditRecord), AuditError>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        let frame = self.reader.as_mut()?.next()?;
-        Some(
-            frame
-                .map_err(AuditError::from)
-                .and_then(|(sequence, payload)| {
-                    let index = sequence.saturating_sub(1);
-                    let record = AuditRecord::decode(payload.as_slice())
-                        .map_err(|source| AuditError::UnknownRecord { index, source })?;
-                    Ok((index, record))
-                }),
-        )
+        let index = match self.0.read_next() {
+            Ok(index) => index?,
+            Err(error) => return Some(Err(error)),
+        };
+        let record = AuditRecord::decode(self.0.record())
+            .map_err(|source| AuditError::UnknownRecord { index, source });
+        Some(record.map(|record| (index, record)))
     }
 }

@@ -68,19 +68,19 @@ impl AuditLog {
         if index >= size {
             return Err(ProofError::NotInLog { index, size });
         }
-        let record = self
-            .journal
-            .read_one(index + 1)
-            .map_err(AuditError::from)?
-            .ok_or(ProofError::NotInLog { index, size })?;
-        if leaf.is_some_and(|leaf| leaf != Hash::of_leaf(&record)) {
+        let mut records = self.cursor(index, None);
+        if records.read_next()?.is_none() {
+            return Err(ProofError::NotInLog { index, size });
+        }
+        let record = records.record();
+        if leaf.is_some_and(|leaf| leaf != Hash::of_leaf(record)) {
             return Err(ProofError::OtherRecord { index });
         }
         let path = prove_inclusion(&self.source(), index, size).map_err(refused)?;
         Ok(InclusionProof::new(
             index,
             path,
-            Some(record),
+            Some(record.to_vec()),
             checkpoint.note,
         )?)
     }

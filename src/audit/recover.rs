@@ -12,6 +12,7 @@ use fieldkeep_tlog::tile::{SEGMENT_LEVEL, SEGMENT_RECORDS};
 use fieldkeep_tlog::tree::{Tree, TreeHead};
 
 use super::AuditError;
+use super::archive::{Archive, gone, restore_tiles};
 use super::checkpoint::Signed;
 use super::keys::LogKeys;
 use super::tree::Tiles;
@@ -77,19 +78,24 @@ pub(super) fn recover(
     journal: &Journal,
     keys: &LogKeys,
     newest: Option<&Signed>,
+    archive: Option<&Archive>,
     accept_loss: bool,
 ) -> Result<Recovered, AuditError> {
     let tiles = Tiles::open(dir.join(TREE_DIR), journal.durable() / SEGMENT_RECORDS)?;
+    restore_tiles(journal, &tiles, archive)?;
     let signed = newest.map(|signed| signed.head);
     // From the segment on in which the last checkpoint ends, every record is read.
     let begin = tiles
         .segments()
-        .min(signed.map_or(0, |head| head.size / SEGMENT_RECORDS));
+        .min(signed.map_or(0, |head| head.size / SEGMENT_RECORDS))
+        .max(gone(journal));
     let (mut tree, mut lost) = build(journal, keys, &tiles, begin, signed)?;
-    if begin > 0 && matches!(lost, Some(LossError::Changed { .. })) && journal.first() <= 1 {
+    let is_all_there = journal.first() <= 1 || archive.is_some();
+    if begin > 0 && matches!(lost, Some(LossError::Changed { .. })) && is_all_there {
         // Perhaps it is only a file of tiles that changed, which is no evidence.
         tiles.forget();
-        (tree, lost) = build(journal, keys, &tiles, 0, signed)?;
+        restore_tiles(journal, &tiles, archive)?;
+        (tree, lost) = build(journal, keys, &tiles, tiles.segments(), signed)?;
     }
     match lost {
         Some(lost) if !accept_loss => Err(AuditError::Lost(lost)),

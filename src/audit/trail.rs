@@ -143,7 +143,7 @@ pub async fn check_trail(
     };
     let mut with_changes = 0;
     let mut unresolved = Unresolved::default();
-    for entry in audit.read_from(settled)? {
+    for entry in audit.read_from(settled) {
         let (index, record) = entry?;
         for change in &record.changes {
             let change = record::change_of(change).ok_or(TrailError::MalformedChange { index })?;

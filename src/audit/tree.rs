@@ -85,6 +85,18 @@ impl Tiles {
         read(&self.dir, segment, tile)
     }
 
+    /// The leaf hashes of a segment; fewer if it has no whole file.
+    ///
+    /// # Errors
+    /// As [`Tiles::tile`].
+    pub(super) fn leaves(&self, segment: u64) -> io::Result<Vec<Hash>> {
+        let mut leaves = Vec::with_capacity(usize::try_from(SEGMENT_RECORDS).unwrap_or(0));
+        for tile in 0..LEAF_TILES {
+            leaves.extend(self.tile(segment, tile)?.unwrap_or_default());
+        }
+        Ok(leaves)
+    }
+
     /// The tile of level 1 of a segment.
     ///
     /// # Errors
@@ -120,6 +132,15 @@ impl Tiles {
             None => roots.push(root),
         }
         Ok(())
+    }
+
+    /// Makes the file of a segment durable, for when its records go.
+    ///
+    /// # Errors
+    /// It is not there, or cannot be synced.
+    pub(super) fn sync(&self, segment: u64) -> io::Result<()> {
+        File::open(path(&self.dir, segment))?.sync_all()?;
+        File::open(&self.dir)?.sync_all()
     }
 
     /// Forgets all roots, so that the files are made again.

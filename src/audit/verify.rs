@@ -3,10 +3,12 @@
 //! It needs the files and the public key of the log, nothing else. The records behind the newest checkpoint are vouched for by the seals of
 //! their commits, which only who has the service's keys can check.
 
+use std::fmt;
 use std::fs;
 use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 
+use fieldkeep_audit::archive::{self, ArchiveError, ArchiveStore, Directory};
 use fieldkeep_audit::view::RecordView;
 use fieldkeep_crypto::keys::AuditSealKey;
 use fieldkeep_journal::{DamageCause, Offline, OfflineError, Position};
@@ -24,6 +26,26 @@ use super::tree::Tiles;
 /// How often progress is told, in records.
 const PROGRESS_EVERY: u64 = 65_536;
 
+/// Where a record is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// Where its frame is in the journal.
+    Journal(Position),
+    /// The record segment in the archive.
+    Archive(u64),
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Place::Journal(Position { segment, offset }) => {
+                write!(f, "in segment {segment:016x} at byte {offset}")
+            }
+            Place::Archive(segment) => write!(f, "in the archived segment {segment:016x}"),
+        }
+    }
+}
+
 /// What to verify.
 #[derive(Clone, Copy, Debug)]
 pub struct Wanted<'a> {
@@ -33,6 +55,8 @@ pub struct Wanted<'a> {
     pub key: &'a VerifierKey,
     /// Signed checkpoints that the log must contain, besides the newest one in its directory.
     pub checkpoints: &'a [String],
+    /// The directory of the archive, to verify the records in it as well.
+    pub archive: Option<&'a Path>,
     /// The key of the seals, to check what came after the newest checkpoint.
     pub seal: Option<&'a AuditSealKey>,
 }
@@ -42,7 +66,7 @@ pub struct Wanted<'a> {
 pub struct Verified {
     /// The log.
     pub log: LogId,
-    /// The index of the first record that was read; those before were archived and pruned, and are covered by their hashes.
+    /// The index of the first record that was read; those before were archived, and are covered by their hashes.
     pub first: u64,
     /// The records that were read.
     pub records: u64,
@@ -72,20 +96,20 @@ pub enum VerifyError {
         source: OfflineError,
     },
     /// A frame is no audit record.
-    #[error("record {index}, in segment {:016x} at byte {}, is no audit record", position.segment, position.offset)]
+    #[error("record {index}, {place}, is no audit record")]
     NoRecord {
         /// The record's index.
         index: u64,
-        /// Where its frame is.
-        position: Position,
+        /// Where it is.
+        place: Place,
     },
     /// A record is another one than was signed.
-    #[error("record {index}, in segment {:016x} at byte {}, is not the one that was signed", position.segment, position.offset)]
+    #[error("record {index}, {place}, is not the one that was signed")]
     Changed {
         /// The record's index.
         index: u64,
-        /// Where its frame is.
-        position: Position,
+        /// Where it is.
+        place: Place,
     },
     /// A record is another one than was signed; the hashes that would say which one are missing or changed too.
     #[error("one of the records {from} to {} is not the one that was signed", to - 1)]
@@ -133,7 +157,7 @@ pub enum VerifyError {
     },
     /// The hashes of records that were pruned are missing.
     #[error(
-        "the records before {first} were pruned, and the file of tiles of segment {segment} is missing: verify the archive, or put the file back"
+        "the records before {first} were archived, and the file of tiles of segment {segment} is missing: verify the archive as well with --archive, or put the file back"
     )]
     Pruned {
         /// The first record that is there.
@@ -144,6 +168,9 @@ pub enum VerifyError {
     /// The directory cannot be read.
     #[error("cannot read the directory of the trail: {0}")]
     Io(#[from] io::Error),
+    /// An archived segment is missing or damaged.
+    #[error(transparent)]
+    Archive(#[from] ArchiveError),
     /// The journal cannot be read.
     #[error(transparent)]
     Journal(OfflineError),
@@ -178,8 +205,15 @@ pub fn verify(
             log: log.origin(),
         });
     }
-    let first = frames.first().saturating_sub(1);
+    let kept_from = frames.first().saturating_sub(1);
+    let first = match wanted.archive {
+        Some(_) => 0,
+        None => kept_from,
+    };
     let mut walk = Walk::begin(wanted, signed, first)?;
+    if let Some(dir) = wanted.archive {
+        walk.archived(&Directory::new(dir.to_owned()), kept_from, progress)?;
+    }
     let mut torn = false;
     loop {
         let frame = match frames.read_next() {
@@ -201,10 +235,8 @@ pub fn verify(
         if frame.is_seal {
             walk.seal(frame.payload)?;
         } else {
-            walk.record(frame.payload, frame.position)?;
-            if walk.records.is_multiple_of(PROGRESS_EVERY) {
-                progress(walk.records, walk.bytes);
-            }
+            walk.record(frame.payload, Place::Journal(frame.position))?;
+            walk.tell(progress);
         }
     }
     // What no seal is behind counts where commits have none, in a log that an older version began.
@@ -246,7 +278,7 @@ struct Walk<'a> {
     /// The hashes of the tile that the next leaf belongs to, if the segment has them.
     expected: Option<Vec<Hash>>,
     /// The first record whose hash is not the one in the tiles, since the last good size.
-    suspect: Option<(u64, Position)>,
+    suspect: Option<(u64, Place)>,
 }
 
 impl<'a> Walk<'a> {
@@ -293,13 +325,40 @@ impl<'a> Walk<'a> {
         Ok(walk)
     }
 
-    fn record(&mut self, record: &[u8], position: Position) -> Result<(), VerifyError> {
+    /// The records before `end`, from the archive.
+    fn archived(
+        &mut self,
+        archive: &dyn ArchiveStore,
+        end: u64,
+        progress: &mut dyn FnMut(u64, u64),
+    ) -> Result<(), VerifyError> {
+        for segment in 0..end.div_ceil(SEGMENT_RECORDS) {
+            let mut records = archive::open(archive, segment)?;
+            // To its end, so that its checksum is looked at; what the journal has as well is read there.
+            while let Some((index, record)) = records.next_record()? {
+                if index < end {
+                    self.record(record, Place::Archive(segment))?;
+                    self.tell(progress);
+                }
+            }
+        }
+        self.whole = self.tree.size();
+        Ok(())
+    }
+
+    fn tell(&self, progress: &mut dyn FnMut(u64, u64)) {
+        if self.records.is_multiple_of(PROGRESS_EVERY) {
+            progress(self.records, self.bytes);
+        }
+    }
+
+    fn record(&mut self, record: &[u8], place: Place) -> Result<(), VerifyError> {
         let index = self.tree.size();
         if RecordView::parse(record).is_err() {
-            return Err(VerifyError::NoRecord { index, position });
+            return Err(VerifyError::NoRecord { index, place });
         }
         let leaf = Hash::of_leaf(record);
-        self.check_tile(index, leaf, position)?;
+        self.check_tile(index, leaf, place)?;
         self.tree.append(leaf);
         self.records += 1;
         self.bytes += record.len() as u64;
@@ -308,12 +367,7 @@ impl<'a> Walk<'a> {
 
     /// Compares a leaf with the one in the tiles. A difference is no proof of anything, but it says where to look if a root
     /// differs.
-    fn check_tile(
-        &mut self,
-        index: u64,
-        leaf: Hash,
-        position: Position,
-    ) -> Result<(), VerifyError> {
+    fn check_tile(&mut self, index: u64, leaf: Hash, place: Place) -> Result<(), VerifyError> {
         let at = index % u64::from(WIDTH);
         if at == 0 || self.expected.is_none() && self.records == 0 {
             let (segment, within) = (index / SEGMENT_RECORDS, index % SEGMENT_RECORDS);
@@ -328,7 +382,7 @@ impl<'a> Walk<'a> {
             .as_ref()
             .and_then(|tile| tile.get(usize::try_from(at).unwrap_or(usize::MAX)));
         if expected.is_some_and(|expected| *expected != leaf) && self.suspect.is_none() {
-            self.suspect = Some((index, position));
+            self.suspect = Some((index, place));
         }
         Ok(())
     }
@@ -346,7 +400,7 @@ impl<'a> Walk<'a> {
             }
             if signed.root != self.tree.root() {
                 return Err(match self.suspect {
-                    Some((index, position)) => VerifyError::Changed { index, position },
+                    Some((index, place)) => VerifyError::Changed { index, place },
                     None => VerifyError::ChangedWithin {
                         from: self.good,
                         to: size,

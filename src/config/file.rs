@@ -84,6 +84,8 @@ struct AuditSection {
     segment_bytes: Option<Spanned<u64>>,
     window_ms: Option<Spanned<u64>>,
     reserve_bytes: Option<Spanned<u64>>,
+    archive_dir: Option<Spanned<PathBuf>>,
+    archive_after_days: Option<Spanned<u64>>,
     checkpoint_file: Option<Spanned<PathBuf>>,
     #[serde(default)]
     checkpoint_command: Vec<String>,
@@ -149,7 +151,7 @@ pub(super) fn parse(path: &Path, text: &str) -> Result<Config, ConfigError> {
         listen: source.listen(&file.listen)?,
         tls: source.tls(&file.tls)?,
         store: StoreConfig {
-            mirror_dir: source.mirror(
+            mirror_dir: source.outside(
                 "store.mirror_dir",
                 file.store.mirror_dir.as_ref(),
                 &data_dir,

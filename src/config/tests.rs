@@ -54,6 +54,8 @@ fn the_documented_example_is_a_configuration_and_shows_the_defaults() {
                         "passphrase_file",
                         "passphrase_env",
                         "mirror_dir",
+                        "archive_dir",
+                        "archive_after_days",
                         "checkpoint_file",
                         "checkpoint_command",
                         "otlp_endpoint",

@@ -3,7 +3,7 @@
 
 use std::convert::Infallible;
 use std::future::{Future, ready};
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -136,6 +136,8 @@ where
                 Ok(opened.map(ReplyBody::from))
             });
         }
+        // A future is as large as the largest that it may await, and here every call writes one anew. So what few calls await is
+        // boxed, here and in all that is awaited below; and what all await is pinned where it is made, since `await` alone moves it there.
         Box::pin(async move {
             let mut ended = Ended {
                 code: Code::Cancelled,
@@ -157,20 +159,22 @@ where
             let _place = match shared.service.place(call, Some(waited)) {
                 Ok(place) => place,
                 Err(failure) => {
-                    let refusal = shared.service.refuse(call.clone(), failure).await;
+                    let refusal = Box::pin(shared.service.refuse(call.clone(), failure)).await;
                     ended.code = refusal.failure.verdict().0;
                     return Ok(status::of_refusal(&refusal).into_http());
                 }
             };
             let mut arrival = Some(shared.service.arrive(call));
-            let handled = shared.handle(request, call, route, &mut arrival);
-            let handled = tokio::time::timeout_at(until, handled).await;
+            let handled = {
+                let handled = pin!(shared.handle(request, call, route, &mut arrival));
+                tokio::time::timeout_at(until, handled).await
+            };
             if let Some(arrival) = arrival.take() {
                 arrival.end();
             }
             let response = match handled {
                 Ok(response) => response,
-                Err(_) => shared.out_of_time(call).await,
+                Err(_) => Box::pin(shared.out_of_time(call)).await,
             };
             ended.code = code_of(&response);
             Ok(response)
@@ -225,6 +229,7 @@ where
             rpc: route.rpc(),
             action: route.action,
             request_bytes: route.body_bytes,
+            wants_receipt: request.headers().contains_key(status::RECEIPT),
             metrics: Arc::clone(self.metrics.get(row)?),
             trace: self
                 .tracer
@@ -259,15 +264,14 @@ where
         let received = match received {
             Ok(received) => received,
             Err(failure) => {
-                let refusal = self.service.refuse(call.clone(), failure).await;
+                let refusal = Box::pin(self.service.refuse(call.clone(), failure)).await;
                 return status::of_refusal(&refusal).into_http();
             }
         };
         match route.unary {
             Some(unary) => {
-                unary
-                    .answer(&self.service, call, route.shape, received)
-                    .await
+                let answer = unary.answer(&self.service, call, route.shape, received);
+                pin!(answer).await
             }
             None => Box::pin(self.pass_on(parts, call, received))
                 .await

@@ -89,7 +89,7 @@ pub fn item_error(failure: &Failure) -> ItemError {
     }
 }
 
-/// The metadata with the receipt of a call's record.
+/// The metadata with the receipt of a call's record. A caller of `FieldService` asks for it with the same name, whatever its value.
 pub const RECEIPT_METADATA: &str = "fieldkeep-receipt";
 /// The same, as a header.
 pub(super) const RECEIPT: HeaderName = HeaderName::from_static(RECEIPT_METADATA);

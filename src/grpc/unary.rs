@@ -4,6 +4,8 @@
 //! buffers of their own; here a message is decoded where it lies, and its reply encoded once. What is large is decoded and
 //! parsed off the runtime's thread.
 
+use std::pin::pin;
+
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use http::Response;
 use prost::Message;
@@ -59,12 +61,14 @@ impl Unary {
             items,
         };
         match self {
-            Unary::Encrypt => asked.answer(field::encrypt, field::encrypted).await,
-            Unary::Decrypt => asked.answer(field::decrypt, field::decrypted).await,
-            Unary::ReEncrypt => asked.answer(field::reencrypt, field::reencrypted).await,
-            Unary::BatchEncrypt => asked.answer(batch::encrypt, batch::encrypted).await,
-            Unary::BatchDecrypt => asked.answer(batch::decrypt, batch::decrypted).await,
-            Unary::BatchReEncrypt => asked.answer(batch::reencrypt, batch::reencrypted).await,
+            Unary::Encrypt => pin!(asked.answer(field::encrypt, field::encrypted)).await,
+            Unary::Decrypt => pin!(asked.answer(field::decrypt, field::decrypted)).await,
+            Unary::ReEncrypt => pin!(asked.answer(field::reencrypt, field::reencrypted)).await,
+            Unary::BatchEncrypt => Box::pin(asked.answer(batch::encrypt, batch::encrypted)).await,
+            Unary::BatchDecrypt => Box::pin(asked.answer(batch::decrypt, batch::decrypted)).await,
+            Unary::BatchReEncrypt => {
+                Box::pin(asked.answer(batch::reencrypt, batch::reencrypted)).await
+            }
         }
     }
 }
@@ -110,10 +114,11 @@ impl Asked<'_> {
         let room = match reply::longest(weight.bytes, items) {
             // Of short ones a connection cannot have many: its streams are bounded.
             ..=OFFLOAD_BYTES => None,
-            bytes => call.peer.reply_room(bytes).await.ok(),
+            bytes => Box::pin(call.peer.reply_room(bytes)).await.ok(),
         };
         // The rights are held until the frame is made, so that a change of rights is acknowledged after it.
-        let (value, _, held) = match service.perform(call.clone(), parsed).await {
+        let performed = pin!(service.perform(call.clone(), parsed)).await;
+        let (value, _, held) = match performed {
             Ok(reply) => reply.into_parts(),
             Err(refusal) => return status::of_refusal(&refusal).into_http(),
         };
@@ -125,7 +130,8 @@ impl Asked<'_> {
                     Some(room) => reply::unread(frame, room),
                     None => frame,
                 };
-                reply::whole(frame, call, held.receipt())
+                let receipt = held.receipt().filter(|_| call.wants_receipt);
+                reply::whole(frame, call, receipt)
             }
             None => {
                 let mut status = Status::out_of_range("the reply is too long");

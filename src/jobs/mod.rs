@@ -1,5 +1,6 @@
 //! What the service does by itself, beside its calls: loops on the control runtime.
 
+pub mod archive;
 pub mod rotation;
 mod supervise;
 
@@ -8,6 +9,7 @@ use std::sync::Arc;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
+use self::archive::Archiving;
 use self::rotation::Rotation;
 use self::supervise::{PAUSES, supervise};
 
@@ -20,7 +22,7 @@ pub struct Jobs {
 impl Jobs {
     /// Starts all loops on this runtime.
     #[must_use]
-    pub fn start(rotation: Rotation) -> Self {
+    pub fn start(rotation: Rotation, archiving: Archiving) -> Self {
         let (stop, stopped) = watch::channel(false);
         let failures = rotation.failures();
         let rotation = Arc::new(rotation);
@@ -31,9 +33,24 @@ impl Jobs {
                 async move { rotation.run(stopped).await }
             }
         };
-        let tasks = vec![tokio::spawn(supervise(
-            "rotation", PAUSES, failures, stopped, run,
-        ))];
+        let rotating = tokio::spawn(supervise(
+            "rotation",
+            PAUSES,
+            failures,
+            stopped.clone(),
+            run,
+        ));
+        let failures = archiving.failures();
+        let archiving = Arc::new(archiving);
+        let run = {
+            let stopped = stopped.clone();
+            move || {
+                let (archiving, stopped) = (Arc::clone(&archiving), stopped.clone());
+                async move { archiving.run(stopped).await }
+            }
+        };
+        let archiving = tokio::spawn(supervise("archive", PAUSES, failures, stopped, run));
+        let tasks = vec![rotating, archiving];
         Self { stop, tasks }
     }
 

@@ -27,6 +27,7 @@ use crate::grpc::routes::{Listener, ROUTES};
 use crate::grpc::serve::{AGE_JITTER, SERVICE_NAMES};
 use crate::grpc::tls::Handshaker;
 use crate::jobs::Jobs;
+use crate::jobs::archive::Archiving;
 use crate::jobs::rotation::Rotation;
 use crate::service::call::{Call, Peer};
 use crate::service::refusals::SUMMARY_TICK;
@@ -111,7 +112,9 @@ impl Listening {
             opened.core.about().certificate_end.clone(),
             Arc::clone(&opened.metrics),
         );
-        let jobs = Jobs::start(Rotation::new(service.clone(), metrics, config.rotation));
+        let archiving = Archiving::new(opened.audit.clone(), Arc::clone(&metrics));
+        let rotation = Rotation::new(service.clone(), metrics, config.rotation);
+        let jobs = Jobs::start(rotation, archiving);
         let tasks = vec![
             tokio::spawn(accept(data, Listener::Data, data_intake)),
             tokio::spawn(accept(admin, Listener::Admin, admin_intake)),
@@ -362,6 +365,7 @@ async fn probe_now_and_then(service: crate::service::Service, metrics: Arc<Metri
             rpc: RPC,
             action: Action::Status,
             request_bytes: 0,
+            wants_receipt: false,
             metrics: metrics.rpc(RPC),
             trace: None,
         };

@@ -363,24 +363,21 @@ fn read_step(audit: &AuditLog, filter: &Filter, from: u64, until: u64) -> Result
     };
     let mut bytes = 0;
     let last = until.min(from.saturating_add(TAIL_READ));
-    let mut frames = audit.journal().read_frames(from.saturating_add(1))?;
-    while let Some(frame) = frames.read_next()? {
-        let index = frame.sequence.saturating_sub(1);
-        if index >= last || step.records.len() == TAIL_RECORDS || bytes > TAIL_BYTES {
-            break;
-        }
-        if frame.is_seal {
-            continue;
-        }
+    let mut records = audit.cursor(from, None);
+    while step.records.len() < TAIL_RECORDS
+        && bytes <= TAIL_BYTES
+        && let Some(index) = records.read_next()?
+        && index < last
+    {
         step.next = index + 1;
+        let record = records.record();
         // What is not asked for is not decoded. A record that cannot be read is one that everybody asks for.
-        let asked =
-            RecordView::parse(frame.payload).map_or(true, |view| filter.accepts_view(&view));
+        let asked = RecordView::parse(record).map_or(true, |view| filter.accepts_view(&view));
         if asked {
-            let record = AuditRecord::decode(frame.payload)
+            let decoded = AuditRecord::decode(record)
                 .map_err(|source| AuditError::UnknownRecord { index, source })?;
-            bytes += frame.payload.len();
-            step.records.push((index, record));
+            bytes += record.len();
+            step.records.push((index, decoded));
         }
     }
     Ok(step)

@@ -69,7 +69,8 @@ impl Service {
             Err(rejected) => {
                 call.peer = Arc::new(call.peer.without_caller(rejected.method));
                 let (failure, detail) = (rejected.failure, rejected.detail);
-                Err(self.refuse_with(call.clone(), failure, detail).await)
+                let refused = self.refuse_with(call.clone(), failure, detail);
+                Err(Box::pin(refused).await)
             }
         }
     }
@@ -102,7 +103,7 @@ impl Core {
         let principal = if credential.starts_with(API_KEY_MARK) {
             self.verify_api_key(&call.peer, credential, known)
         } else {
-            self.verify_token(call, credential, known).await
+            Box::pin(self.verify_token(call, credential, known)).await
         }?;
         if !known {
             call.peer.note_verified(hash);

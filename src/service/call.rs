@@ -297,6 +297,8 @@ pub struct Call {
     pub action: Action,
     /// The longest message that the RPC takes, bytes.
     pub request_bytes: usize,
+    /// Whether the caller asks for the receipt of its record.
+    pub wants_receipt: bool,
     /// The RPC's metrics.
     pub metrics: Arc<RpcMetrics>,
     /// The call's span, if its trace is kept.

@@ -113,7 +113,7 @@ pub(super) async fn offload<T: Send + 'static>(
     work: impl FnOnce() -> T + Send + 'static,
 ) -> Result<T, Failure> {
     if weight.is_large() {
-        core.places.run(work).await
+        Box::pin(core.places.run(work)).await
     } else {
         Ok(work())
     }

@@ -6,6 +6,7 @@ pub mod own;
 pub mod permit;
 
 use std::fmt;
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -167,7 +168,7 @@ impl Service {
                 Err(stopped) => Err(Failure::internal(stopped)),
             }
         } else {
-            self.attempt(call, parsed).await
+            pin!(self.attempt(call, parsed)).await
         };
         match outcome {
             Ok((value, leave)) => Ok(Reply {
@@ -213,13 +214,14 @@ impl Service {
         parsed: Result<O, Failure>,
     ) -> Result<(O::Output, Leave), Failure> {
         let mut attempt = Attempt::new(&self.core, call);
-        let outcome = attempt.authorize_and_run(parsed, &self.waiters).await;
+        let outcome = pin!(attempt.authorize_and_run(parsed, &self.waiters)).await;
         let receipt = self
             .record(&mut attempt, outcome.as_ref().map(|_| ()))
             .await?;
         let (value, grounds) = outcome?;
         if O::CHANGES_RIGHTS {
-            let settled = self.core.access.settled(self.core.limits.settling).await;
+            let settled = self.core.access.settled(self.core.limits.settling);
+            let settled = Box::pin(settled).await;
             settled.map_err(|_| Failure::ChangePending)?;
         }
         if O::CHANGES {
@@ -246,7 +248,7 @@ impl Service {
         outcome: Result<(), &Failure>,
     ) -> Result<Option<Receipt>, Failure> {
         if let Err(failure) = outcome {
-            self.core.look_after(&mut attempt.account, failure).await;
+            Box::pin(self.core.look_after(&mut attempt.account, failure)).await;
         }
         attempt.compose_outcome(outcome);
         self.write(attempt).await
@@ -322,7 +324,7 @@ impl Service {
         };
         attempt.decision = Decision::Refused;
         attempt.rule = Rule::Named(rule_for(&refused));
-        self.record(attempt, Err(&refused)).await?;
+        Box::pin(self.record(attempt, Err(&refused))).await?;
         Err(refused)
     }
 
@@ -359,7 +361,7 @@ pub(super) async fn append_in_time(
         };
         let patience = core.limits.busy_patience;
         let deadline = *deadline.get_or_insert_with(|| Instant::now() + patience);
-        match timeout_at(deadline, waiters.committed(next)).await {
+        match Box::pin(timeout_at(deadline, waiters.committed(next))).await {
             Ok(committed) => committed?,
             Err(_) => return Err(error),
         }

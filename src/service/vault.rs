@@ -239,7 +239,7 @@ impl Vault {
             return counted.map_err(errors::of_key);
         }
         counting.await.map_err(errors::of_key)?;
-        self.check_again(permit, key, key.primary().number()).await
+        Box::pin(self.check_again(permit, key, key.primary().number())).await
     }
 
     /// The keystore, to manage what `tenant` has (`*`: what all have), or one of its keys.

@@ -178,7 +178,10 @@ fn pruning_removes_whole_segments_only_and_survives_reopening() {
     }
     let last = journal.durable();
     assert_eq!(journal.prune_before(1).unwrap(), 0);
+    let foretold = journal.first_after_prune_before(last / 2);
     assert!(journal.prune_before(last / 2).unwrap() > 0);
+    assert_eq!(journal.first(), foretold);
+    assert_eq!(journal.first_after_prune_before(1), foretold);
     let first = journal.first();
     assert!(1 < first && first <= last / 2);
     assert!(matches!(

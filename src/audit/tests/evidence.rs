@@ -32,7 +32,13 @@ fn audit_dir(dir: &TempDir) -> PathBuf {
 }
 
 fn open_stored(dir: &TempDir) -> Result<AuditLog, AuditError> {
-    AuditLog::open_on(Arc::new(SystemDisk), &audit_dir(dir), options(), stored)
+    AuditLog::open_on(
+        Arc::new(SystemDisk),
+        &audit_dir(dir),
+        options(),
+        stored,
+        None,
+    )
 }
 
 fn loss(opened: Result<AuditLog, AuditError>) -> LossError {
@@ -130,6 +136,7 @@ fn verified(dir: &TempDir, notes: &[String]) -> Result<Verified, VerifyError> {
         dir: &audit_dir(dir),
         key: &key,
         checkpoints: notes,
+        archive: None,
         seal: Some(&seal),
     };
     verify(&wanted, &mut |_, _| {})
@@ -239,6 +246,7 @@ fn a_forged_tail_is_found() {
             &audit_dir(&forged),
             options(),
             with_seal(4),
+            None,
         )
         .unwrap();
         log.append_blocking(&numbered(99)).unwrap();

@@ -38,6 +38,9 @@ pub(crate) struct VerifyArgs {
     /// A checkpoint that was kept elsewhere, which the log must contain; can be given several times
     #[arg(long, value_name = "FILE", conflicts_with = "proof")]
     checkpoint: Vec<PathBuf>,
+    /// The directory of the archive, to verify the records in it as well; without it, those that left count by their hashes alone
+    #[arg(long, value_name = "DIR", conflicts_with = "proof")]
+    archive: Option<PathBuf>,
     /// With --proof: the receipt that the record must be of
     #[arg(long, value_name = "RECEIPT", requires = "proof")]
     receipt: Option<String>,
@@ -51,8 +54,10 @@ pub(crate) async fn run(args: VerifyArgs, format: Format) -> Result<(), Failure>
         (None, Some(dir)) => {
             let notes: Result<Vec<String>, Failure> =
                 args.checkpoint.iter().map(|path| read_text(path)).collect();
-            let (dir, notes) = (trail_in(dir), notes?);
-            let verified = tokio::task::spawn_blocking(move || check_trail(&dir, &key, &notes));
+            let (dir, notes, archive) = (trail_in(dir), notes?, args.archive.clone());
+            let verified = tokio::task::spawn_blocking(move || {
+                check_trail(&dir, &key, &notes, archive.as_deref())
+            });
             let verified = verified.await.map_err(|error| {
                 Failure::new(Exit::Failed, "the verification ended by a defect").caused_by(&error)
             })??;
@@ -74,7 +79,12 @@ fn read_key(given: &str) -> Result<VerifierKey, Failure> {
     })
 }
 
-fn check_trail(dir: &Path, key: &VerifierKey, notes: &[String]) -> Result<Verified, Failure> {
+fn check_trail(
+    dir: &Path,
+    key: &VerifierKey,
+    notes: &[String],
+    archive: Option<&Path>,
+) -> Result<Verified, Failure> {
     let total = fs::read_dir(dir)
         .map(|entries| {
             let segments = entries.flatten().filter(|entry| {
@@ -94,6 +104,7 @@ fn check_trail(dir: &Path, key: &VerifierKey, notes: &[String]) -> Result<Verifi
         dir,
         key,
         checkpoints: notes,
+        archive,
         seal: None,
     };
     // What a frame needs beside its record, about.
@@ -136,7 +147,7 @@ fn print_verified(verified: &Verified, format: Format) -> Result<(), Failure> {
     ))?;
     if *first > 0 {
         print_line(format_args!(
-            "the records before {first} were pruned; their hashes verify"
+            "the records before {first} are in the archive; their hashes verify, and --archive verifies them too"
         ))?;
     }
     print_line(format_args!(

@@ -14,13 +14,17 @@ use crate::config::{Config, PassphraseSource, RootConfig};
 pub(super) fn service(findings: &mut Findings, config: &Config) {
     let owner = fs::metadata(&config.data_dir).ok().map(|found| found.uid());
     directory(findings, "data directory", &config.data_dir, owner);
-    let mirrors = [
-        ("store mirror", &config.store.mirror_dir),
-        ("audit mirror", &config.audit.mirror_dir),
+    let others = [
+        ("store mirror", config.store.mirror_dir.as_ref()),
+        ("audit mirror", config.audit.mirror_dir.as_ref()),
+        (
+            "audit archive",
+            config.audit.archive.as_ref().map(|archive| &archive.dir),
+        ),
     ];
-    for (check, mirror) in mirrors {
-        if let Some(mirror) = mirror {
-            directory(findings, check, mirror, owner);
+    for (check, other) in others {
+        if let Some(other) = other {
+            directory(findings, check, other, owner);
         }
     }
     if owner.is_some() && !config.data_dir.join("FORMAT").exists() {

@@ -15,6 +15,7 @@ use super::{
     AuditSection, CacheSection, LimitsSection, ListenSection, Provider, RootSection,
     RotationSection, TelemetrySection, TlsSection,
 };
+use crate::audit::archive::ArchiveConfig;
 use crate::audit::sinks::CheckpointSinks;
 use crate::config::{
     AuditConfig, ConfigError, DEFAULT_TRUST_DOMAIN, LimitsConfig, Listen, PassphraseSource,
@@ -199,8 +200,8 @@ impl Source<'_> {
         })
     }
 
-    /// A mirror inside the data directory would be lost with it.
-    pub(super) fn mirror(
+    /// A mirror or archive inside the data directory would be lost with it.
+    pub(super) fn outside(
         &self,
         setting: &'static str,
         value: Option<&Spanned<PathBuf>>,
@@ -212,7 +213,7 @@ impl Source<'_> {
         let path = self.path(setting, written)?;
         if path.starts_with(data_dir) || data_dir.starts_with(&path) {
             let problem =
-                "the mirror and `data_dir` contain each other; choose a directory on another disk";
+                "it and `data_dir` contain each other; choose a directory on another disk";
             return Err(self.refuse(setting, written, problem));
         }
         Ok(Some(path))
@@ -225,7 +226,7 @@ impl Source<'_> {
     ) -> Result<AuditConfig, ConfigError> {
         let default = AuditConfig::default();
         Ok(AuditConfig {
-            mirror_dir: self.mirror("audit.mirror_dir", section.mirror_dir.as_ref(), data_dir)?,
+            mirror_dir: self.outside("audit.mirror_dir", section.mirror_dir.as_ref(), data_dir)?,
             segment_bytes: self.number(
                 "audit.segment_bytes",
                 section.segment_bytes.as_ref(),
@@ -254,8 +255,33 @@ impl Source<'_> {
                     .transpose()?,
                 command: section.checkpoint_command.clone(),
             },
+            archive: self.archive(section, data_dir)?,
             accept_loss: false,
         })
+    }
+
+    /// Without a number of days nothing leaves, and what left before is still read.
+    fn archive(
+        &self,
+        section: &AuditSection,
+        data_dir: &Path,
+    ) -> Result<Option<ArchiveConfig>, ConfigError> {
+        const DAY: Duration = Duration::from_secs(24 * 60 * 60);
+        let days = section.archive_after_days.as_ref();
+        let dir = self.outside("audit.archive_dir", section.archive_dir.as_ref(), data_dir)?;
+        match (dir, days) {
+            (None, None) => Ok(None),
+            (None, Some(written)) => Err(self.refuse(
+                "audit.archive_after_days",
+                written,
+                "there is no `audit.archive_dir` for records to go to; set it, or leave this out",
+            )),
+            (Some(dir), _) => {
+                let number = self.number("audit.archive_after_days", days, 1..=36_500, 1)?;
+                let after = days.and_then(|_| DAY.checked_mul(u32::try_from(number).ok()?));
+                Ok(Some(ArchiveConfig { dir, after }))
+            }
+        }
     }
 
     pub(super) fn cache(&self, section: &CacheSection) -> Result<CacheOptions, ConfigError> {

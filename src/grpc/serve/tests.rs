@@ -517,13 +517,24 @@ fn over_http2(path: &str, message: &impl Message) -> Request<Full<Bytes>> {
         .unwrap()
 }
 
+/// The same, with a receipt.
+fn with_receipt(path: &str, message: &impl Message) -> Request<Full<Bytes>> {
+    let mut request = over_http2(path, message);
+    let asked = http::HeaderValue::from_static("1");
+    request.headers_mut().insert(RECEIPT_METADATA, asked);
+    request
+}
+
 #[tokio::test]
 async fn a_reply_has_the_headers_of_grpc_and_no_others() {
     let f = Fixture::make().await;
     let (near, _stop) = connect(&f);
     let mut sender = client(near).await;
+    let reply = sender.send_request(over_http2(ENCRYPT, &encrypt())).await;
+    let headers = reply.unwrap().into_parts().0.headers;
+    assert!(!headers.contains_key(RECEIPT_METADATA), "unasked");
     for _ in 0..3 {
-        let reply = sender.send_request(over_http2(ENCRYPT, &encrypt())).await;
+        let reply = sender.send_request(with_receipt(ENCRYPT, &encrypt())).await;
         let (head, body) = reply.unwrap().into_parts();
         let mut names: Vec<&str> = head.headers.keys().map(|name| name.as_str()).collect();
         names.sort_unstable();
@@ -558,7 +569,7 @@ async fn one_id_of_a_connection_goes_into_the_table_of_header_compression() {
     let gate = Gate::new(f.service.clone(), Listener::Data, &f.metrics, None, router);
     let peer = peer("acme/app");
     for kept_out in [false, true, true] {
-        let Ok(reply) = gate.answer(&peer, over_http2(ENCRYPT, &encrypt())).await;
+        let Ok(reply) = gate.answer(&peer, with_receipt(ENCRYPT, &encrypt())).await;
         assert_eq!(
             reply.headers()[REQUEST_ID_METADATA].is_sensitive(),
             kept_out

@@ -155,6 +155,7 @@ impl Service {
             rpc: act.rpc(),
             action: act.action(),
             request_bytes: 0,
+            wants_receipt: false,
             metrics,
             trace: None,
         };

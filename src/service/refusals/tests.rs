@@ -32,6 +32,7 @@ fn call(principal: Option<u32>, address: u32) -> Call {
         rpc: "test/Rpc",
         action: Action::Encrypt,
         request_bytes: 0,
+        wants_receipt: false,
         metrics: Metrics::new().unwrap().rpc("test/Rpc"),
         trace: None,
     }

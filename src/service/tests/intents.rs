@@ -272,7 +272,7 @@ pub(crate) async fn agree(records: &[AuditRecord], keystore: &Keystore) -> Vec<A
 
 impl Left {
     fn records(&self) -> Vec<AuditRecord> {
-        let records = self.audit.read_from(0).unwrap();
+        let records = self.audit.read_from(0);
         records.map(|entry| entry.unwrap().1).collect()
     }
 

@@ -189,6 +189,7 @@ impl Fixture {
             &dir.path().join(AUDIT),
             options,
             crate::audit::keys::LogKeys::testing,
+            None,
         )
         .unwrap();
         let clock = Arc::new(TestClock(AtomicU64::new(NOW)));
@@ -263,6 +264,7 @@ impl Fixture {
             rpc: "test/Rpc",
             action: O::ACTION,
             request_bytes: 0,
+            wants_receipt: false,
             metrics: self.metrics.rpc("test/Rpc"),
             trace: None,
         }
@@ -335,7 +337,6 @@ impl Fixture {
     pub(crate) fn records(&self) -> Vec<AuditRecord> {
         self.audit
             .read_from(0)
-            .unwrap()
             .map(|entry| entry.unwrap().1)
             .collect()
     }
