@@ -1,8 +1,9 @@
 //! Logs on stderr, Prometheus metrics, and traces and metrics for an OpenTelemetry collector.
 //!
 //! None of them ever holds plaintext, context values or key material. Labels are bounded: names of RPCs, of
-//! `google.rpc.Code`s, of the two journals, and of the causes of rotations.
+//! `google.rpc.Code`s, of the two journals, of directories, of the causes of rotations, and of what checkpoints are sent to.
 
+mod audit;
 pub mod otlp;
 mod rotation;
 pub mod state;
@@ -28,6 +29,7 @@ use tracing_subscriber::{
     Layer as _, filter::Targets, fmt, layer::SubscriberExt as _, util::SubscriberInitExt as _,
 };
 
+pub use self::audit::{AuditFigures, AuditMetrics};
 pub use self::rotation::RotationMetrics;
 use self::state::StateMetrics;
 use crate::config::{LogConfig, LogFormat, LogLevel};
@@ -123,6 +125,8 @@ pub struct Metrics {
     pub state: StateMetrics,
     /// Rotation on a schedule.
     pub rotation: RotationMetrics,
+    /// The audit trail.
+    pub audit: AuditMetrics,
     cache: CacheMetrics,
     journal: JournalMetrics,
 }
@@ -315,6 +319,7 @@ impl Metrics {
                 largest_group,
             },
             rotation: RotationMetrics::new(&registry)?,
+            audit: AuditMetrics::register(&registry)?,
             latency,
             connections,
             state: StateMetrics::register(&registry)?,

@@ -42,7 +42,7 @@ use fieldkeep_tlog::{
 };
 use prost::{DecodeError, Message as _};
 
-use self::checkpoint::{Checkpoints, Signed, Slots};
+use self::checkpoint::{CheckpointStats, Checkpoints, Signed, Slots};
 use self::encoded::Encoded;
 use self::index::Indexer;
 use self::keys::{LogKeys, LogKeysError};
@@ -344,6 +344,11 @@ impl AuditLog {
     /// The newest checkpoint.
     pub fn checkpoint(&self) -> Signed {
         self.checkpoints.newest()
+    }
+
+    /// What became of checkpoints since the start.
+    pub fn checkpoint_stats(&self) -> CheckpointStats {
+        self.checkpoints.stats()
     }
 
     /// Size and root of what is durable now.

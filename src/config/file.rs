@@ -84,6 +84,7 @@ struct AuditSection {
     segment_bytes: Option<Spanned<u64>>,
     window_ms: Option<Spanned<u64>>,
     reserve_bytes: Option<Spanned<u64>>,
+    disk_warning_percent: Option<Spanned<u64>>,
     checkpoint_file: Option<Spanned<PathBuf>>,
     #[serde(default)]
     checkpoint_command: Vec<String>,

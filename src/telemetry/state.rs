@@ -7,6 +7,7 @@ use prometheus::{Counter, IntGaugeVec, Opts, Registry};
 use rustix::time::{ClockId, clock_gettime};
 
 use super::{UintGauge, UintGaugeVec};
+use crate::disk::Space;
 
 /// The gauges; [`StateMetrics::set`] brings them up to date.
 pub struct StateMetrics {
@@ -15,6 +16,7 @@ pub struct StateMetrics {
     started: UintGauge,
     free: UintGaugeVec,
     size: UintGaugeVec,
+    warning: UintGaugeVec,
     resident: UintGauge,
     cpu: Counter,
 }
@@ -79,12 +81,23 @@ impl StateMetrics {
                 "fieldkeep_disk_size_bytes",
                 "Size of the file system of a directory.",
             )?,
+            warning: disk(
+                "fieldkeep_disk_warning",
+                "1 while the file system of a directory is fuller than the configuration allows without a warning.",
+            )?,
             resident: gauge(
                 "process_resident_memory_bytes",
                 "Memory of the process that is in RAM.",
             )?,
             cpu,
         })
+    }
+
+    /// Says whether the disk of a directory, by its name, fills up.
+    pub fn set_disk_warning(&self, directory: &str, fills_up: bool) {
+        self.warning
+            .with_label_values(&[directory])
+            .set(fills_up.into());
     }
 
     /// Brings the gauges up to date. What the system does not tell stays as it was.
@@ -94,14 +107,9 @@ impl StateMetrics {
             .set(state.certificate_expires_s.try_into().unwrap_or(0));
         self.started.set(state.started_s);
         for (name, directory) in state.directories {
-            if let Ok(disk) = rustix::fs::statvfs(directory) {
-                let bytes = |blocks: u64| blocks.saturating_mul(disk.f_frsize);
-                self.free
-                    .with_label_values(&[name])
-                    .set(bytes(disk.f_bavail));
-                self.size
-                    .with_label_values(&[name])
-                    .set(bytes(disk.f_blocks));
+            if let Some(space) = Space::of(directory) {
+                self.free.with_label_values(&[name]).set(space.free_bytes);
+                self.size.with_label_values(&[name]).set(space.size_bytes);
             }
         }
         if let Some(bytes) = resident_bytes() {
