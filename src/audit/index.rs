@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use fieldkeep_audit::filter::Filter;
 use fieldkeep_audit::index::{Index, IndexBuilder};
+use fieldkeep_audit::query::walk::Walk;
 use fieldkeep_audit::query::{self, Page, QueryError};
 use fieldkeep_audit::segment;
 use fieldkeep_journal::{Journal, Position, ReadError};
@@ -206,6 +207,19 @@ impl AuditLog {
         limit: usize,
     ) -> Result<Page, QueryError<AuditError>> {
         query::list(&Source(self), filter, before, limit)
+    }
+
+    /// Goes on with a walk over the records, oldest first, as far as they are durable: see [`Walk::go_on`]. Blocks.
+    ///
+    /// # Errors
+    /// The trail cannot be read.
+    pub fn walk(
+        &self,
+        walk: &mut Walk,
+        budget: u64,
+        visit: &mut dyn FnMut(u64, &[u8]) -> ControlFlow<()>,
+    ) -> Result<(), QueryError<AuditError>> {
+        walk.go_on(&Source(self), budget, visit)
     }
 }
 

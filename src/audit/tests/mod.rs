@@ -9,6 +9,7 @@ use super::{
 };
 
 mod evidence;
+mod walk;
 
 fn options() -> Options {
     Options {
