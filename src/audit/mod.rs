@@ -7,6 +7,7 @@
 pub mod checkpoint;
 pub mod encoded;
 mod index;
+pub mod kept;
 pub mod keys;
 pub mod operations;
 pub mod prove;
@@ -45,6 +46,7 @@ use prost::{DecodeError, Message as _};
 use self::checkpoint::{CheckpointStats, Checkpoints, Signed, Slots};
 use self::encoded::Encoded;
 use self::index::Indexer;
+use self::kept::{Expected, KeptError};
 use self::keys::{LogKeys, LogKeysError};
 use self::operations::OpenOperations;
 use self::record::{LocalCall, local_record};
@@ -99,6 +101,9 @@ pub enum AuditError {
         "the audit trail is not what this service wrote: {0}; restore the `audit` directory from its mirror or the newest backup, or, if what is missing is lost for good, start once with `--accept-audit-loss`, which goes on record"
     )]
     Lost(LossError),
+    /// A checkpoint that was kept elsewhere, and that the trail has to contain, cannot be gone by.
+    #[error(transparent)]
+    Kept(#[from] KeptError),
     /// There are no keys for it.
     #[error("the keys of the audit trail: {0}")]
     Keys(#[from] LogKeysError),
@@ -155,7 +160,8 @@ impl AuditLog {
         let mut keys = LogKeys::open_or_make(keystore, log, journal.durable(), now).await?;
         let mut dirs = vec![dir.to_owned()];
         dirs.extend(config.mirror_dir.clone());
-        let checked = Checked::of(&journal, &dirs, &keys, config.accept_loss)?;
+        let kept = kept::read(&config.min_checkpoints, keys.signing.verifier_key())?;
+        let checked = Checked::of(&journal, &dirs, &keys, &kept, config.accept_loss)?;
         let made = keys.store(keystore, now).await?;
         let lost = checked.recovered.lost.clone();
         let audit = AuditLog::start(dir, journal, &keys, checked, config.sinks.clone())?;
@@ -197,11 +203,24 @@ impl AuditLog {
         options: Options,
         keys: impl FnOnce(LogId) -> Result<LogKeys, LogKeysError>,
     ) -> Result<AuditLog, AuditError> {
+        AuditLog::open_containing(disk, dir, options, keys, &[])
+    }
+
+    /// As [`AuditLog::open_on`], if the log contains the checkpoints in the files.
+    #[cfg(test)]
+    fn open_containing(
+        disk: Arc<dyn Disk>,
+        dir: &Path,
+        options: Options,
+        keys: impl FnOnce(LogId) -> Result<LogKeys, LogKeysError>,
+        min_checkpoints: &[PathBuf],
+    ) -> Result<AuditLog, AuditError> {
         let mut dirs = vec![dir.to_owned()];
         dirs.extend(options.mirror.clone());
         let journal = open_journal(disk, dir, options)?;
         let keys = keys(LogId::from_bytes(journal.log_id()))?;
-        let checked = Checked::of(&journal, &dirs, &keys, false)?;
+        let kept = kept::read(min_checkpoints, keys.signing.verifier_key())?;
+        let checked = Checked::of(&journal, &dirs, &keys, &kept, false)?;
         AuditLog::start(dir, journal, &keys, checked, CheckpointSinks::default())
     }
 
@@ -422,11 +441,12 @@ impl Checked {
         journal: &Journal,
         dirs: &[PathBuf],
         keys: &LogKeys,
+        kept: &[Expected],
         accept_loss: bool,
     ) -> Result<Checked, AuditError> {
         let dir = dirs.first().map(PathBuf::as_path).unwrap_or(Path::new(""));
         let newest = Slots::read(dirs, keys.signing.verifier_key())?;
-        let recovered = recover(dir, journal, keys, newest.as_ref(), accept_loss)?;
+        let recovered = recover(dir, journal, keys, newest.as_ref(), kept, accept_loss)?;
         let newest = Signed::make(&keys.signing, recovered.tree.head())?;
         let slots = Slots::open(dirs, &newest)?;
         Ok(Checked {

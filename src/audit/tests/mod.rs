@@ -9,6 +9,7 @@ use super::{
 };
 
 mod evidence;
+mod kept;
 mod walk;
 
 fn options() -> Options {
