@@ -155,8 +155,9 @@ mod tests {
 
     fn used(percent: u64) -> Option<Space> {
         Some(Space {
+            used_bytes: percent,
             free_bytes: 100 - percent,
-            size_bytes: 100,
+            size_bytes: 200,
         })
     }
 

@@ -14,6 +14,7 @@ pub struct StateMetrics {
     serving: UintGauge,
     certificate_expires: UintGauge,
     started: UintGauge,
+    used: UintGaugeVec,
     free: UintGaugeVec,
     size: UintGaugeVec,
     warning: UintGaugeVec,
@@ -73,6 +74,10 @@ impl StateMetrics {
                 "process_start_time_seconds",
                 "When the process started, Unix seconds.",
             )?,
+            used: disk(
+                "fieldkeep_disk_used_bytes",
+                "Used space on the file system of a directory.",
+            )?,
             free: disk(
                 "fieldkeep_disk_free_bytes",
                 "Free space on the file system of a directory.",
@@ -108,6 +113,7 @@ impl StateMetrics {
         self.started.set(state.started_s);
         for (name, directory) in state.directories {
             if let Some(space) = Space::of(directory) {
+                self.used.with_label_values(&[name]).set(space.used_bytes);
                 self.free.with_label_values(&[name]).set(space.free_bytes);
                 self.size.with_label_values(&[name]).set(space.size_bytes);
             }
@@ -149,6 +155,7 @@ mod tests {
         assert_eq!(metrics.certificate_expires.get(), 1_800_000_000);
         let size = metrics.size.with_label_values(&["data"]).get();
         assert!(size > 0 && metrics.free.with_label_values(&["data"]).get() <= size);
+        assert!(metrics.used.with_label_values(&["data"]).get() <= size);
         assert!(metrics.resident.get() > 1_000_000);
         let before = metrics.cpu.get();
         metrics.set(state(false));

@@ -170,8 +170,8 @@ fn a_disk_beyond_the_threshold_is_warned_of_in_the_log_and_by_a_metric() {
     let fills_up = loop {
         let text = scrape(server.metrics);
         let free = of_data(&text, "fieldkeep_disk_free_bytes");
-        let size = of_data(&text, "fieldkeep_disk_size_bytes");
-        let fills_up = (size - free) / size >= 0.01;
+        let used = of_data(&text, "fieldkeep_disk_used_bytes");
+        let fills_up = used / (used + free) >= 0.01;
         if (of_data(&text, "fieldkeep_disk_warning") == 1.0) == fills_up {
             break fills_up;
         }

@@ -174,7 +174,7 @@ mod tests {
     #[test]
     fn a_disk_is_judged_by_the_threshold_of_the_service() {
         for (used, warning_percent, state) in [
-            (79, 80, State::Ok),
+            (79_u64, 80_u8, State::Ok),
             (80, 80, State::Warn),
             (95, 80, State::Warn),
             (96, 80, State::Fail),
@@ -182,8 +182,9 @@ mod tests {
             (40, 30, State::Warn),
         ] {
             let space = Space {
+                used_bytes: used,
                 free_bytes: 100 - used,
-                size_bytes: 100,
+                size_bytes: 200,
             };
             let mut findings = Findings::default();
             judge_space(
