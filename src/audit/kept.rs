@@ -175,7 +175,10 @@ mod tests {
             changed,
             // Another key, and another log.
             note(7, &key(2, LOG)),
-            note(7, &key(1, "fieldkeep/audit/101112131415161718191a1b1c1d1e1f")),
+            note(
+                7,
+                &key(1, "fieldkeep/audit/101112131415161718191a1b1c1d1e1f"),
+            ),
         ] {
             let refused = size_in(&bytes).unwrap_err();
             assert!(matches!(refused, KeptError::NotOfThisLog { .. }), "{bytes}");

@@ -24,9 +24,7 @@ pub(super) const TREE_DIR: &str = "tree";
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum LossError {
     /// The log is shorter than the checkpoint says.
-    #[error(
-        "it has {found} records, but {found_in} was signed over {signed}: its end was cut off"
-    )]
+    #[error("it has {found} records, but {found_in} was signed over {signed}: its end was cut off")]
     Truncated {
         /// Records in the log.
         found: u64,
@@ -123,7 +121,9 @@ fn build(
     let lost = if own.is_none() && keys.is_stored() {
         Some(LossError::NoCheckpoint)
     } else {
-        let longest = expected.first().filter(|longest| longest.head.size > records);
+        let longest = expected
+            .first()
+            .filter(|longest| longest.head.size > records);
         longest.map(|longest| LossError::Truncated {
             found: records,
             signed: longest.head.size,

@@ -41,7 +41,10 @@ pub(crate) fn run(args: &ServeArgs) -> Result<(), Failure> {
     let mut config =
         Config::load(&args.config).map_err(|error| failed(&error).caused_by(&error))?;
     config.audit.accept_loss = args.accept_audit_loss;
-    config.audit.min_checkpoints.clone_from(&args.min_checkpoint);
+    config
+        .audit
+        .min_checkpoints
+        .clone_from(&args.min_checkpoint);
     let hardened = hardening::harden();
     telemetry::init_logging(&config.log);
     hardened.log();

@@ -190,7 +190,10 @@ mod tests {
                 .iter()
                 .map(|crossing| (crossing.directory, crossing.fills_up))
                 .collect();
-            let expected: Vec<_> = told.map(|fills_up| ("data", fills_up)).into_iter().collect();
+            let expected: Vec<_> = told
+                .map(|fills_up| ("data", fills_up))
+                .into_iter()
+                .collect();
             assert_eq!(found, expected, "{percent}");
             assert!(shown(warns), "{percent}");
         }

@@ -9,7 +9,14 @@ use fieldkeep_proto::v1;
 
 fn copy(from: &Path, to: &Path) {
     let mut command = Command::new("cp");
-    assert!(command.arg("-a").args([from, to]).status().unwrap().success());
+    assert!(
+        command
+            .arg("-a")
+            .args([from, to])
+            .status()
+            .unwrap()
+            .success()
+    );
 }
 
 #[tokio::test]
@@ -55,7 +62,10 @@ async fn a_directory_that_was_put_back_is_refused_by_a_checkpoint_that_was_kept(
     let accepted = client.audit().find(filter).collect().await.unwrap();
     assert_eq!(accepted.len(), 1);
     let detail = &accepted[0].record.as_ref().unwrap().detail;
-    assert!(detail.contains("cut off") && detail.contains(with[1]), "{detail}");
+    assert!(
+        detail.contains("cut off") && detail.contains(with[1]),
+        "{detail}"
+    );
     server.stop();
 
     // What is no checkpoint of this log is no reason to call the trail cut.
@@ -64,7 +74,14 @@ async fn a_directory_that_was_put_back_is_refused_by_a_checkpoint_that_was_kept(
     other.serve().stop();
     let wrong = ["--min-checkpoint", checkpoint.to_str().unwrap()];
     let refused = home.try_serve_with(&wrong).err().unwrap();
-    assert!(refused.contains("holds no checkpoint of this log"), "{refused}");
+    assert!(
+        refused.contains("holds no checkpoint of this log"),
+        "{refused}"
+    );
     let refused = home.try_serve_with(&["--min-checkpoint", "/nowhere"]).err();
-    assert!(refused.unwrap().contains("cannot read the checkpoint `/nowhere`"));
+    assert!(
+        refused
+            .unwrap()
+            .contains("cannot read the checkpoint `/nowhere`")
+    );
 }

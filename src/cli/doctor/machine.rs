@@ -41,12 +41,7 @@ pub(super) fn clock(findings: &mut Findings, now: i64) {
 }
 
 /// Space, kind of file system and speed of the disk of a directory. The service warns where `warning_percent` of it are used.
-pub(super) fn disk(
-    findings: &mut Findings,
-    check: &'static str,
-    path: &Path,
-    warning_percent: u8,
-) {
+pub(super) fn disk(findings: &mut Findings, check: &'static str, path: &Path, warning_percent: u8) {
     // A directory that is not there has been found already.
     let (Some(space), Ok(system)) = (Space::of(path), statfs(path)) else {
         return;

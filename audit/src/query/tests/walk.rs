@@ -2,12 +2,7 @@ use super::*;
 use crate::query::walk::Walk;
 
 /// Goes on until the walk comes no further, in steps of so many accepted records and such a budget.
-fn walked(
-    source: &Memory<'_>,
-    walk: &mut Walk,
-    step: usize,
-    budget: u64,
-) -> Vec<(u64, Vec<u8>)> {
+fn walked(source: &Memory<'_>, walk: &mut Walk, step: usize, budget: u64) -> Vec<(u64, Vec<u8>)> {
     let mut all = Vec::new();
     loop {
         let before = walk.next();
