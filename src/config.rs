@@ -124,10 +124,14 @@ pub struct AuditConfig {
     pub window: Duration,
     /// Bytes of the last segment that are kept for calls on the admin listener when the disk is full.
     pub reserve_bytes: u64,
+    /// How full the disk of a directory may be before the log and the metrics warn of it, percent.
+    pub disk_warning_percent: u8,
     /// Where checkpoints are sent.
     pub sinks: CheckpointSinks,
     /// Where old records go.
     pub archive: Option<ArchiveConfig>,
+    /// Files with checkpoints that were kept elsewhere, which the trail has to contain; not a setting of the file, but of one start.
+    pub min_checkpoints: Vec<PathBuf>,
     /// Whether to start with a trail that has lost records; not a setting of the file, but of one start.
     pub accept_loss: bool,
 }
@@ -139,8 +143,10 @@ impl Default for AuditConfig {
             segment_bytes: 16 * 1024 * 1024,
             window: Duration::ZERO,
             reserve_bytes: 256 * 1024,
+            disk_warning_percent: 80,
             sinks: CheckpointSinks::default(),
             archive: None,
+            min_checkpoints: Vec::new(),
             accept_loss: false,
         }
     }

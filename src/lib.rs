@@ -6,6 +6,7 @@ pub mod access;
 pub mod audit;
 pub mod cli;
 pub mod config;
+pub mod disk;
 pub mod grpc;
 pub mod hardening;
 pub mod init;

@@ -6,6 +6,7 @@
 //! journal threads  one for the audit trail, and the store's own
 //! ```
 
+mod disks;
 mod error;
 mod export;
 mod listen;

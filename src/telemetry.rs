@@ -1,8 +1,9 @@
 //! Logs on stderr, Prometheus metrics, and traces and metrics for an OpenTelemetry collector.
 //!
 //! None of them ever holds plaintext, context values or key material. Labels are bounded: names of RPCs, of
-//! `google.rpc.Code`s, of the two journals, and of the causes of rotations.
+//! `google.rpc.Code`s, of the two journals, of directories, of the causes of rotations, and of what checkpoints are sent to.
 
+mod audit;
 pub mod otlp;
 mod rotation;
 pub mod state;
@@ -28,6 +29,7 @@ use tracing_subscriber::{
     Layer as _, filter::Targets, fmt, layer::SubscriberExt as _, util::SubscriberInitExt as _,
 };
 
+pub use self::audit::{AuditFigures, AuditMetrics};
 pub use self::rotation::RotationMetrics;
 use self::state::StateMetrics;
 use crate::config::{LogConfig, LogFormat, LogLevel};
@@ -125,6 +127,8 @@ pub struct Metrics {
     pub rotation: RotationMetrics,
     /// The archiving of the audit trail.
     pub archive: ArchiveMetrics,
+    /// The audit trail.
+    pub audit: AuditMetrics,
     cache: CacheMetrics,
     journal: JournalMetrics,
 }
@@ -342,6 +346,7 @@ impl Metrics {
                     "Attempts to archive that failed and are repeated.",
                 )?,
             },
+            audit: AuditMetrics::register(&registry)?,
             latency,
             connections,
             state: StateMetrics::register(&registry)?,

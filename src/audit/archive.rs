@@ -296,13 +296,19 @@ impl Cursor {
 /// The most bytes of an archived segment that are held unpacked; segments of unary calls have a third of it.
 const MAX_UNPACKED_BYTES: usize = 64 << 20;
 
-/// The records of an archived segment, unpacked: a search looks into many of its bundles.
-pub(super) struct Unpacked {
+/// The records of an archived segment, unpacked: a search looks into many of its bundles, and a walk at one after the other.
+pub struct Unpacked {
     /// The record segment.
     pub(super) segment: u64,
     bytes: Vec<u8>,
     /// Where each record ends in `bytes`.
     ends: Vec<usize>,
+}
+
+impl fmt::Debug for Unpacked {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Unpacked({:016x})", self.segment)
+    }
 }
 
 impl Unpacked {

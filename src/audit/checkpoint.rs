@@ -8,6 +8,7 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, ErrorKind};
 use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _};
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
@@ -17,7 +18,7 @@ use fieldkeep_tlog::key::{SigningKey, VerifierKey};
 use fieldkeep_tlog::tree::TreeHead;
 
 use super::seal::Heads;
-use super::sinks::{CheckpointSinks, Sinks};
+use super::sinks::{CheckpointSinks, SinkFailures, Sinks};
 
 /// The file of the newest checkpoints, in the directory of the trail.
 pub const CHECKPOINT_FILE: &str = "checkpoint";
@@ -148,11 +149,32 @@ fn padded(signed: &Signed) -> Vec<u8> {
     slot
 }
 
+/// What became of the checkpoints of a log since its start.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct CheckpointStats {
+    /// Those that were written.
+    pub made: u64,
+    /// Attempts that failed; each is repeated.
+    pub failed: u64,
+    /// Those that were not appended to the file that they are sent to.
+    pub file_failures: u64,
+    /// Failed runs of the command that they are sent to.
+    pub command_failures: u64,
+}
+
+#[derive(Debug, Default)]
+struct Counts {
+    made: AtomicU64,
+    failed: AtomicU64,
+    sinks: Arc<SinkFailures>,
+}
+
 /// The thread that makes checkpoints. It ends when it is dropped, after a last one.
 #[derive(Debug)]
 pub(super) struct Checkpoints {
     heads: Arc<Heads>,
     newest: Arc<Mutex<Signed>>,
+    counts: Arc<Counts>,
     running: Option<JoinHandle<()>>,
 }
 
@@ -169,12 +191,14 @@ impl Checkpoints {
         sinks: CheckpointSinks,
     ) -> io::Result<Checkpoints> {
         let newest = Arc::new(Mutex::new(newest));
+        let counts = Arc::new(Counts::default());
         let maker = Maker {
             heads: Arc::clone(&heads),
             newest: Arc::clone(&newest),
             key,
             slots,
-            sinks: Sinks::new(sinks),
+            sinks: Sinks::new(sinks, Arc::clone(&counts.sinks)),
+            counts: Arc::clone(&counts),
         };
         let running = thread::Builder::new()
             .name("audit-checkpoint".to_owned())
@@ -182,8 +206,20 @@ impl Checkpoints {
         Ok(Checkpoints {
             heads,
             newest,
+            counts,
             running: Some(running),
         })
+    }
+
+    /// What became of the checkpoints so far.
+    pub(super) fn stats(&self) -> CheckpointStats {
+        let of = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        CheckpointStats {
+            made: of(&self.counts.made),
+            failed: of(&self.counts.failed),
+            file_failures: of(&self.counts.sinks.file),
+            command_failures: of(&self.counts.sinks.command),
+        }
     }
 
     /// The newest checkpoint.
@@ -211,6 +247,7 @@ struct Maker {
     key: Arc<SigningKey>,
     slots: Slots,
     sinks: Sinks,
+    counts: Arc<Counts>,
 }
 
 impl Maker {
@@ -220,7 +257,10 @@ impl Maker {
             .heads
             .wait_for(size.saturating_add(EVERY_RECORDS), EVERY)
         {
-            self.make(head);
+            if !self.make(head) {
+                // The next one is tried in a moment. Records do not wait for checkpoints: their seals hold meanwhile.
+                thread::sleep(EVERY);
+            }
             size = self.size();
         }
         self.make(self.heads.durable());
@@ -240,24 +280,72 @@ impl Maker {
             .size
     }
 
-    fn make(&mut self, head: TreeHead) {
+    /// Makes a checkpoint of `head` if it is news, and sends on what is. Whether it is written.
+    fn make(&mut self, head: TreeHead) -> bool {
+        let mut is_written = true;
         if head.size > self.size() {
             let made = Signed::make(&self.key, head)
                 .map_err(io::Error::other)
                 .and_then(|signed| self.slots.write(&signed).map(|()| signed));
             match made {
                 Ok(signed) => {
+                    self.counts.made.fetch_add(1, Ordering::Relaxed);
                     self.sinks.append(&signed.note);
                     *self.newest.lock().unwrap_or_else(PoisonError::into_inner) = signed;
                 }
-                // The next one is tried in a moment. Records do not wait for checkpoints: their seals hold meanwhile.
                 Err(error) => {
+                    self.counts.failed.fetch_add(1, Ordering::Relaxed);
                     tracing::error!(%error, "a checkpoint of the audit trail cannot be written");
-                    thread::sleep(EVERY);
+                    is_written = false;
                 }
             }
         }
         let newest = self.newest.lock().unwrap_or_else(PoisonError::into_inner);
         self.sinks.run(&newest.note, newest.head.size);
+        is_written
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use fieldkeep_tlog::hash::Hash;
+    use fieldkeep_tlog::key::SEED_BYTES;
+    use fieldkeep_tlog::tree::Tree;
+
+    use super::*;
+
+    fn head(size: u64) -> TreeHead {
+        let mut tree = Tree::new();
+        (0..size).for_each(|leaf| tree.append(Hash::of_leaf(&leaf.to_be_bytes())));
+        tree.head()
+    }
+
+    #[test]
+    fn checkpoints_that_were_made_and_those_that_failed_are_counted() {
+        let dir = tempfile::tempdir().unwrap();
+        let key = SigningKey::from_seed("fieldkeep/audit/test", &[1; SEED_BYTES]).unwrap();
+        let first = Signed::make(&key, head(1)).unwrap();
+        let slots = Slots::open(&[dir.path().to_owned()], &first).unwrap();
+        let counts = Arc::new(Counts::default());
+        let mut maker = Maker {
+            heads: Arc::new(Heads::new(head(1))),
+            newest: Arc::new(Mutex::new(first)),
+            key: Arc::new(key),
+            slots,
+            sinks: Sinks::new(CheckpointSinks::default(), Arc::default()),
+            counts: Arc::clone(&counts),
+        };
+        let counted = || {
+            let of = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+            (of(&counts.made), of(&counts.failed))
+        };
+        assert!(maker.make(head(1)), "no news");
+        assert_eq!(counted(), (0, 0));
+        assert!(maker.make(head(2)));
+        assert_eq!((maker.size(), counted()), (2, (1, 0)));
+        // A file that is open for reading alone takes nothing.
+        maker.slots.files = vec![File::open(dir.path().join(CHECKPOINT_FILE)).unwrap()];
+        assert!(!maker.make(head(3)));
+        assert_eq!((maker.size(), counted()), (2, (1, 1)));
     }
 }

@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use fieldkeep_audit::filter::Filter;
 use fieldkeep_audit::index::{Index, IndexBuilder};
+use fieldkeep_audit::query::walk::Walk;
 use fieldkeep_audit::query::{self, Page, QueryError};
 use fieldkeep_audit::segment;
 use fieldkeep_journal::{Journal, Position};
@@ -217,6 +218,27 @@ impl AuditLog {
             unpacked: RefCell::default(),
         };
         query::list(&source, filter, before, limit)
+    }
+
+    /// Goes on with a walk over the records, oldest first, as far as they are durable: see [`Walk::go_on`]. What is `held` of the archive
+    /// is for the next time. Blocks.
+    ///
+    /// # Errors
+    /// The trail cannot be read.
+    pub fn walk(
+        &self,
+        walk: &mut Walk,
+        held: &mut Option<Unpacked>,
+        budget: u64,
+        visit: &mut dyn FnMut(u64, &[u8]) -> ControlFlow<()>,
+    ) -> Result<(), QueryError<AuditError>> {
+        let source = Source {
+            audit: self,
+            unpacked: RefCell::new(held.take()),
+        };
+        let walked = walk.go_on(&source, budget, visit);
+        *held = source.unpacked.into_inner();
+        walked
     }
 }
 

@@ -8,6 +8,7 @@ pub mod archive;
 pub mod checkpoint;
 pub mod encoded;
 mod index;
+pub mod kept;
 pub mod keys;
 pub mod operations;
 pub mod prove;
@@ -46,9 +47,10 @@ use prost::{DecodeError, Message as _};
 #[cfg(test)]
 use self::archive::ArchiveConfig;
 use self::archive::{Archive, Cursor};
-use self::checkpoint::{Checkpoints, Signed, Slots};
+use self::checkpoint::{CheckpointStats, Checkpoints, Signed, Slots};
 use self::encoded::Encoded;
 use self::index::Indexer;
+use self::kept::{Expected, KeptError};
 use self::keys::{LogKeys, LogKeysError};
 use self::operations::OpenOperations;
 use self::record::{LocalCall, local_record};
@@ -107,6 +109,9 @@ pub enum AuditError {
         "the audit trail is not what this service wrote: {0}; restore the `audit` directory from its mirror or the newest backup, or, if what is missing is lost for good, start once with `--accept-audit-loss`, which goes on record"
     )]
     Lost(LossError),
+    /// A checkpoint that was kept elsewhere, and that the trail has to contain, cannot be gone by.
+    #[error(transparent)]
+    Kept(#[from] KeptError),
     /// There are no keys for it.
     #[error("the keys of the audit trail: {0}")]
     Keys(#[from] LogKeysError),
@@ -175,7 +180,8 @@ impl AuditLog {
         let mut dirs = vec![dir.to_owned()];
         dirs.extend(config.mirror_dir.clone());
         let archive = config.archive.as_ref().map(Archive::new);
-        let checked = Checked::of(&journal, &dirs, &keys, archive, config.accept_loss)?;
+        let kept = kept::read(&config.min_checkpoints, keys.signing.verifier_key())?;
+        let checked = Checked::of(&journal, &dirs, &keys, &kept, archive, config.accept_loss)?;
         let made = keys.store(keystore, now).await?;
         let lost = checked.recovered.lost.clone();
         let audit = AuditLog::start(dir, journal, &keys, checked, config.sinks.clone())?;
@@ -219,11 +225,25 @@ impl AuditLog {
         archive: Option<&ArchiveConfig>,
     ) -> Result<AuditLog, AuditError> {
         let archive = archive.map(Archive::new);
+        AuditLog::open_containing(disk, dir, options, keys, &[], archive)
+    }
+
+    /// As [`AuditLog::open_on`], if the log contains the checkpoints in the files.
+    #[cfg(test)]
+    fn open_containing(
+        disk: Arc<dyn Disk>,
+        dir: &Path,
+        options: Options,
+        keys: impl FnOnce(LogId) -> Result<LogKeys, LogKeysError>,
+        min_checkpoints: &[PathBuf],
+        archive: Option<Archive>,
+    ) -> Result<AuditLog, AuditError> {
         let mut dirs = vec![dir.to_owned()];
         dirs.extend(options.mirror.clone());
         let journal = open_journal(disk, dir, options)?;
         let keys = keys(LogId::from_bytes(journal.log_id()))?;
-        let checked = Checked::of(&journal, &dirs, &keys, archive, false)?;
+        let kept = kept::read(min_checkpoints, keys.signing.verifier_key())?;
+        let checked = Checked::of(&journal, &dirs, &keys, &kept, archive, false)?;
         AuditLog::start(dir, journal, &keys, checked, CheckpointSinks::default())
     }
 
@@ -370,6 +390,11 @@ impl AuditLog {
         self.checkpoints.newest()
     }
 
+    /// What became of checkpoints since the start.
+    pub fn checkpoint_stats(&self) -> CheckpointStats {
+        self.checkpoints.stats()
+    }
+
     /// Size and root of what is durable now.
     pub(crate) fn head(&self) -> TreeHead {
         self.heads.durable()
@@ -435,6 +460,7 @@ impl Checked {
         journal: &Journal,
         dirs: &[PathBuf],
         keys: &LogKeys,
+        kept: &[Expected],
         archive: Option<Archive>,
         accept_loss: bool,
     ) -> Result<Checked, AuditError> {
@@ -445,6 +471,7 @@ impl Checked {
             journal,
             keys,
             newest.as_ref(),
+            kept,
             archive.as_ref(),
             accept_loss,
         )?;

@@ -186,12 +186,13 @@ pub(crate) async fn run(
 async fn service(findings: &mut Findings, config: &Config, now: i64) {
     files::service(findings, config);
     certificates::server(findings, config, now);
-    machine::disk(findings, "disk", &config.data_dir);
+    let warning_percent = config.audit.disk_warning_percent;
+    machine::disk(findings, "disk", &config.data_dir, warning_percent);
     for mirror in [&config.store.mirror_dir, &config.audit.mirror_dir]
         .into_iter()
         .flatten()
     {
-        machine::disk(findings, "mirror disk", mirror);
+        machine::disk(findings, "mirror disk", mirror, warning_percent);
     }
     machine::limits(findings, config);
     ports::check(findings, config).await;

@@ -17,7 +17,9 @@ use crate::{hardening, telemetry};
 /// Logs go to standard error. When every listener is ready, one line on standard output says where:
 /// `ready data=ADDRESS admin=ADDRESS metrics=ADDRESS`. SIGTERM or Ctrl-C ends it after the running calls.
 #[derive(Debug, Args)]
-#[command(after_help = "Example:\n  fieldkeep serve --config fk/fieldkeep.toml")]
+#[command(
+    after_help = "Examples:\n  fieldkeep serve --config fk/fieldkeep.toml\n  fieldkeep serve --config fk/fieldkeep.toml --min-checkpoint /mnt/other/checkpoints"
+)]
 pub(crate) struct ServeArgs {
     /// The configuration that `fieldkeep init` made
     #[arg(long, value_name = "FILE")]
@@ -26,6 +28,11 @@ pub(crate) struct ServeArgs {
     /// docs/operations.md. The loss goes on record
     #[arg(long)]
     accept_audit_loss: bool,
+    /// Refuse to start unless the audit trail contains the checkpoint in this file, which was kept where nobody who can write the data
+    /// directory can change it. Of several in the file, as `[audit] checkpoint_file` appends them, the newest counts. May be given more
+    /// than once
+    #[arg(long, value_name = "FILE")]
+    min_checkpoint: Vec<PathBuf>,
 }
 
 /// Runs the verb.
@@ -34,6 +41,10 @@ pub(crate) fn run(args: &ServeArgs) -> Result<(), Failure> {
     let mut config =
         Config::load(&args.config).map_err(|error| failed(&error).caused_by(&error))?;
     config.audit.accept_loss = args.accept_audit_loss;
+    config
+        .audit
+        .min_checkpoints
+        .clone_from(&args.min_checkpoint);
     let hardened = hardening::harden();
     telemetry::init_logging(&config.log);
     hardened.log();

@@ -86,6 +86,7 @@ struct AuditSection {
     reserve_bytes: Option<Spanned<u64>>,
     archive_dir: Option<Spanned<PathBuf>>,
     archive_after_days: Option<Spanned<u64>>,
+    disk_warning_percent: Option<Spanned<u64>>,
     checkpoint_file: Option<Spanned<PathBuf>>,
     #[serde(default)]
     checkpoint_command: Vec<String>,

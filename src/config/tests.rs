@@ -199,6 +199,8 @@ fn out_of_range_values_are_refused_with_the_range() {
             "1073741825",
             "8388608 to 1073741824",
         ),
+        ("audit", "disk_warning_percent", "0", "1 to 99"),
+        ("audit", "disk_warning_percent", "100", "1 to 99"),
         ("cache", "keys", "0", "1 to 10000000"),
         ("cache", "bytes", "1", "1048576 to 68719476736"),
         ("cache", "tenants", "0", "1 to 1000000"),

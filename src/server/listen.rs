@@ -12,6 +12,7 @@ use tonic_health::ServingStatus;
 use tonic_health::server::HealthReporter;
 
 use super::Addresses;
+use super::disks::{self, Disks};
 use super::error::StartError;
 use super::export::Export;
 use super::metrics;
@@ -114,11 +115,17 @@ impl Listening {
         );
         let archiving = Archiving::new(opened.audit.clone(), Arc::clone(&metrics));
         let rotation = Rotation::new(service.clone(), metrics, config.rotation);
+        let disks = Disks::new(
+            disks::directories(config),
+            config.audit.disk_warning_percent,
+            Arc::clone(&opened.metrics),
+        );
         let jobs = Jobs::start(rotation, archiving);
         let tasks = vec![
             tokio::spawn(accept(data, Listener::Data, data_intake)),
             tokio::spawn(accept(admin, Listener::Admin, admin_intake)),
             tokio::spawn(metrics::serve(scrape, sources)),
+            tokio::spawn(disks.run()),
             tokio::spawn(hub),
             tokio::spawn(reloader.run(Arc::clone(reload))),
             tokio::spawn(sweep_connections(Arc::clone(opened.core.trust()))),

@@ -18,12 +18,13 @@ use prometheus::proto::MetricFamily;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 
+use super::disks;
 use super::parts::Opened;
 use crate::audit::AuditLog;
 use crate::config::Config;
 use crate::service::Core;
 use crate::telemetry::state::State;
-use crate::telemetry::{CacheFigures, JournalFigures, JournalName, Metrics};
+use crate::telemetry::{AuditFigures, CacheFigures, JournalFigures, JournalName, Metrics};
 
 /// Connections of scrapers at once; more wait.
 const CONNECTIONS: usize = 16;
@@ -46,21 +47,13 @@ pub(super) struct Sources {
 
 impl Sources {
     pub(super) fn new(config: &Config, opened: &Opened) -> Arc<Self> {
-        let directories = [
-            ("data", Some(&config.data_dir)),
-            ("store_mirror", config.store.mirror_dir.as_ref()),
-            ("audit_mirror", config.audit.mirror_dir.as_ref()),
-        ];
         Arc::new(Self {
             metrics: Arc::clone(&opened.metrics),
             keystore: opened.keystore.clone(),
             audit: opened.audit.clone(),
             store: Arc::clone(&opened.store),
             core: Arc::clone(&opened.core),
-            directories: directories
-                .into_iter()
-                .filter_map(|(name, directory)| Some((name, directory?.clone())))
-                .collect(),
+            directories: disks::directories(config),
         })
     }
 
@@ -90,6 +83,7 @@ impl Sources {
             .set_journal(JournalName::Audit, figures(self.audit.journal().stats()));
         self.metrics
             .set_journal(JournalName::Store, figures(self.store.journal_stats()));
+        self.metrics.audit.set(self.audit_figures());
         let about = self.core.about();
         self.metrics.state.set(State {
             serving: self.core.is_serving(),
@@ -97,6 +91,23 @@ impl Sources {
             started_s: about.started_s,
             directories: &self.directories,
         });
+    }
+
+    fn audit_figures(&self) -> AuditFigures {
+        let checkpoints = self.audit.checkpoint_stats();
+        let refusals = self.core.summary_stats();
+        // The checkpoint first, so that it is not ahead of what is durable.
+        let checkpoint_records = self.audit.checkpoint().head.size;
+        AuditFigures {
+            records: self.audit.len(),
+            checkpoint_records,
+            checkpoints_made: checkpoints.made,
+            checkpoints_failed: checkpoints.failed,
+            file_failures: checkpoints.file_failures,
+            command_failures: checkpoints.command_failures,
+            refusal_summaries: refusals.summaries,
+            refusals_summarised: refusals.summarised,
+        }
     }
 }
 

@@ -1,20 +1,22 @@
 //! What an auditor reads: records of the trail, checkpoints and proofs.
 
+use std::ops::ControlFlow;
 use std::time::Duration;
 
 use fieldkeep_audit::filter::Filter;
-use fieldkeep_audit::view::RecordView;
+use fieldkeep_audit::query::walk::Walk;
 use fieldkeep_journal::Ticket;
 use fieldkeep_proto::v1::AuditRecord;
 use fieldkeep_tlog::hash::Hash;
-use prost::Message as _;
+use prost::{DecodeError, Message as _};
 use tokio::task::spawn_blocking;
 use tokio::time::timeout;
 
 use crate::access::action::Action;
 use crate::access::principal::Principal;
+use crate::audit::AuditLog;
+use crate::audit::archive::Unpacked;
 use crate::audit::prove::ProofError;
-use crate::audit::{AuditError, AuditLog};
 use crate::service::call::Call;
 use crate::service::failure::Failure;
 use crate::service::keys::{Listed, Page};
@@ -27,7 +29,7 @@ use crate::service::{Core, Service};
 const TAIL_RECORDS: usize = 256;
 /// and their bytes, but for the last one's,
 const TAIL_BYTES: usize = 1 << 20;
-/// and that it looks at.
+/// and that it looks at, about.
 const TAIL_READ: u64 = 65_536;
 /// How long a tail is silent at most.
 const TAIL_SILENCE: Duration = Duration::from_secs(15);
@@ -76,13 +78,8 @@ impl Operation for ListRecords {
             .await
             .map_err(Failure::internal)?
             .map_err(Failure::internal)?;
-        let entries: Result<Vec<_>, _> = found
-            .records
-            .into_iter()
-            .map(|(index, record)| Ok((index, AuditRecord::decode(record.as_slice())?)))
-            .collect();
         Ok(Listed {
-            entries: entries.map_err(|error: prost::DecodeError| Failure::internal(error))?,
+            entries: decoded(found.records)?,
             next: found.next.map(|next| next.to_string()),
         })
     }
@@ -272,10 +269,10 @@ impl Operation for Tail {
     ) -> Result<Reading, Failure> {
         about(account);
         let len = core.audit.len();
+        let until = if self.follow { u64::MAX } else { len };
         Ok(Reading {
-            next: self.start.unwrap_or(len),
-            until: if self.follow { u64::MAX } else { len },
-            filter: self.filter,
+            walk: Walk::new(self.filter, self.start.unwrap_or(len), until),
+            held: None,
         })
     }
 }
@@ -284,10 +281,9 @@ impl Operation for Tail {
 /// step.
 #[derive(Debug)]
 pub struct Reading {
-    next: u64,
-    /// It ends before this index.
-    until: u64,
-    filter: Filter,
+    walk: Walk,
+    /// What was read last of the archive.
+    held: Option<Unpacked>,
 }
 
 /// Some records of a tail.
@@ -314,27 +310,27 @@ impl Service {
         let audit = &self.core.audit;
         let mut silent = Duration::ZERO;
         loop {
-            if reading.next >= reading.until || self.core.is_draining() {
+            if reading.walk.is_over() || self.core.is_draining() {
                 return Ok(None);
             }
             let before = self.before(call);
-            let step = if audit.len() > reading.next {
+            let next = reading.walk.next();
+            let step = if audit.len() > next {
                 self.step(reading).await?
             } else {
-                let next = Ticket::at(reading.next.saturating_add(1));
+                let ticket = Ticket::at(next.saturating_add(1));
                 // Woken by the commit, or to look whether the service ends.
-                let came = timeout(TAIL_LOOK, self.waiters.committed(next)).await;
+                let came = timeout(TAIL_LOOK, self.waiters.committed(ticket)).await;
                 if came.is_ok() {
                     continue;
                 }
                 silent += TAIL_LOOK;
                 Step {
                     records: Vec::new(),
-                    next: reading.next,
+                    next,
                 }
             };
-            let moved = step.next > reading.next;
-            reading.next = step.next;
+            let moved = step.next > next;
             // Also without records, so that whoever may not read on learns it.
             self.may_leave(call, before, grounds)?;
             if !step.records.is_empty() || silent >= TAIL_SILENCE {
@@ -346,39 +342,45 @@ impl Service {
         }
     }
 
-    async fn step(&self, reading: &Reading) -> Result<Step, Failure> {
-        let (audit, filter) = (self.core.audit.clone(), reading.filter.clone());
-        let (from, until) = (reading.next, reading.until);
-        spawn_blocking(move || read_step(&audit, &filter, from, until))
-            .await
-            .map_err(Failure::internal)?
-            .map_err(Failure::internal)
+    async fn step(&self, reading: &mut Reading) -> Result<Step, Failure> {
+        let audit = self.core.audit.clone();
+        let (mut walk, mut held) = (reading.walk.clone(), reading.held.take());
+        let (step, walk, held) = spawn_blocking(move || {
+            read_step(&audit, &mut walk, &mut held).map(|step| (step, walk, held))
+        })
+        .await
+        .map_err(Failure::internal)??;
+        (reading.walk, reading.held) = (walk, held);
+        Ok(step)
     }
 }
 
-fn read_step(audit: &AuditLog, filter: &Filter, from: u64, until: u64) -> Result<Step, AuditError> {
-    let mut step = Step {
-        records: Vec::new(),
-        next: from,
-    };
-    let mut bytes = 0;
-    let last = until.min(from.saturating_add(TAIL_READ));
-    let mut records = audit.cursor(from, None);
-    while step.records.len() < TAIL_RECORDS
-        && bytes <= TAIL_BYTES
-        && let Some(index) = records.read_next()?
-        && index < last
-    {
-        step.next = index + 1;
-        let record = records.record();
-        // What is not asked for is not decoded. A record that cannot be read is one that everybody asks for.
-        let asked = RecordView::parse(record).map_or(true, |view| filter.accepts_view(&view));
-        if asked {
-            let decoded = AuditRecord::decode(record)
-                .map_err(|source| AuditError::UnknownRecord { index, source })?;
+fn read_step(
+    audit: &AuditLog,
+    walk: &mut Walk,
+    held: &mut Option<Unpacked>,
+) -> Result<Step, Failure> {
+    let (mut records, mut bytes) = (Vec::new(), 0);
+    audit
+        .walk(walk, held, TAIL_READ, &mut |index, record| {
+            records.push((index, record.to_vec()));
             bytes += record.len();
-            step.records.push((index, decoded));
-        }
-    }
-    Ok(step)
+            match records.len() == TAIL_RECORDS || bytes > TAIL_BYTES {
+                true => ControlFlow::Break(()),
+                false => ControlFlow::Continue(()),
+            }
+        })
+        .map_err(Failure::internal)?;
+    Ok(Step {
+        records: decoded(records)?,
+        next: walk.next(),
+    })
+}
+
+fn decoded(records: Vec<(u64, Vec<u8>)>) -> Result<Vec<(u64, AuditRecord)>, Failure> {
+    records
+        .into_iter()
+        .map(|(index, record)| Ok((index, AuditRecord::decode(record.as_slice())?)))
+        .collect::<Result<_, DecodeError>>()
+        .map_err(Failure::internal)
 }

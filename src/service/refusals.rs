@@ -13,7 +13,7 @@
 
 use std::collections::HashMap;
 use std::fmt::Write as _;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use fieldkeep_journal::AppendOptions;
@@ -325,12 +325,29 @@ pub(super) struct Refusals {
     counts: Mutex<Counts>,
     /// Whether there may be a summary, so that a tick without one takes no lock.
     counted: AtomicBool,
+    summaries: AtomicU64,
+    summarised: AtomicU64,
+}
+
+/// The summaries of refused calls since the start.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SummaryStats {
+    /// Records that stand for several calls.
+    pub summaries: u64,
+    /// The calls that they stand for.
+    pub summarised: u64,
 }
 
 impl Refusals {
     fn lock(&self) -> MutexGuard<'_, Counts> {
         // What a panic of another thread left here is whole counts.
         self.counts.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn summed_up(&self, record: &AuditRecord) {
+        self.summaries.fetch_add(1, Ordering::Relaxed);
+        self.summarised
+            .fetch_add(record.summarised, Ordering::Relaxed);
     }
 }
 
@@ -349,6 +366,15 @@ impl Core {
             self.refusals.counted.store(true, Ordering::Release);
         }
         becomes == Becomes::Counted
+    }
+
+    /// The summaries of refused calls since the start.
+    #[must_use]
+    pub fn summary_stats(&self) -> SummaryStats {
+        SummaryStats {
+            summaries: self.refusals.summaries.load(Ordering::Relaxed),
+            summarised: self.refusals.summarised.load(Ordering::Relaxed),
+        }
     }
 
     /// Writes the summaries of refused calls that are due. To be called every [`SUMMARY_TICK`].
@@ -374,6 +400,7 @@ impl Core {
         }
         for summary in due {
             let record = summary.record(self.request_ids.next().as_bytes());
+            self.refusals.summed_up(&record);
             let appended = {
                 let encoded = Encoded::from(&record);
                 self.unwritten

@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use crate::access::action::Action;
 use crate::access::grant::Scope;
 use crate::access::principal::Principal;
+use crate::disk::Space;
 use crate::service::Core;
 use crate::service::failure::Failure;
 use crate::service::perform::Operation;
@@ -102,13 +103,8 @@ impl Operation for ReadStatus {
                 .about
                 .data_dir
                 .as_deref()
-                .and_then(free_bytes)
-                .unwrap_or(0),
+                .and_then(Space::of)
+                .map_or(0, |space| space.free_bytes),
         })
     }
-}
-
-fn free_bytes(dir: &std::path::Path) -> Option<u64> {
-    let figures = rustix::fs::statvfs(dir).ok()?;
-    figures.f_bavail.checked_mul(figures.f_frsize)
 }

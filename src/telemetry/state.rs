@@ -7,14 +7,17 @@ use prometheus::{Counter, IntGaugeVec, Opts, Registry};
 use rustix::time::{ClockId, clock_gettime};
 
 use super::{UintGauge, UintGaugeVec};
+use crate::disk::Space;
 
 /// The gauges; [`StateMetrics::set`] brings them up to date.
 pub struct StateMetrics {
     serving: UintGauge,
     certificate_expires: UintGauge,
     started: UintGauge,
+    used: UintGaugeVec,
     free: UintGaugeVec,
     size: UintGaugeVec,
+    warning: UintGaugeVec,
     resident: UintGauge,
     cpu: Counter,
 }
@@ -71,6 +74,10 @@ impl StateMetrics {
                 "process_start_time_seconds",
                 "When the process started, Unix seconds.",
             )?,
+            used: disk(
+                "fieldkeep_disk_used_bytes",
+                "Used space on the file system of a directory.",
+            )?,
             free: disk(
                 "fieldkeep_disk_free_bytes",
                 "Free space on the file system of a directory.",
@@ -78,6 +85,10 @@ impl StateMetrics {
             size: disk(
                 "fieldkeep_disk_size_bytes",
                 "Size of the file system of a directory.",
+            )?,
+            warning: disk(
+                "fieldkeep_disk_warning",
+                "1 while the file system of a directory is fuller than the configuration allows without a warning.",
             )?,
             resident: gauge(
                 "process_resident_memory_bytes",
@@ -87,6 +98,13 @@ impl StateMetrics {
         })
     }
 
+    /// Says whether the disk of a directory, by its name, fills up.
+    pub fn set_disk_warning(&self, directory: &str, fills_up: bool) {
+        self.warning
+            .with_label_values(&[directory])
+            .set(fills_up.into());
+    }
+
     /// Brings the gauges up to date. What the system does not tell stays as it was.
     pub fn set(&self, state: State<'_>) {
         self.serving.set(state.serving.into());
@@ -94,14 +112,10 @@ impl StateMetrics {
             .set(state.certificate_expires_s.try_into().unwrap_or(0));
         self.started.set(state.started_s);
         for (name, directory) in state.directories {
-            if let Ok(disk) = rustix::fs::statvfs(directory) {
-                let bytes = |blocks: u64| blocks.saturating_mul(disk.f_frsize);
-                self.free
-                    .with_label_values(&[name])
-                    .set(bytes(disk.f_bavail));
-                self.size
-                    .with_label_values(&[name])
-                    .set(bytes(disk.f_blocks));
+            if let Some(space) = Space::of(directory) {
+                self.used.with_label_values(&[name]).set(space.used_bytes);
+                self.free.with_label_values(&[name]).set(space.free_bytes);
+                self.size.with_label_values(&[name]).set(space.size_bytes);
             }
         }
         if let Some(bytes) = resident_bytes() {
@@ -141,6 +155,7 @@ mod tests {
         assert_eq!(metrics.certificate_expires.get(), 1_800_000_000);
         let size = metrics.size.with_label_values(&["data"]).get();
         assert!(size > 0 && metrics.free.with_label_values(&["data"]).get() <= size);
+        assert!(metrics.used.with_label_values(&["data"]).get() <= size);
         assert!(metrics.resident.get() > 1_000_000);
         let before = metrics.cpu.get();
         metrics.set(state(false));

@@ -59,8 +59,28 @@ fn totals_kept_elsewhere_are_taken_over_and_never_fall() {
         misses: 3,
         evictions: 1,
     });
+    for made in [4, 3] {
+        metrics.audit.set(AuditFigures {
+            records: 1_200,
+            checkpoint_records: 1_000,
+            checkpoints_made: made,
+            checkpoints_failed: 2,
+            file_failures: 5,
+            command_failures: 6,
+            refusal_summaries: 7,
+            refusals_summarised: 800,
+        });
+    }
     let text = metrics.render().unwrap();
     for line in [
+        "fieldkeep_audit_checkpoint_records 1000",
+        "fieldkeep_audit_behind_checkpoint_records 200",
+        "fieldkeep_audit_checkpoints_total{outcome=\"ok\"} 4",
+        "fieldkeep_audit_checkpoints_total{outcome=\"failed\"} 2",
+        "fieldkeep_audit_sink_failures_total{sink=\"file\"} 5",
+        "fieldkeep_audit_sink_failures_total{sink=\"command\"} 6",
+        "fieldkeep_audit_refusal_summaries_total 7",
+        "fieldkeep_audit_refusals_summarised_total 800",
         "fieldkeep_journal_syncs_total{journal=\"audit\"} 7",
         "fieldkeep_journal_syncs_total{journal=\"store\"} 1",
         "fieldkeep_journal_largest_group_frames{journal=\"audit\"} 4",

@@ -4,6 +4,7 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     fs,
     path::Path,
+    time::{Duration, Instant},
 };
 
 use fieldkeep_harness::Home;
@@ -148,4 +149,34 @@ fn the_dashboard_and_the_alerts_name_metrics_that_exist() {
     for expression in rules {
         check(expression, &shown);
     }
+}
+
+/// The value of a metric of the data directory.
+fn of_data(text: &str, name: &str) -> f64 {
+    let sample = format!("{name}{{directory=\"data\"}} ");
+    let line = text.lines().find_map(|line| line.strip_prefix(&sample));
+    line.unwrap().trim().parse().unwrap()
+}
+
+#[test]
+fn a_disk_beyond_the_threshold_is_warned_of_in_the_log_and_by_a_metric() {
+    let home = Home::make();
+    let config = fs::read_to_string(home.config()).unwrap();
+    // As low as can be. Where the disk has less than that, nothing may be said.
+    let config = format!("{config}\n[audit]\ndisk_warning_percent = 1\n");
+    fs::write(home.config(), config).unwrap();
+    let server = home.serve();
+    let begin = Instant::now();
+    let fills_up = loop {
+        let text = scrape(server.metrics);
+        let free = of_data(&text, "fieldkeep_disk_free_bytes");
+        let used = of_data(&text, "fieldkeep_disk_used_bytes");
+        let fills_up = used / (used + free) >= 0.01;
+        if (of_data(&text, "fieldkeep_disk_warning") == 1.0) == fills_up {
+            break fills_up;
+        }
+        assert!(begin.elapsed() < Duration::from_secs(30), "{text}");
+    };
+    let log = server.stop();
+    assert_eq!(log.contains("a disk fills up"), fills_up, "{log}");
 }

@@ -1,4 +1,5 @@
-//! Pages of the records that somebody asks for, newest first, over any number of record segments.
+//! The records that somebody asks for, over any number of record segments: pages of them, newest first, and [walks](walk) over them,
+//! oldest first.
 //!
 //! Where a segment has its sidecar index, only the entry bundles with candidates are read, from the position that the index
 //! has of each. Elsewhere the records are scanned. A page costs a bounded number of records read, whatever is asked: when that is
@@ -7,6 +8,7 @@
 mod page;
 #[cfg(test)]
 mod tests;
+pub mod walk;
 
 use std::error::Error;
 use std::ops::ControlFlow;
@@ -66,7 +68,7 @@ pub trait Source {
     ) -> Result<(), Self::Error>;
 }
 
-/// Why a page could not be made.
+/// Why records were not found.
 #[derive(Debug, thiserror::Error)]
 pub enum QueryError<E: Error + 'static> {
     /// The source failed.

@@ -1,12 +1,14 @@
 //! What happens to records that leave for the archive.
 
 use std::fs;
+use std::ops::ControlFlow;
 use std::path::Path;
 use std::thread;
 use std::time::Duration;
 
 use fieldkeep_audit::archive::write_segment;
 use fieldkeep_audit::filter::Filter;
+use fieldkeep_audit::query::walk::Walk;
 use fieldkeep_tlog::evidence::InclusionProof;
 use fieldkeep_tlog::hash::Hash;
 use fieldkeep_tlog::tile::SEGMENT_RECORDS;
@@ -141,6 +143,17 @@ fn what_left_is_found_and_proven_and_verified_as_before() {
         page(&log, border),
         (border - 100..border).rev().collect::<Vec<_>>()
     );
+    let mut walk = Walk::new(Filter::default(), 0, COUNT);
+    let (mut walked, mut held) = (Vec::new(), None);
+    while !walk.is_over() {
+        log.walk(&mut walk, &mut held, 10_000, &mut |index, record| {
+            assert!(record == numbered(index).encode_to_vec());
+            walked.push(index);
+            ControlFlow::Continue(())
+        })
+        .unwrap();
+    }
+    assert!(walked == all);
     for index in [0, 7, SEGMENT_RECORDS, COUNT - 1] {
         let leaf = Hash::of_leaf(&numbered(index).encode_to_vec());
         let proof: InclusionProof = log.prove(index, Some(leaf)).unwrap();

@@ -12,10 +12,11 @@ use fieldkeep_tlog::tree::Tree;
 
 use super::*;
 use crate::audit::checkpoint::CHECKPOINT_FILE;
+use crate::audit::kept::FoundIn;
 use crate::audit::verify::{Verified, VerifyError, Wanted, verify};
 
 /// Keys that the store has, so that the log has a checkpoint.
-fn stored(log: LogId) -> Result<LogKeys, LogKeysError> {
+pub(super) fn stored(log: LogId) -> Result<LogKeys, LogKeysError> {
     with_seal(5)(log)
 }
 
@@ -27,11 +28,11 @@ fn with_seal(seal: u8) -> impl FnOnce(LogId) -> Result<LogKeys, LogKeysError> {
     }
 }
 
-fn audit_dir(dir: &TempDir) -> PathBuf {
+pub(super) fn audit_dir(dir: &TempDir) -> PathBuf {
     dir.path().join("audit")
 }
 
-fn open_stored(dir: &TempDir) -> Result<AuditLog, AuditError> {
+pub(super) fn open_stored(dir: &TempDir) -> Result<AuditLog, AuditError> {
     AuditLog::open_on(
         Arc::new(SystemDisk),
         &audit_dir(dir),
@@ -41,7 +42,7 @@ fn open_stored(dir: &TempDir) -> Result<AuditLog, AuditError> {
     )
 }
 
-fn loss(opened: Result<AuditLog, AuditError>) -> LossError {
+pub(super) fn loss(opened: Result<AuditLog, AuditError>) -> LossError {
     match opened {
         Err(AuditError::Lost(lost)) => lost,
         Err(other) => panic!("another error: {other}"),
@@ -50,13 +51,13 @@ fn loss(opened: Result<AuditLog, AuditError>) -> LossError {
 }
 
 /// A closed trail of `count` records, each a commit.
-fn trail(count: u64) -> TempDir {
+pub(super) fn trail(count: u64) -> TempDir {
     let dir = TempDir::new().unwrap();
     more(&dir, count);
     dir
 }
 
-fn more(dir: &TempDir, count: u64) {
+pub(super) fn more(dir: &TempDir, count: u64) {
     let log = open(dir);
     for number in 0..count {
         log.append_blocking(&numbered(number)).unwrap();
@@ -77,7 +78,7 @@ fn copy(from: &Path, to: &Path) {
 }
 
 /// A copy of the trail.
-fn copied(dir: &TempDir) -> TempDir {
+pub(super) fn copied(dir: &TempDir) -> TempDir {
     let to = TempDir::new().unwrap();
     copy(&audit_dir(dir), &audit_dir(&to));
     to
@@ -187,7 +188,11 @@ fn a_signed_record_that_was_changed_is_found() {
     for index in [0, 4, 9] {
         let dir = trail(10);
         change(&dir, index);
-        assert_eq!(loss(open_stored(&dir)), LossError::Changed { signed: 10 });
+        let changed = LossError::Changed {
+            signed: 10,
+            found_in: FoundIn::Trail,
+        };
+        assert_eq!(loss(open_stored(&dir)), changed);
         assert!(matches!(
             verified(&dir, &[]),
             Err(VerifyError::ChangedWithin { from: 0, to: 10 })
@@ -204,6 +209,7 @@ fn a_log_that_was_cut_off_before_its_checkpoint_is_found() {
     let truncated = LossError::Truncated {
         found: 5,
         signed: 9,
+        found_in: FoundIn::Trail,
     };
     assert_eq!(loss(open_stored(&dir)), truncated);
     assert!(matches!(

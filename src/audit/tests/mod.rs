@@ -10,6 +10,8 @@ use super::{
 
 mod archive;
 mod evidence;
+mod kept;
+mod walk;
 
 fn options() -> Options {
     Options {

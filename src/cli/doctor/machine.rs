@@ -6,16 +6,19 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use bytesize::ByteSize;
-use rustix::fs::{statfs, statvfs};
+use rustix::fs::statfs;
 use rustix::process::{Resource, getrlimit};
 
 use super::super::output::rfc3339;
 use super::Findings;
 use crate::config::Config;
+use crate::disk::Space;
 use crate::hardening;
 
 /// The years in which a clock can be right, Unix seconds: 2025 to 2099.
 const SANE: std::ops::Range<i64> = 1_735_689_600..4_102_444_800;
+/// A disk of which more is used is as good as full.
+const NEARLY_FULL_PERCENT: u8 = 95;
 /// A sync that takes longer makes every call slow.
 const SLOW_SYNC: Duration = Duration::from_millis(20);
 const SYNCS: usize = 5;
@@ -37,24 +40,13 @@ pub(super) fn clock(findings: &mut Findings, now: i64) {
     }
 }
 
-/// Space, kind of file system and speed of the disk of a directory.
-pub(super) fn disk(findings: &mut Findings, check: &'static str, path: &Path) {
+/// Space, kind of file system and speed of the disk of a directory. The service warns where `warning_percent` of it are used.
+pub(super) fn disk(findings: &mut Findings, check: &'static str, path: &Path, warning_percent: u8) {
     // A directory that is not there has been found already.
-    let (Ok(space), Ok(system)) = (statvfs(path), statfs(path)) else {
+    let (Some(space), Ok(system)) = (Space::of(path), statfs(path)) else {
         return;
     };
-    let percent = space.f_bavail.saturating_mul(100) / space.f_blocks.max(1);
-    let free = ByteSize(space.f_bavail.saturating_mul(space.f_frsize));
-    let free = format!("{free} free, {percent} %, at `{}`", path.display());
-    match percent {
-        0..5 => findings.fail(
-            check,
-            free,
-            "make space: the service answers nothing when the disk is full",
-        ),
-        5..20 => findings.warn(check, free, "make space soon"),
-        _ => findings.ok(check, free),
-    }
+    judge_space(findings, check, path, space, warning_percent);
     if let Some((kind, problem)) = doubtful(system.f_type) {
         let remedy = "use a disk of this machine or a volume that outlives it";
         findings.warn("file system", format_args!("{kind}: {problem}"), remedy);
@@ -80,6 +72,27 @@ pub(super) fn disk(findings: &mut Findings, check: &'static str, path: &Path) {
                 "run as the user who owns it, and make space",
             );
         }
+    }
+}
+
+fn judge_space(
+    findings: &mut Findings,
+    check: &'static str,
+    path: &Path,
+    space: Space,
+    warning_percent: u8,
+) {
+    let used = space.used_percent();
+    let free = ByteSize(space.free_bytes);
+    let detail = format!("{free} free, {used} % used, at `{}`", path.display());
+    if used > NEARLY_FULL_PERCENT {
+        let remedy = "make space: the service answers nothing when the disk is full";
+        findings.fail(check, detail, remedy);
+    } else if used >= warning_percent {
+        let remedy = "make space soon, or raise `audit.disk_warning_percent`";
+        findings.warn(check, detail, remedy);
+    } else {
+        findings.ok(check, detail);
     }
 }
 
@@ -145,5 +158,39 @@ pub(super) fn limits(findings: &mut Findings, config: &Config) {
             format_args!("keys may be swapped out: {error}"),
             "switch swap off, or encrypt it",
         ),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::State;
+    use super::*;
+
+    #[test]
+    fn a_disk_is_judged_by_the_threshold_of_the_service() {
+        for (used, warning_percent, state) in [
+            (79_u64, 80_u8, State::Ok),
+            (80, 80, State::Warn),
+            (95, 80, State::Warn),
+            (96, 80, State::Fail),
+            (96, 99, State::Fail),
+            (40, 30, State::Warn),
+        ] {
+            let space = Space {
+                used_bytes: used,
+                free_bytes: 100 - used,
+                size_bytes: 200,
+            };
+            let mut findings = Findings::default();
+            judge_space(
+                &mut findings,
+                "disk",
+                Path::new("/"),
+                space,
+                warning_percent,
+            );
+            let found = findings.0.iter().map(|finding| finding.state);
+            assert_eq!(found.collect::<Vec<_>>(), [state], "{used}");
+        }
     }
 }

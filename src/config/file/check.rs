@@ -247,6 +247,13 @@ impl Source<'_> {
                 0..=4 * 1024 * 1024,
                 default.reserve_bytes,
             )?,
+            disk_warning_percent: u8::try_from(self.number(
+                "audit.disk_warning_percent",
+                section.disk_warning_percent.as_ref(),
+                1..=99,
+                default.disk_warning_percent.into(),
+            )?)
+            .unwrap_or(default.disk_warning_percent),
             sinks: CheckpointSinks {
                 file: section
                     .checkpoint_file
@@ -256,6 +263,7 @@ impl Source<'_> {
                 command: section.checkpoint_command.clone(),
             },
             archive: self.archive(section, data_dir)?,
+            min_checkpoints: Vec::new(),
             accept_loss: false,
         })
     }

@@ -45,6 +45,9 @@ async fn each_refusal_is_on_record_or_counted_once() {
     let (own, summarised) = counted(&records);
     assert_eq!(own as u64 + summarised, 800 + 3);
     assert!(summarised > 0);
+    let stats = f.service.core().summary_stats();
+    assert_eq!(stats.summarised, summarised);
+    assert_eq!(stats.summaries, (records.len() - own) as u64);
     let others = records
         .iter()
         .filter(|record| record.principal.ends_with("/other"));

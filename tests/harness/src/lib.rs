@@ -130,7 +130,7 @@ impl Home {
 
     /// The same with more arguments.
     pub fn serve_with(&self, more: &[&str]) -> Server {
-        self.start(Command::new(binary()), more)
+        self.try_serve_with(more)
             .unwrap_or_else(|refusal| panic!("serve: {refusal}"))
     }
 
@@ -158,7 +158,12 @@ impl Home {
 
     /// Starts `fieldkeep serve`; its standard error if it ends before it is ready.
     pub fn try_serve(&self) -> Result<Server, String> {
-        self.start(Command::new(binary()), &[])
+        self.try_serve_with(&[])
+    }
+
+    /// The same with more arguments.
+    pub fn try_serve_with(&self, more: &[&str]) -> Result<Server, String> {
+        self.start(Command::new(binary()), more)
     }
 
     fn start(&self, mut program: Command, more: &[&str]) -> Result<Server, String> {
