@@ -14,3 +14,4 @@ pub mod jobs;
 pub mod server;
 pub mod service;
 pub mod telemetry;
+pub mod version;

@@ -19,6 +19,7 @@ mod keys;
 mod load;
 mod mixed;
 mod openbao;
+mod overhead;
 mod process;
 mod report;
 mod rotation;
@@ -29,7 +30,7 @@ mod system;
 use std::{env, path::PathBuf, process::ExitCode, time::Duration};
 
 const HELP: &str = "\
-Usage: cargo xtask bench [system|callers|flood|mixed|allocations|keys|rotation|openbao|csv] [options]
+Usage: cargo xtask bench [system|overhead|callers|flood|mixed|allocations|keys|rotation|openbao|csv] [options]
 
   system   the calls of the data path against a bare echo and a cipher-only server (default)
              --rows LIST   which ones, separated by commas (all): encrypt, one, decrypt, reencrypt, reencrypt-current,
@@ -38,6 +39,9 @@ Usage: cargo xtask bench [system|callers|flood|mixed|allocations|keys|rotation|o
              --rounds N    interleaved rounds (7)
              --seconds S   length of one measurement (10)
              --cores N     1: servers pinned to core 0, load generator to core 1; 2: everything on all cores (2)
+  overhead what the audit trail costs: calls with it, with the bounded window, and without it, by a program that is built for that alone
+             --rows LIST   of encrypt, decrypt, batch-encrypt, batch-decrypt (all)
+             --rounds N, --seconds S
   callers  unary Encrypt by callers with a certificate, an API key and a token against the bare echo
              --rounds N, --seconds S
   flood    latency of one caller alone and beside 10,000 others who send at once
@@ -90,6 +94,7 @@ fn main() -> ExitCode {
             length,
             one_core: number("--cores", 2) == 1,
         }),
+        "overhead" => overhead::run(&rows(), rounds, length),
         "callers" => callers::run(rounds, length),
         "flood" => flood::run(number("--rounds", 5) as usize, length),
         "mixed" => mixed::run(rounds, length),

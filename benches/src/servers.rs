@@ -1,9 +1,9 @@
 //! The two servers of a run, with one identity and the same keys, and where they run.
 
 use std::{
-    env,
-    io::{BufRead as _, BufReader, Read as _},
-    net::SocketAddr,
+    env, fs,
+    io::{BufRead as _, BufReader, Read as _, Write as _},
+    net::{SocketAddr, TcpStream as BlockingStream},
     process::{Child, Command, Stdio},
     sync::Arc,
 };
@@ -66,9 +66,21 @@ impl Place {
         Self { home, app }
     }
 
+    /// Adds to the configuration of the servers that are started from now on.
+    pub(crate) fn configure(&self, more: &str) {
+        let path = self.home.config();
+        let config = fs::read_to_string(&path).expect("the configuration can be read");
+        fs::write(&path, format!("{config}\n{more}\n")).expect("the configuration can be written");
+    }
+
     /// Starts Fieldkeep, below `wrapper` if that names a program.
     pub(crate) fn fieldkeep(&self, wrapper: &[&str]) -> Target {
-        let server = self.home.serve_by(wrapped(wrapper, binary().as_os_str()));
+        self.serve_by(wrapped(wrapper, binary().as_os_str()))
+    }
+
+    /// Starts a program that takes the arguments of Fieldkeep.
+    pub(crate) fn serve_by(&self, program: Command) -> Target {
+        let server = self.home.serve_by(program);
         Target {
             data: server.data,
             process: Process::Fieldkeep(server),
@@ -178,6 +190,20 @@ impl Target {
             (Process::Fieldkeep(server), Some(admin)) => server.run(admin, arguments),
             _ => panic!("the baseline has no admin"),
         }
+    }
+
+    /// What it shows at its metrics listener, in the Prometheus text format.
+    pub(crate) fn metrics(&self) -> String {
+        let Process::Fieldkeep(server) = &self.process else {
+            panic!("the baseline has no metrics");
+        };
+        let mut stream = BlockingStream::connect(server.metrics).expect("the metrics listener");
+        stream
+            .write_all(b"GET /metrics HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+            .expect("it takes a request");
+        let mut text = String::new();
+        stream.read_to_string(&mut text).expect("it answers");
+        text
     }
 
     pub(crate) fn pid(&self) -> u32 {

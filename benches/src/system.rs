@@ -16,7 +16,7 @@ pub(crate) const CONNECTIONS: usize = 8;
 pub(crate) const IN_FLIGHT: usize = 32;
 /// Streams at once, each on a connection of its own.
 const STREAMS: usize = 4;
-const BATCHES_IN_FLIGHT: usize = 2;
+pub(crate) const BATCHES_IN_FLIGHT: usize = 2;
 
 /// What and how long to measure.
 pub(crate) struct Plan {
@@ -99,7 +99,8 @@ pub(crate) fn runtime(threads: usize) -> Runtime {
         .expect("a runtime")
 }
 
-async fn measure(row: Row, side: &Side, length: Duration) -> Measured {
+/// One measurement of a row against one server.
+pub(crate) async fn measure(row: Row, side: &Side, length: Duration) -> Measured {
     let (clients, in_flight) = match row {
         Row::OneAtATime => (&side.clients[..1], 1),
         row if row.is_stream() => (&side.clients[..STREAMS], 1),

@@ -59,6 +59,7 @@ use self::seal::{Heads, Sealer};
 use self::sinks::CheckpointSinks;
 use self::tree::Tiles;
 use crate::config::AuditConfig;
+use crate::version::AUDITED;
 
 /// The largest record, bytes.
 pub const MAX_RECORD_BYTES: usize = 65_535;
@@ -198,19 +199,31 @@ impl AuditLog {
             };
             audit.append_blocking(&local_record(record))?;
         }
-        if let Some(lost) = lost {
-            tracing::error!(%lost, "the audit trail is not what this service wrote, which was accepted");
-            let record = LocalCall {
-                rpc: "fieldkeep serve --accept-audit-loss",
+        let put_on_record = |rpc, detail: String| -> Result<(), AuditError> {
+            audit.append_blocking(&local_record(LocalCall {
+                rpc,
                 action: "audit",
                 resource: "audit-log",
-                detail: &format!("log={log} accepted={lost}"),
+                detail: &detail,
                 changes: &[],
                 store_revision: 0,
                 request_id: record::random_id().map_err(LogKeysError::from)?,
                 now,
-            };
-            audit.append_blocking(&local_record(record))?;
+            }))
+        };
+        if let Some(lost) = lost {
+            tracing::error!(%lost, "the audit trail is not what this service wrote, which was accepted");
+            put_on_record(
+                "fieldkeep serve --accept-audit-loss",
+                format!("log={log} accepted={lost}"),
+            )?;
+        }
+        if !AUDITED {
+            // Whoever reads the trail later must not take the silence that follows for rest.
+            put_on_record(
+                "fieldkeep-without-audit",
+                format!("log={log} calls-on-fields=unrecorded"),
+            )?;
         }
         Ok(audit)
     }

@@ -14,6 +14,7 @@ use super::{
     access, api_key, audit, ca, cert, completions, data, demo, dev, doctor, field, grant, group,
     init, issuer, join, key, limit, mask, profile, serve, status, tenant,
 };
+use crate::version::VERSION;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -30,7 +31,7 @@ Exit codes:
 
 /// Encrypts the sensitive fields of your records and keeps the keys.
 #[derive(Debug, Parser)]
-#[command(name = "fieldkeep", bin_name = "fieldkeep", version, after_help = EXAMPLES, max_term_width = 120)]
+#[command(name = "fieldkeep", bin_name = "fieldkeep", version = VERSION, after_help = EXAMPLES, max_term_width = 120)]
 pub(crate) struct Cli {
     #[command(flatten)]
     pub(crate) global: Global,

@@ -20,6 +20,7 @@ use crate::service::perform::permit::{Asks, Permit, Right};
 use crate::service::record::Account;
 use crate::service::resource::{FieldName, KeyName, key_resource};
 use crate::service::vault::{Named, Opening, Purpose};
+use crate::version::AUDITED;
 
 /// Encrypt one field.
 pub struct Encrypt {
@@ -283,9 +284,9 @@ pub(super) fn resource_of(key: &Key) -> String {
     key_resource(key.tenant().as_str(), key.name().as_str())
 }
 
-/// Reports the keyed hash of a unary call's context, if it has one.
+/// Reports the keyed hash of a unary call's context, if it has one. It is for the record alone.
 pub(super) fn hash_context(core: &Core, account: &mut Account, context: &EncodedContext) {
-    if !context.is_empty() {
+    if AUDITED && !context.is_empty() {
         account.context(core.vault.context_hash(context));
     }
 }

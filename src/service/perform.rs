@@ -267,7 +267,7 @@ impl Service {
     /// The receipt, unless the call is only counted.
     async fn write(&self, attempt: &mut Attempt) -> Result<Option<Receipt>, Failure> {
         // A reply without a result need not wait for the summary that its call is in.
-        if attempt.is_only_counted() {
+        if attempt.needs_no_record() {
             return Ok(None);
         }
         let _waiting = CallTrace::part(attempt.call.trace.as_ref(), "audit");

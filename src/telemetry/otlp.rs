@@ -23,6 +23,7 @@ use self::message::Resource;
 use self::send::Endpoint;
 use crate::config::telemetry::OtlpConfig;
 use crate::telemetry::trace::Span;
+use crate::version::VERSION;
 
 /// How often ended spans are sent.
 const SPANS_EVERY: Duration = Duration::from_millis(250);
@@ -75,7 +76,7 @@ impl Exporter {
             attributes: vec![
                 convert::text("service.name", &config.service_name),
                 convert::text("service.instance.id", &config.service_instance),
-                convert::text("service.version", env!("CARGO_PKG_VERSION")),
+                convert::text("service.version", VERSION),
             ],
         };
         Self {

@@ -8,6 +8,7 @@ use rustix::time::{ClockId, clock_gettime};
 
 use super::{UintGauge, UintGaugeVec};
 use crate::disk::Space;
+use crate::version::VERSION;
 
 /// The gauges; [`StateMetrics::set`] brings them up to date.
 pub struct StateMetrics {
@@ -54,7 +55,7 @@ impl StateMetrics {
             ),
             &["version"],
         )?;
-        build.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
+        build.with_label_values(&[VERSION]).set(1);
         registry.register(Box::new(build))?;
         let cpu = Counter::new(
             "process_cpu_seconds_total",

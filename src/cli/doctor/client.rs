@@ -12,6 +12,7 @@ use super::super::init::unix_now;
 use super::Findings;
 use super::certificates::{Checked, Signer};
 use super::{bearer, files, health};
+use crate::version::VERSION;
 
 const PATIENCE: Duration = Duration::from_secs(15);
 const SETTINGS: &str = "set FIELDKEEP_CA, FIELDKEEP_CERT and FIELDKEEP_KEY, or use a profile; `fieldkeep dev`, `fieldkeep init` and `fieldkeep cert issue` print the lines. A token (FIELDKEEP_TOKEN_FILE) or an API key (FIELDKEEP_API_KEY) takes the place of the last two";
@@ -98,7 +99,7 @@ fn failed(findings: &mut Findings, failure: &Failure) {
 
 /// What the service says of itself.
 fn compare(findings: &mut Findings, status: &v1::GetStatusResponse) {
-    let own = env!("CARGO_PKG_VERSION");
+    let own = VERSION;
     if status.version == own {
         findings.ok("version", own);
     } else {

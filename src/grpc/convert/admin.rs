@@ -19,6 +19,7 @@ use crate::service::keys::{
 use crate::service::operation::Repeatable;
 use crate::service::resource::{KeyName, key_resource, tenant_resource};
 use crate::service::system::Status;
+use crate::version::VERSION;
 
 /// What a CreateTenant asks for.
 ///
@@ -211,7 +212,7 @@ pub fn keys(listed: Listed<KeyInfo>) -> ListKeysResponse {
 #[must_use]
 pub fn status(status: Status) -> GetStatusResponse {
     GetStatusResponse {
-        version: env!("CARGO_PKG_VERSION").to_owned(),
+        version: VERSION.to_owned(),
         start_time: timestamp(status.about.started_s),
         store: status.store.to_owned(),
         store_id: Bytes::copy_from_slice(&status.store_id),

@@ -23,6 +23,7 @@ use crate::service::intent::Intents;
 use crate::service::record::{self, Account, Ending};
 use crate::service::unwritten;
 use crate::telemetry::trace::CallTrace;
+use crate::version::AUDITED;
 
 /// One call on its way. If it is dropped before its record was written, because the caller went away or ran out of time,
 /// it leaves a record that says so; unless it has begun an operation of the store, of which nobody knows then what became of it:
@@ -46,7 +47,7 @@ pub(in crate::service) struct Attempt {
 pub(super) enum Record {
     None,
     Composed(Encoded),
-    /// In the trail, or kept for it, or counted in a summary.
+    /// In the trail, or kept for it, or counted in a summary; or in a build that is not [`AUDITED`], nowhere.
     Appended,
 }
 
@@ -177,13 +178,21 @@ impl Attempt {
         };
         self.code = code;
         self.began = self.account.intended().is_some();
+        if !leaves_record(self.call.action) {
+            self.ending = Record::Appended;
+            return;
+        }
         let record = record::compose(&self.call, ending, &mut self.account);
         self.ending = Record::Composed(record);
     }
 
-    /// Whether the call is a refusal that has no record of its own, since its caller was refused too often of late. Then it is
-    /// counted now. What was allowed, and what the service does itself, always has its record.
-    pub(super) fn is_only_counted(&mut self) -> bool {
+    /// Whether nothing is to be appended, after [`Attempt::compose`]: the call is a refusal that has no record of its own, since
+    /// its caller was refused too often of late. Then it is counted now. What was allowed, and what the service does itself, always
+    /// has its record.
+    pub(super) fn needs_no_record(&mut self) -> bool {
+        if matches!(self.ending, Record::Appended) {
+            return true;
+        }
         let (Decision::Refused, Rule::Named(rule)) = (self.decision, &self.rule) else {
             return false;
         };
@@ -244,6 +253,11 @@ impl Attempt {
     }
 }
 
+/// Whether calls for `action` leave records: all of them, but in the one build that is not [`AUDITED`].
+const fn leaves_record(action: Action) -> bool {
+    AUDITED || !action.is_data()
+}
+
 impl Drop for Attempt {
     fn drop(&mut self) {
         match &mut self.ending {
@@ -251,7 +265,7 @@ impl Drop for Attempt {
             Record::None if self.account.intended().is_some() => return,
             Record::None => {
                 self.compose(Code::Cancelled, None);
-                if self.is_only_counted() {
+                if self.needs_no_record() {
                     return;
                 }
             }

@@ -11,6 +11,7 @@ use super::message::{
     Span as SpanMessage, Status, Sum, Value,
 };
 use crate::telemetry::trace::Span;
+use crate::version::VERSION;
 
 const INTERNAL: i32 = 1;
 const SERVER: i32 = 2;
@@ -57,7 +58,7 @@ fn attribute(key: &str, value: Value) -> KeyValue {
 fn scope() -> Option<Scope> {
     Some(Scope {
         name: String::from("fieldkeep"),
-        version: String::from(env!("CARGO_PKG_VERSION")),
+        version: String::from(VERSION),
     })
 }
 
