@@ -141,7 +141,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("kept");
         fs::write(&path, bytes).unwrap();
-        let found = read(&[path.clone()], key(1, LOG).verifier_key())?;
+        let found = read(std::slice::from_ref(&path), key(1, LOG).verifier_key())?;
         assert_eq!(found[0].found_in, FoundIn::Kept(path));
         Ok(found[0].head.size)
     }
