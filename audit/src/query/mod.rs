@@ -7,9 +7,10 @@
 mod page;
 #[cfg(test)]
 mod tests;
+pub mod walk;
 
 use std::error::Error;
-use std::ops::ControlFlow;
+use std::ops::{ControlFlow, Range};
 use std::sync::Arc;
 
 use roaring::RoaringBitmap;
@@ -198,46 +199,62 @@ impl<S: Source> Search<'_, S> {
         position: Option<Position>,
         wanted: impl Fn(u64) -> bool,
     ) -> Result<(), QueryError<S::Error>> {
-        let position = position.filter(|_| from >= self.first);
-        let from = from.max(self.first);
-        let (end, filter, found) = (self.end, self.filter, &mut self.found);
-        let mut next = from;
-        let mut wrong = None;
-        let visit = &mut |index: u64, record: &[u8]| {
-            if index != next {
-                wrong = Some(QueryError::Missing { index: next });
-                return ControlFlow::Break(());
-            }
-            if wanted(index) {
-                match RecordView::parse(record) {
-                    Ok(view) if filter.accepts_view(&view) => found.push(index, record),
-                    Ok(_) => {}
-                    Err(_) => {
-                        wrong = Some(QueryError::Unreadable { index });
-                        return ControlFlow::Break(());
-                    }
-                }
-            }
-            next += 1;
-            if next < end {
-                ControlFlow::Continue(())
-            } else {
-                ControlFlow::Break(())
-            }
-        };
-        self.source
-            .read(from, position, visit)
-            .map_err(QueryError::Source)?;
-        if let Some(wrong) = wrong {
-            return Err(wrong);
-        }
-        if next < end {
-            return Err(QueryError::Missing { index: next });
-        }
+        let (run, found) = (from..self.end, &mut self.found);
+        let visit = &mut |index: u64, record: &[u8]| found.push(index, record);
+        read_run(self.source, self.filter, run, position, wanted, visit)?;
+        let (from, end) = (from.max(self.first), self.end);
         self.read += end - from;
         self.cost += end - from;
         self.found.finish();
         self.end = from;
         Ok(())
     }
+}
+
+/// Reads the records of `run`, but for what was pruned, and calls `visit` with those that are `wanted` and accepted, oldest first.
+/// `position` is that of the first of the run.
+fn read_run<S: Source>(
+    source: &S,
+    filter: &Filter,
+    run: Range<u64>,
+    position: Option<Position>,
+    wanted: impl Fn(u64) -> bool,
+    visit: &mut dyn FnMut(u64, &[u8]),
+) -> Result<(), QueryError<S::Error>> {
+    let position = position.filter(|_| run.start >= source.first());
+    let from = run.start.max(source.first());
+    let mut next = from;
+    let mut wrong = None;
+    let look = &mut |index: u64, record: &[u8]| {
+        if index != next {
+            wrong = Some(QueryError::Missing { index: next });
+            return ControlFlow::Break(());
+        }
+        if wanted(index) {
+            match RecordView::parse(record) {
+                Ok(view) if filter.accepts_view(&view) => visit(index, record),
+                Ok(_) => {}
+                Err(_) => {
+                    wrong = Some(QueryError::Unreadable { index });
+                    return ControlFlow::Break(());
+                }
+            }
+        }
+        next += 1;
+        if next < run.end {
+            ControlFlow::Continue(())
+        } else {
+            ControlFlow::Break(())
+        }
+    };
+    source
+        .read(from, position, look)
+        .map_err(QueryError::Source)?;
+    if let Some(wrong) = wrong {
+        return Err(wrong);
+    }
+    if next < run.end {
+        return Err(QueryError::Missing { index: next });
+    }
+    Ok(())
 }

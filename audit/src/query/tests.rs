@@ -13,6 +13,7 @@ use crate::index::IndexBuilder;
 use crate::sample;
 
 mod large;
+mod walk;
 
 const SEGMENT: u64 = SEGMENT_RECORDS as u64;
 
