@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use fieldkeep_audit::filter::Filter;
 use fieldkeep_audit::index::{Index, IndexBuilder};
+use fieldkeep_audit::query::walk::walk;
 use fieldkeep_audit::query::{self, Page, QueryError};
 use fieldkeep_audit::segment;
 use fieldkeep_journal::{Journal, Position, ReadError};
@@ -206,6 +207,27 @@ impl AuditLog {
         limit: usize,
     ) -> Result<Page, QueryError<AuditError>> {
         query::list(&Source(self), filter, before, limit)
+    }
+
+    /// The index of the first record that is kept: those before were pruned.
+    pub fn first(&self) -> u64 {
+        query::Source::first(&Source(self))
+    }
+
+    /// Calls `visit` with the records that `filter` accepts, oldest first, from the index `from` on and below `until`, which is at
+    /// most the number of records. Stops after a step of bounded work, and gives the index to go on from, which is `until` at the
+    /// end. Blocks.
+    ///
+    /// # Errors
+    /// The trail cannot be read, or a record of the range was pruned.
+    pub fn walk(
+        &self,
+        filter: &Filter,
+        from: u64,
+        until: u64,
+        visit: &mut dyn FnMut(u64, &[u8]),
+    ) -> Result<u64, QueryError<AuditError>> {
+        walk(&Source(self), filter, from, until, visit)
     }
 }
 

@@ -32,6 +32,7 @@ mod metrics;
 mod oidc;
 mod otlp;
 mod readme;
+mod reports;
 mod rotation;
 mod sdk;
 mod streams;
