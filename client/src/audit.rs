@@ -1,13 +1,17 @@
-//! What auditors read: records of the audit trail, checkpoints and proofs.
+//! What auditors read: records of the audit trail, checkpoints, proofs and reports.
 
 use std::{fmt, sync::Arc};
 
 use bytes::Bytes;
 use fieldkeep_proto::v1;
 use http::uri::PathAndQuery;
+use prost::Message;
 use tonic::{Status, Streaming};
 
 use crate::{Client, Error, Pages, codec::SharedCodec, pool::Lease};
+
+/// No service makes a longer report, whose tables, lists and texts are all bounded, bytes.
+const MAX_REPORT_BYTES: usize = 256 << 20;
 
 /// The audit trail; made by [`Client::audit`].
 #[derive(Debug, Clone, Copy)]
@@ -103,29 +107,13 @@ impl Audit<'_> {
     /// # Errors
     /// The caller may not read the trail, or the service is not reached.
     pub async fn tail(&self, request: v1::TailRecordsRequest) -> Result<Tail, Error> {
-        let client = self.0.clone();
-        let mut lease = client.lease().await;
-        let request = client.stream_request(Arc::new(request)).await;
         let path = PathAndQuery::from_static("/fieldkeep.v1.AuditService/TailRecords");
-        let opened = async {
-            lease
-                .grpc
-                .ready()
-                .await
-                .map_err(|error| Status::from_error(error.into()))?;
-            lease
-                .grpc
-                .server_streaming(request, path, SharedCodec::new())
-                .await
-        };
-        match opened.await {
-            Ok(response) => Ok(Tail {
-                steps: response.into_inner(),
-                client,
-                lease,
-            }),
-            Err(status) => Err(client.explain_stream(status, &lease)),
-        }
+        let (steps, lease) = open_stream(self.0, path, request).await?;
+        Ok(Tail {
+            client: self.0.clone(),
+            lease,
+            steps,
+        })
     }
 
     /// The newest checkpoint, a signed note, and the key that it is signed with.
@@ -199,6 +187,95 @@ impl Audit<'_> {
         };
         let path = "/fieldkeep.v1.AuditService/ProveConsistency";
         self.0.unary(path, request, self.0.plan()).await
+    }
+
+    /// Has the service make a report of its own trail, and sign it. Keep the signature beside the report: `fieldkeep audit
+    /// verify-report` checks both, offline.
+    ///
+    /// ```no_run
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), fieldkeep_client::Error> {
+    /// # let client = fieldkeep_client::Client::from_env()?;
+    /// use fieldkeep_proto::v1::{MakeReportRequest, ReportForm};
+    ///
+    /// let november = MakeReportRequest {
+    ///     start_time_us: 1_793_491_200_000_000,
+    ///     end_time_us: 1_796_083_200_000_000,
+    ///     form: ReportForm::Json.into(),
+    /// };
+    /// let made = client.audit().make_report(november).await?;
+    /// std::fs::write("november.json", &made.report).expect("the file can be written");
+    /// std::fs::write("november.json.sig", &made.signature).expect("the file can be written");
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// The range ends before it begins, the caller may not read the trail of all tenants or lost that right meanwhile, the service is
+    /// not reached, or the report that came is not whole.
+    pub async fn make_report(&self, request: v1::MakeReportRequest) -> Result<SignedReport, Error> {
+        let path = PathAndQuery::from_static("/fieldkeep.v1.AuditService/MakeReport");
+        let (mut parts, lease): (Streaming<v1::MakeReportResponse>, _) =
+            open_stream(self.0, path, request).await?;
+        let mut report = Vec::new();
+        loop {
+            let part = parts.message().await;
+            let part = part.map_err(|status| self.0.explain_stream(status, &lease))?;
+            let Some(part) = part else {
+                return Err(Error::Reply {
+                    what: "the report ended without its signature",
+                });
+            };
+            if !part.signature.is_empty() {
+                let signature = part.signature;
+                return Ok(SignedReport { report, signature });
+            }
+            if report.len() + part.chunk.len() > MAX_REPORT_BYTES {
+                return Err(Error::Reply {
+                    what: "the report is longer than any report is",
+                });
+            }
+            report.extend_from_slice(&part.chunk);
+        }
+    }
+}
+
+/// A report, and what proves which log signed it; made by [`Audit::make_report`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct SignedReport {
+    /// The report, UTF-8 in the form that was asked for.
+    pub report: Vec<u8>,
+    /// The signature with the checkpoint that the report rests on, as a file (docs/audit-format.md). Nothing of it is verified yet.
+    pub signature: String,
+}
+
+/// Opens a stream of replies.
+async fn open_stream<Q, R>(
+    client: &Client,
+    path: PathAndQuery,
+    request: Q,
+) -> Result<(Streaming<R>, Lease), Error>
+where
+    Q: Message + 'static,
+    R: Message + Default + 'static,
+{
+    let mut lease = client.lease().await;
+    let request = client.stream_request(Arc::new(request)).await;
+    let opened = async {
+        lease
+            .grpc
+            .ready()
+            .await
+            .map_err(|error| Status::from_error(error.into()))?;
+        lease
+            .grpc
+            .server_streaming(request, path, SharedCodec::new())
+            .await
+    };
+    match opened.await {
+        Ok(response) => Ok((response.into_inner(), lease)),
+        Err(status) => Err(client.explain_stream(status, &lease)),
     }
 }
 

@@ -75,7 +75,7 @@ mod wire;
 pub use access::{Grants, Groups};
 pub use admin::{Keys, Tenants};
 pub use api_keys::ApiKeys;
-pub use audit::{Audit, Tail};
+pub use audit::{Audit, SignedReport, Tail};
 pub use batch::{MAX_BATCH_ITEMS, MAX_REQUEST_BYTES};
 pub use bearer::CredentialProblem;
 pub use call::Client;

@@ -1,4 +1,4 @@
-//! Any text as what the transparency log's parsers read: a verifier key, a note, a checkpoint, proofs, a receipt; and any bytes as an entry
+//! Any text as what the transparency log's parsers read: a verifier key, a note, a checkpoint, proofs, the signature of a report, a receipt; and any bytes as an entry
 //! bundle or tiles. What is read is written as the same text, and nothing that the fuzzer makes is signed by a key of ours.
 
 #![no_main]
@@ -12,6 +12,7 @@ use fieldkeep_tlog::hash::Hash;
 use fieldkeep_tlog::key::{SigningKey, VerifierKey};
 use fieldkeep_tlog::note;
 use fieldkeep_tlog::receipt::Receipt;
+use fieldkeep_tlog::report::{ReportSignature, ReportStatement};
 use fieldkeep_tlog::tile::{decode_hashes, encode_hashes};
 use fieldkeep_tlog::tree::TreeHead;
 use libfuzzer_sys::fuzz_target;
@@ -49,6 +50,14 @@ fuzz_target!(|data: &[u8]| {
     }
     let keys = KEYS.each_ref().map(|key| key.verifier_key().clone());
     assert!(note::open(text, &keys).is_err(), "forged");
+    if let Ok(statement) = text.parse::<ReportStatement>() {
+        assert_eq!(statement.to_string(), text);
+        assert!(text.parse::<Checkpoint>().is_err(), "both kinds");
+    }
+    if let Ok(signature) = text.parse::<ReportSignature>() {
+        assert_eq!(signature.to_string(), text);
+        assert!(signature.verify([0; 32], &keys).is_err(), "forged");
+    }
     if let Ok(proof) = text.parse::<InclusionProof>() {
         assert_eq!(proof.to_string(), text);
         assert!(proof.verify(Hash::of_leaf(b""), &keys).is_err(), "forged");

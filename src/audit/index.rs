@@ -202,6 +202,14 @@ fn placed(position: Position) -> segment::Position {
 }
 
 impl AuditLog {
+    /// The index of the first record that can be read: those before left for an archive that is not known.
+    pub fn first(&self) -> u64 {
+        match self.archive {
+            Some(_) => 0,
+            None => self.journal.first().saturating_sub(1),
+        }
+    }
+
     /// Up to `limit` records that `filter` accepts, newest first, with indices below `before`, or from the newest on. `limit` is
     /// cut to [`query::MAX_PAGE`]. A page can have fewer and not be the last one. Blocks.
     ///
@@ -253,10 +261,7 @@ impl query::Source for Source<'_> {
     type Error = AuditError;
 
     fn first(&self) -> u64 {
-        match self.audit.archive {
-            Some(_) => 0,
-            None => self.audit.journal.first().saturating_sub(1),
-        }
+        self.audit.first()
     }
 
     fn len(&self) -> u64 {

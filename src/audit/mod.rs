@@ -14,6 +14,7 @@ pub mod operations;
 pub mod prove;
 pub mod record;
 pub mod recover;
+mod report;
 mod seal;
 pub mod sinks;
 #[cfg(test)]
@@ -39,7 +40,11 @@ use fieldkeep_journal::{
 use fieldkeep_keystore::keystore::Keystore;
 use fieldkeep_proto::v1::AuditRecord;
 use fieldkeep_tlog::{
-    checkpoint::CheckpointError, hash::Hash, key::VerifierKey, log_id::LogId, receipt::Receipt,
+    checkpoint::CheckpointError,
+    hash::Hash,
+    key::{SigningKey, VerifierKey},
+    log_id::LogId,
+    receipt::Receipt,
     tree::TreeHead,
 };
 use prost::{DecodeError, Message as _};
@@ -73,7 +78,7 @@ pub struct AuditLog {
     checkpoints: Arc<Checkpoints>,
     progress: Arc<Progress>,
     log: LogId,
-    verifier: VerifierKey,
+    signing: Arc<SigningKey>,
     tiles: Arc<Tiles>,
     heads: Arc<Heads>,
     /// Where records are that left, if any may.
@@ -287,8 +292,13 @@ impl AuditLog {
         let seal = Sealer::new(Arc::clone(&keys.seal), tree, Arc::clone(&heads));
         journal.set_seal(Box::new(seal));
         let signing = Arc::clone(&keys.signing);
-        let verifier = signing.verifier_key().clone();
-        let checkpoints = Checkpoints::start(Arc::clone(&heads), signing, slots, newest, sinks)?;
+        let checkpoints = Checkpoints::start(
+            Arc::clone(&heads),
+            Arc::clone(&signing),
+            slots,
+            newest,
+            sinks,
+        )?;
         let tiles = Arc::new(tiles);
         let indexer = Indexer::start(dir, journal.clone(), Arc::clone(&tiles), Arc::clone(&heads))?;
         Ok(AuditLog {
@@ -297,7 +307,7 @@ impl AuditLog {
             journal,
             checkpoints: Arc::new(checkpoints),
             progress: Arc::default(),
-            verifier,
+            signing,
             tiles,
             heads,
             archive,
@@ -393,9 +403,14 @@ impl AuditLog {
         self.journal.durable() >= ticket.sequence
     }
 
-    /// The key that checkpoints are verified with.
+    /// The key that checkpoints, and the signatures of reports, are verified with.
     pub fn verifier_key(&self) -> &VerifierKey {
-        &self.verifier
+        self.signing.verifier_key()
+    }
+
+    /// The id of the log.
+    pub fn log_id(&self) -> LogId {
+        self.log
     }
 
     /// The newest checkpoint.

@@ -90,7 +90,7 @@ impl AuditLog {
     /// # Errors
     /// [`ProofError`].
     pub fn prove_consistency(&self, earlier: &str) -> Result<ConsistencyProof, ProofError> {
-        let earlier = Checkpoint::open(earlier, std::slice::from_ref(&self.verifier))
+        let earlier = Checkpoint::open(earlier, std::slice::from_ref(self.verifier_key()))
             .map_err(|error| ProofError::NotOurs(error.to_string()))?
             .head();
         let newest = self.checkpoint();

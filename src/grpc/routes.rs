@@ -151,7 +151,7 @@ const fn open(path: &'static str) -> Route {
 }
 
 /// All of them; the most frequent first, since they are looked up in this order.
-pub static ROUTES: [Route; 62] = [
+pub static ROUTES: [Route; 63] = [
     field(
         "/fieldkeep.v1.FieldService/Encrypt",
         Unary::Encrypt,
@@ -309,6 +309,7 @@ pub static ROUTES: [Route; 62] = [
     own("/fieldkeep.v1.LimitService/GetUsage", Action::Limit),
     admin("/fieldkeep.v1.AuditService/GetCheckpoint", Action::Audit),
     admin("/fieldkeep.v1.AuditService/ListRecords", Action::Audit),
+    admin("/fieldkeep.v1.AuditService/MakeReport", Action::Audit),
     admin("/fieldkeep.v1.AuditService/ProveConsistency", Action::Audit),
     admin("/fieldkeep.v1.AuditService/ProveRecord", Action::Audit),
     admin("/fieldkeep.v1.AuditService/TailRecords", Action::Audit),

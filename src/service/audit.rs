@@ -10,12 +10,13 @@ use fieldkeep_proto::v1::AuditRecord;
 use fieldkeep_tlog::hash::Hash;
 use prost::{DecodeError, Message as _};
 use tokio::task::spawn_blocking;
-use tokio::time::timeout;
+use tokio::time::{Instant, sleep, timeout};
 
 use crate::access::action::Action;
 use crate::access::principal::Principal;
 use crate::audit::AuditLog;
 use crate::audit::archive::Unpacked;
+use crate::audit::checkpoint::Signed;
 use crate::audit::prove::ProofError;
 use crate::service::call::Call;
 use crate::service::failure::Failure;
@@ -161,22 +162,29 @@ impl Operation for ProveRecord {
         about(account);
         let Self { index, leaf } = self;
         // A receipt may be younger than the newest checkpoint, but never by more than a moment.
-        let audit = core.audit.clone();
-        let until = tokio::time::Instant::now() + CHECKPOINT_PATIENCE;
-        while index < audit.len()
-            && index >= audit.checkpoint().head.size
-            && tokio::time::Instant::now() < until
-        {
-            tokio::time::sleep(CHECKPOINT_LOOK).await;
+        if index < core.audit.len() {
+            checkpoint_over(core, index.saturating_add(1)).await;
         }
         proof(core, move |audit| Ok(audit.prove(index, leaf)?.to_string())).await
     }
 }
 
-/// How long a proof waits for a checkpoint over its record,
+/// How long whoever needs a checkpoint over durable records waits for it,
 const CHECKPOINT_PATIENCE: Duration = Duration::from_secs(3);
-/// and how often it looks.
+/// and how often he looks.
 const CHECKPOINT_LOOK: Duration = Duration::from_millis(50);
+
+/// The newest checkpoint, once it is over `records` records, which are durable; or as it is when that takes too long.
+pub(super) async fn checkpoint_over(core: &Core, records: u64) -> Signed {
+    let until = Instant::now() + CHECKPOINT_PATIENCE;
+    loop {
+        let newest = core.audit.checkpoint();
+        if newest.head.size >= records || Instant::now() >= until {
+            return newest;
+        }
+        sleep(CHECKPOINT_LOOK).await;
+    }
+}
 
 /// Prove that the log of an earlier checkpoint is a beginning of the present one.
 pub struct ProveGrowth {
@@ -210,7 +218,7 @@ impl Operation for ProveGrowth {
     }
 }
 
-fn about(account: &mut Account) {
+pub(super) fn about(account: &mut Account) {
     account.used(String::from("audit"), 0, "", 0);
 }
 

@@ -61,6 +61,7 @@ pub mod perform;
 pub mod record;
 pub mod reencrypt;
 pub mod refusals;
+pub mod report;
 pub mod resource;
 pub mod rotation;
 pub mod schedule;
@@ -189,6 +190,8 @@ pub struct Core {
     request_ids: RequestIds,
     places: Places,
     messages: Arc<Semaphore>,
+    /// The reports that are being made.
+    reports: Semaphore,
     changes: TaskTracker,
     audit_down: AtomicBool,
     unwritten: Unwritten,
@@ -269,6 +272,7 @@ impl Core {
             request_ids: RequestIds::make()?,
             places: Places::new(),
             messages: Arc::new(Semaphore::new(arrival::MESSAGES_BYTES)),
+            reports: Semaphore::new(report::MAX_REPORTS),
             changes: TaskTracker::new(),
             audit_down: AtomicBool::new(false),
             unwritten: Unwritten::default(),

@@ -237,6 +237,7 @@ const VERBS: &[&str] = &[
     "audit checkpoint",
     "audit export",
     "audit report",
+    "audit verify-report",
     "profile",
     "profile list",
     "profile show",

@@ -11,27 +11,27 @@ use serde_json::Value;
 use crate::fixture::Fixture;
 
 /// What an auditor gets: the verifier key, in a file.
-fn key_file(f: &Fixture) -> PathBuf {
+pub(crate) fn key_file(f: &Fixture) -> PathBuf {
     let key = admin(f, &["audit", "checkpoint", "--verifier-key"]);
     let path = f.home.path().join("audit.vkey");
     fs::write(&path, key).unwrap();
     path
 }
 
-fn admin(f: &Fixture, arguments: &[&str]) -> String {
+pub(crate) fn admin(f: &Fixture, arguments: &[&str]) -> String {
     f.server.run(&f.admin_identity, arguments)
 }
 
 /// Runs the command line without a service.
-fn offline(arguments: &[&str]) -> Output {
+pub(crate) fn offline(arguments: &[&str]) -> Output {
     Command::new(binary()).args(arguments).output().unwrap()
 }
 
-fn text(path: &Path) -> &str {
+pub(crate) fn text(path: &Path) -> &str {
     path.to_str().unwrap()
 }
 
-fn said(output: &Output) -> String {
+pub(crate) fn said(output: &Output) -> String {
     format!(
         "{}{}",
         String::from_utf8_lossy(&output.stdout),

@@ -32,6 +32,7 @@ mod metrics;
 mod oidc;
 mod otlp;
 mod readme;
+mod reports;
 mod rollback;
 mod rotation;
 mod sdk;

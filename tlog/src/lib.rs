@@ -1,5 +1,5 @@
 //! The mathematics and formats of the transparency log that the audit trail is: RFC 6962 hashing, the Merkle tree and its
-//! tiles, checkpoints as signed notes, proofs, and receipts.
+//! tiles, checkpoints as signed notes, proofs, receipts, and the signatures of reports.
 //!
 //! Everything here is synchronous and pure: nothing does I/O, nothing logs, nothing reads the clock. The service, the command
 //! line's offline verification and the client SDK all use it. `docs/audit-format.md` specifies every byte, and
@@ -17,6 +17,7 @@ pub mod log_id;
 pub mod note;
 pub mod proof;
 pub mod receipt;
+pub mod report;
 pub mod subtree;
 mod text;
 pub mod tile;

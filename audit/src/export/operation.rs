@@ -62,9 +62,21 @@ pub struct Operation<'a> {
 }
 
 /// The verbs at the start of methods that read.
-const READS: [&str; 13] = [
-    "Get", "List", "Explain", "Who", "Check", "Show", "Tail", "Watch", "Search", "Prove", "Verify",
-    "Export", "Read",
+const READS: [&str; 14] = [
+    "Get",
+    "List",
+    "Explain",
+    "Who",
+    "Check",
+    "Show",
+    "Tail",
+    "Watch",
+    "Search",
+    "Prove",
+    "Verify",
+    "Export",
+    "Read",
+    "MakeReport",
 ];
 
 /// The verbs at the start of methods that change something. The longer of two comes first.
@@ -233,6 +245,7 @@ mod tests {
             ("fieldkeep.v1.CertificateService/ListCas", "certificate"),
             ("fieldkeep.v1.IssuerService/CheckToken", "certificate"),
             ("fieldkeep.v1.AccessService/WhoCan", "describe"),
+            ("fieldkeep.v1.AuditService/MakeReport", "audit"),
         ] {
             assert_eq!(of(rpc, action).0, Kind::Read, "{rpc}");
         }

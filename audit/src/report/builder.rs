@@ -7,13 +7,11 @@ use super::model::{
     Act, ActKey, Activity, Bucket, FORMAT, FieldKey, Foundation, Listed, Overdue, PrincipalKey,
     PrincipalSum, Refusal, RefusalKey, Report, Span, Totals, Use, add,
 };
+use super::overdue::OverdueKeys;
 use super::table::{Table, Tally};
-use super::{Basis, OverdueKey, Range};
+use super::{Basis, MAX_LISTED, Range};
 use crate::export::operation::{DataAct, Kind, Operation};
 use crate::export::words::{Hex, Time, bounded, code_name, detail_value, who};
-
-/// The most management acts, and changes of grants, that a report lists; further ones are counted.
-const MAX_LISTED: usize = 5_000;
 
 /// Makes a report of the records of a range of time.
 ///
@@ -265,10 +263,10 @@ impl Builder {
 
     /// The report. `overdue` are the keys that should have rotated by the end of the range.
     #[must_use]
-    pub fn finish(mut self, basis: Basis, mut overdue: Vec<OverdueKey>) -> Report {
+    pub fn finish(mut self, basis: Basis, overdue: OverdueKeys) -> Report {
         self.close();
-        overdue.sort_unstable();
-        let overdue = overdue.into_iter().map(|key| Overdue {
+        let (overdue, overdue_left_out) = overdue.into_parts();
+        let overdue = overdue.map(|key| Overdue {
             key: key.name,
             due: Time(key.due_us),
             reason: key.reason,
@@ -300,7 +298,11 @@ impl Builder {
             refusals: self.refusals.finish().into(),
             grants: self.grants,
             acts: self.acts,
-            overdue: overdue.collect(),
+            overdue: Listed {
+                rows: overdue.collect(),
+                left_out: overdue_left_out,
+                most_rows: MAX_LISTED,
+            },
         }
     }
 }

@@ -8,6 +8,7 @@ mod call;
 pub mod html;
 pub mod model;
 mod names;
+pub mod overdue;
 mod plot;
 mod section;
 mod sections;
@@ -21,6 +22,8 @@ const HOUR_US: u64 = 3_600_000_000;
 const DAY_US: u64 = 24 * HOUR_US;
 /// Up to so many days, activity is shown by the hour.
 const MAX_HOURLY_DAYS: u64 = 7;
+/// The most management acts, changes of grants, and overdue keys that a report lists; further ones are counted.
+const MAX_LISTED: usize = 5_000;
 /// The most buckets that activity is shown in, but for one that is cut at either end.
 const MAX_BUCKETS: u64 = 400;
 
@@ -56,6 +59,18 @@ impl Range {
         }
     }
 
+    /// Its begin, microseconds since the Unix epoch.
+    #[must_use]
+    pub const fn begin_us(self) -> u64 {
+        self.from_us
+    }
+
+    /// Its end, microseconds since the Unix epoch.
+    #[must_use]
+    pub const fn end_us(self) -> u64 {
+        self.to_us
+    }
+
     fn contains(self, time_us: u64) -> bool {
         (self.from_us..self.to_us).contains(&time_us)
     }
@@ -71,23 +86,12 @@ impl Range {
     }
 }
 
-/// A key that should have rotated, as the caller of [`Builder::finish`](builder::Builder::finish) found it.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct OverdueKey {
-    /// When it was due, microseconds since the Unix epoch.
-    pub due_us: u64,
-    /// Its resource name, `tenants/{tenant}/keys/{key}`.
-    pub name: String,
-    /// Why it was due, for example `by age: 90 days`.
-    pub reason: String,
-}
-
 /// What a report rests on.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Basis {
     /// The log's id.
     pub log_id: [u8; 16],
-    /// The text of the signed checkpoint that the records were checked against; empty if they were not.
+    /// The signed checkpoint below whose size the records are; empty if there is none.
     pub checkpoint: String,
 }
 

@@ -24,11 +24,11 @@ pub struct Report {
     pub(super) refusals: Top<RefusalKey, Refusal>,
     pub(super) grants: Listed<Act>,
     pub(super) acts: Listed<Act>,
-    pub(super) overdue: Vec<Overdue>,
+    pub(super) overdue: Listed<Overdue>,
 }
 
 impl Report {
-    /// Writes the report as JSON, two spaces an indent, with a line end. A signature can be made over these bytes.
+    /// Writes the report as JSON, two spaces an indent, with a line end.
     ///
     /// # Errors
     /// What `out` fails with.
@@ -149,12 +149,19 @@ impl<K, V> From<Sums<K, V>> for Top<K, V> {
     }
 }
 
-/// A list in the order of the log, and how many did not fit.
+/// A list, acts in the order of the log, and how many did not fit.
 #[derive(Debug, Serialize)]
 pub(super) struct Listed<T> {
     pub(super) rows: Vec<T>,
     pub(super) left_out: u64,
     pub(super) most_rows: usize,
+}
+
+impl<T> Listed<T> {
+    /// How many there are, with those that did not fit.
+    pub(super) fn count(&self) -> u64 {
+        (self.rows.len() as u64).saturating_add(self.left_out)
+    }
 }
 
 /// What decrypts are summed up by.

@@ -1,6 +1,6 @@
 //! The sections of a report as tables of text, which the terminal and the page show each in its own way.
 
-use super::model::{Act, Listed, Refusal, Report, Row, Top, Use};
+use super::model::{Act, Listed, Overdue, Refusal, Report, Row, Top, Use};
 use super::names::{bucket_unit, thousands};
 use super::section::{Cell, Column, Line, Section, number, text, time};
 use super::table::Tally;
@@ -34,7 +34,7 @@ pub(super) fn sections(report: &Report, limits: Limits) -> Vec<Section> {
             &report.acts,
             limits.listed,
         ),
-        overdue(report),
+        overdue(&report.overdue, limits.listed),
     ]
 }
 
@@ -302,8 +302,6 @@ fn acts(title: &'static str, note: &str, list: &Listed<Act>, most: usize) -> Sec
             .collect::<Vec<_>>()
             .join("; "),
     });
-    let hidden = list.rows.len().saturating_sub(most) as u64;
-    let left_out = list.left_out.saturating_add(hidden);
     Section {
         title,
         note: note.to_owned(),
@@ -315,7 +313,7 @@ fn acts(title: &'static str, note: &str, list: &Listed<Act>, most: usize) -> Sec
             text("result"),
         ],
         rows: rows.collect(),
-        foot: match left_out {
+        foot: match left_out(list, most) {
             0 => String::new(),
             more => format!(
                 "{} more: the JSON form lists {} at most, a shorter range has fewer.",
@@ -326,8 +324,14 @@ fn acts(title: &'static str, note: &str, list: &Listed<Act>, most: usize) -> Sec
     }
 }
 
-fn overdue(report: &Report) -> Section {
-    let rows = report.overdue.iter().map(|key| Line {
+/// How many of a list are not among the `most` that are shown.
+fn left_out<T>(list: &Listed<T>, most: usize) -> u64 {
+    let hidden = list.rows.len().saturating_sub(most) as u64;
+    list.left_out.saturating_add(hidden)
+}
+
+fn overdue(list: &Listed<Overdue>, most: usize) -> Section {
+    let rows = list.rows.iter().take(most).map(|key| Line {
         cells: vec![
             Cell::name(&key.key),
             key.due.into(),
@@ -337,10 +341,17 @@ fn overdue(report: &Report) -> Section {
     });
     Section {
         title: "Keys overdue for rotation",
-        note: "Keys whose rotation was due by the end of the range and had not happened.".into(),
+        note: "Keys whose rotation was due by the end of the range and had not happened when the report was made.".into(),
         columns: vec![text("key"), time("due"), text("reason")],
         rows: rows.collect(),
-        foot: String::new(),
+        foot: match left_out(list, most) {
+            0 => String::new(),
+            more => format!(
+                "{} more, which were due later: the JSON form lists {} at most.",
+                thousands(more),
+                thousands(list.most_rows as u64)
+            ),
+        },
     }
 }
 

@@ -1,7 +1,8 @@
 //! What callers choose against the forms of a report.
 
 use fieldkeep_audit::report::builder::Builder;
-use fieldkeep_audit::report::{Basis, OverdueKey, Range};
+use fieldkeep_audit::report::overdue::{OverdueKey, OverdueKeys};
+use fieldkeep_audit::report::{Basis, Range};
 use fieldkeep_proto::v1::{AuditRecord, AuditResource, Decision};
 
 use super::report::{DAY_US, FROM_US, json, text_of};
@@ -46,16 +47,17 @@ fn nothing_that_a_caller_chooses_becomes_markup() {
     for (index, record) in (0..).zip(planted(plant)) {
         builder.add(index, &record);
     }
-    let overdue = OverdueKey {
+    let mut overdue = OverdueKeys::default();
+    overdue.add(OverdueKey {
         due_us: FROM_US,
         name: format!("{plant}key"),
         reason: format!("{plant}why"),
-    };
+    });
     let basis = Basis {
         log_id: [1; 16],
         checkpoint: format!("{plant}\ncheckpoint"),
     };
-    let report = builder.finish(basis, vec![overdue]);
+    let report = builder.finish(basis, overdue);
 
     let html = text_of(|out| report.write_html(out));
     for bad in ["<script", "<!--", "\u{202e}", "\x1b"] {
@@ -108,7 +110,7 @@ fn nothing_that_a_caller_chooses_becomes_markup() {
     assert!(!text.contains('\u{202e}'));
 
     let json = json(&report);
-    assert_eq!(json["overdue"][0]["reason"], format!("{plant}why"));
+    assert_eq!(json["overdue"]["rows"][0]["reason"], format!("{plant}why"));
     assert_eq!(
         json["grants"]["rows"][0]["detail"],
         format!("{plant}detail")

@@ -58,6 +58,7 @@ fn management_is_class_3004_and_all_else_6003() {
             "CheckToken",
             "Prove",
             "Tail",
+            "MakeReport",
         ];
         let method = rpc.rsplit('/').next().unwrap();
         let managed =

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use fieldkeep_audit::export::jsonl;
 use fieldkeep_audit::report::builder::Builder;
 use fieldkeep_audit::report::model::Report;
+use fieldkeep_audit::report::overdue::OverdueKeys;
 use fieldkeep_audit::report::{Basis, Range};
 use fieldkeep_proto::v1::{AuditRecord, AuditResource, Decision};
 use proptest::prelude::*;
@@ -20,7 +21,7 @@ fn report(records: &[AuditRecord]) -> Report {
     for (index, record) in (100..).zip(records) {
         builder.add(index, record);
     }
-    builder.finish(Basis::default(), Vec::new())
+    builder.finish(Basis::default(), OverdueKeys::default())
 }
 
 pub(crate) fn text_of(write: impl FnOnce(&mut Vec<u8>) -> std::io::Result<()>) -> String {

@@ -874,6 +874,31 @@ impl v1::access_service_server::AccessService for Handlers {
 #[tonic::async_trait]
 impl v1::audit_service_server::AuditService for Handlers {
     type TailRecordsStream = ReceiverStream<Result<v1::TailRecordsResponse, Status>>;
+    type MakeReportStream = ReceiverStream<Result<v1::MakeReportResponse, Status>>;
+
+    /// A report in two parts, which has a signature if it begins before the year 2000.
+    async fn make_report(
+        &self,
+        request: Request<v1::MakeReportRequest>,
+    ) -> Result<Response<Self::MakeReportStream>, Status> {
+        self.arrive("MakeReport", &request, "").await?;
+        let (parts, taken) = mpsc::channel(3);
+        for chunk in ["a re", "port"] {
+            let part = v1::MakeReportResponse {
+                chunk: chunk.into(),
+                ..Default::default()
+            };
+            let _ = parts.send(Ok(part)).await;
+        }
+        if request.get_ref().start_time_us < 946_684_800_000_000 {
+            let part = v1::MakeReportResponse {
+                signature: "a signature".to_owned(),
+                ..Default::default()
+            };
+            let _ = parts.send(Ok(part)).await;
+        }
+        Ok(Response::new(ReceiverStream::new(taken)))
+    }
 
     /// Two steps, of which the second has no records.
     async fn tail_records(

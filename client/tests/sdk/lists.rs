@@ -111,3 +111,16 @@ async fn a_tail_ends_with_the_services_and_proofs_are_asked_for_as_given() {
     assert_eq!(audit.prove(5, Some([1; 32])).await.unwrap().proof, "5 32");
     assert_eq!(audit.prove_consistency("old").await.unwrap().proof, "old");
 }
+
+#[tokio::test]
+async fn a_report_is_whole_with_its_signature_alone() {
+    let fake = Fake::start().await;
+    let client = fake.client();
+    let mut request = fieldkeep_proto::v1::MakeReportRequest::default();
+    let made = client.audit().make_report(request.clone()).await.unwrap();
+    assert_eq!(made.report, b"a report");
+    assert_eq!(made.signature, "a signature");
+    request.start_time_us = 1_800_000_000_000_000;
+    let error = client.audit().make_report(request).await.unwrap_err();
+    assert!(matches!(error, Error::Reply { .. }), "{error:?}");
+}

@@ -62,11 +62,16 @@ enum Verb {
         after_help = "Examples:\n  fieldkeep audit export --as ocsf --since 1d > events.jsonl\n  fieldkeep audit export --as jsonl --out audit.jsonl"
     )]
     Export(export::ExportArgs),
-    /// Sum up who did what and how much
+    /// Sum up who did what and how much, signed by the log
     #[command(
-        after_help = "Examples:\n  fieldkeep audit report --since 30d\n  fieldkeep audit report --since 2026-11-01 --until 2026-12-01 --as html > november.html"
+        after_help = "Examples:\n  fieldkeep audit report --since 30d\n  fieldkeep audit report --since 2026-11-01 --until 2026-12-01 --as html --output november.html"
     )]
     Report(report::ReportArgs),
+    /// Verify a report, offline with the public key alone
+    #[command(
+        after_help = "Example:\n  fieldkeep audit verify-report november.html --key audit.vkey"
+    )]
+    VerifyReport(report::VerifyReportArgs),
 }
 
 #[derive(Debug, Args)]
@@ -92,6 +97,7 @@ pub(crate) async fn run(
         Verb::Checkpoint(args) => prove::checkpoint(&args, &connection.client()?).await,
         Verb::Export(args) => export::run(&args, &connection.client()?).await,
         Verb::Report(args) => report::run(&args, &connection.client()?).await,
+        Verb::VerifyReport(args) => report::verify_report(&args, format),
     }
 }
 

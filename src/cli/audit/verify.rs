@@ -67,7 +67,8 @@ pub(crate) async fn run(args: VerifyArgs, format: Format) -> Result<(), Failure>
     }
 }
 
-fn read_key(given: &str) -> Result<VerifierKey, Failure> {
+/// A verifier key that was given as it is, or as a file.
+pub(super) fn read_key(given: &str) -> Result<VerifierKey, Failure> {
     let text = if Path::new(given).is_file() {
         read_text(Path::new(given))?
     } else {

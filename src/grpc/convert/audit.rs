@@ -1,13 +1,19 @@
 //! The messages of `fieldkeep.v1.AuditService`.
 
+use std::collections::VecDeque;
+
+use bytes::Bytes;
 use fieldkeep_audit::filter::{Filter, PrincipalFilter};
 use fieldkeep_proto::v1::{
-    AuditEntry, AuditFilter, AuditRecord, Decision, GetCheckpointRequest, GetCheckpointResponse,
-    ListRecordsRequest, ListRecordsResponse, ProveConsistencyRequest, ProveConsistencyResponse,
-    ProveRecordRequest, ProveRecordResponse, TailRecordsRequest, TailRecordsResponse,
+    self, AuditEntry, AuditFilter, AuditRecord, Decision, GetCheckpointRequest,
+    GetCheckpointResponse, ListRecordsRequest, ListRecordsResponse, MakeReportRequest,
+    MakeReportResponse, ProveConsistencyRequest, ProveConsistencyResponse, ProveRecordRequest,
+    ProveRecordResponse, TailRecordsRequest, TailRecordsResponse,
 };
 use fieldkeep_tlog::hash::Hash;
 use fieldkeep_tlog::note::MAX_NOTE_BYTES;
+use fieldkeep_tlog::report::ReportForm;
+use fieldkeep_tlog::tree::MAX_SIZE;
 
 use super::{page, token};
 use crate::service::audit::{
@@ -15,9 +21,12 @@ use crate::service::audit::{
 };
 use crate::service::failure::Failure;
 use crate::service::keys::Listed;
+use crate::service::report::{MakeReport, SignedReport};
 
 /// The longest text of a filter, bytes: longer ones are in no record.
 const MAX_FILTER_BYTES: usize = 512;
+/// Bytes of a report in one message.
+const CHUNK_BYTES: usize = 256 * 1024;
 
 /// What a ListRecords asks for.
 ///
@@ -124,6 +133,53 @@ pub fn prove_growth(request: ProveConsistencyRequest) -> Result<ProveGrowth, Fai
     })
 }
 
+/// What a MakeReport asks for.
+///
+/// # Errors
+/// As [`list_records`].
+pub fn make_report(request: MakeReportRequest) -> Result<MakeReport, Failure> {
+    let form = match v1::ReportForm::try_from(request.form) {
+        Ok(v1::ReportForm::Unspecified | v1::ReportForm::Text) => ReportForm::Text,
+        Ok(v1::ReportForm::Json) => ReportForm::Json,
+        Ok(v1::ReportForm::Html) => ReportForm::Html,
+        Err(_) => return Err(Failure::invalid("form", "not a form of a report")),
+    };
+    let (from_us, to_us) = (request.start_time_us, request.end_time_us);
+    // What a signature can name.
+    if from_us.max(to_us) > MAX_SIZE {
+        return Err(Failure::invalid("end_time_us", "a time beyond 2^62"));
+    }
+    if to_us != 0 && to_us <= from_us {
+        return Err(Failure::invalid("end_time_us", "not later than the start"));
+    }
+    Ok(MakeReport {
+        from_us,
+        to_us: (to_us != 0).then_some(to_us),
+        form,
+    })
+}
+
+/// A report in parts, and its signature behind them.
+#[must_use]
+pub fn report_parts(signed: SignedReport) -> VecDeque<MakeReportResponse> {
+    let SignedReport {
+        mut report,
+        signature,
+    } = signed;
+    let mut parts = VecDeque::new();
+    while !report.is_empty() {
+        parts.push_back(MakeReportResponse {
+            chunk: report.split_to(report.len().min(CHUNK_BYTES)),
+            signature: String::new(),
+        });
+    }
+    parts.push_back(MakeReportResponse {
+        chunk: Bytes::new(),
+        signature,
+    });
+    parts
+}
+
 /// The proof of consistency.
 #[must_use]
 pub fn growth_proof(texts: ProofTexts) -> ProveConsistencyResponse {
@@ -172,4 +228,61 @@ fn text(field: &'static str, value: String) -> Result<Option<String>, Failure> {
         return Err(Failure::invalid(field, "longer than any record has it"));
     }
     Ok((!value.is_empty()).then_some(value))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_report_has_a_range_and_a_form() {
+        let request = |start_time_us, end_time_us, form| {
+            make_report(MakeReportRequest {
+                start_time_us,
+                end_time_us,
+                form,
+            })
+        };
+        let asked = request(5, 0, 0).unwrap();
+        assert_eq!((asked.to_us, asked.form), (None, ReportForm::Text));
+        let asked = request(5, MAX_SIZE, v1::ReportForm::Html.into()).unwrap();
+        assert_eq!(
+            (asked.to_us, asked.form),
+            (Some(MAX_SIZE), ReportForm::Html)
+        );
+        for (malformation, refused) in [
+            ("end_at_the_start", request(5, 5, 0)),
+            ("end_before_the_start", request(5, 4, 0)),
+            ("start_that_no_signature_names", request(MAX_SIZE + 1, 0, 0)),
+            ("end_that_no_signature_names", request(5, u64::MAX, 0)),
+            ("form_unknown", request(5, 6, 4)),
+        ] {
+            assert!(
+                matches!(refused, Err(Failure::Invalid { .. })),
+                "{malformation}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_report_goes_out_in_parts_with_its_signature_last() {
+        for bytes in [0, 1, CHUNK_BYTES, CHUNK_BYTES + 1, 3 * CHUNK_BYTES] {
+            let report = Bytes::from(vec![7; bytes]);
+            let parts = report_parts(SignedReport {
+                report: report.clone(),
+                signature: String::from("signed"),
+            });
+            assert_eq!(parts.len(), bytes.div_ceil(CHUNK_BYTES) + 1);
+            let joined: Vec<u8> = parts.iter().flat_map(|part| part.chunk.clone()).collect();
+            assert_eq!(joined, report);
+            let signed: Vec<bool> = parts
+                .iter()
+                .map(|part| !part.signature.is_empty())
+                .collect();
+            assert_eq!(
+                signed.iter().position(|signed| *signed),
+                Some(parts.len() - 1)
+            );
+        }
+    }
 }

@@ -9,6 +9,7 @@ mod management;
 mod masks;
 mod one_way;
 mod refusals;
+mod reports;
 mod rights;
 mod usage;
 

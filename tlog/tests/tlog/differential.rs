@@ -4,10 +4,12 @@ use data_encoding::BASE64;
 use fieldkeep_tlog::checkpoint::Checkpoint;
 use fieldkeep_tlog::hash::Hash;
 use fieldkeep_tlog::key::{SigningKey, VerifierKey};
+use fieldkeep_tlog::log_id::LogId;
 use fieldkeep_tlog::note;
 use fieldkeep_tlog::proof::{
     prove_consistency, prove_inclusion, verify_consistency, verify_inclusion,
 };
+use fieldkeep_tlog::report::{ReportForm, ReportSignature, ReportStatement};
 use fieldkeep_tlog::subtree::root_at;
 use fieldkeep_tlog::tile::Tile;
 use fieldkeep_tlog::tree::TreeHead;
@@ -167,6 +169,46 @@ fn checkpoints_are_the_same() {
         let read = tlog_tiles::Checkpoint::from_bytes(ours.to_string().as_bytes());
         assert_eq!(read.expect("is a checkpoint"), theirs);
     }
+}
+
+/// With a key that they know, theirs opens the note, and finds no checkpoint in it.
+#[test]
+fn the_signature_of_a_report_is_no_checkpoint_to_them() {
+    let log = LogId::from_bytes([1; 16]);
+    let key = SigningKey::from_seed(&log.origin(), &SEED).expect("is a key");
+    let head = TreeHead {
+        size: 3,
+        root: leaf(3),
+    };
+    let checkpoint = Checkpoint::new(&log.origin(), head)
+        .and_then(|checkpoint| checkpoint.sign(&key))
+        .expect("signs");
+    let statement = ReportStatement {
+        log,
+        form: ReportForm::Json,
+        sha256: [5; 32],
+        from_us: 1,
+        to_us: 2,
+        first: 0,
+        head,
+    };
+    let file = ReportSignature::make(&statement, checkpoint.clone(), &key)
+        .expect("signs")
+        .to_string();
+    let signed = file
+        .strip_suffix(&format!("\n{checkpoint}"))
+        .expect("ends so");
+    let vkey = key.verifier_key().to_string();
+    let text = |note: &str| {
+        let verifier = StandardVerifier::new(&vkey).expect("is a key");
+        let note = Note::from_bytes(note.as_bytes()).expect("is a note");
+        note.verify(&VerifierList::new(vec![Box::new(verifier)]))
+            .expect("is signed");
+        note.text().to_vec()
+    };
+    assert_eq!(text(signed), statement.to_string().into_bytes());
+    assert!(tlog_tiles::Checkpoint::from_bytes(&text(signed)).is_err());
+    assert!(tlog_tiles::Checkpoint::from_bytes(&text(&checkpoint)).is_ok());
 }
 
 proptest! {

@@ -13,12 +13,12 @@ use fieldkeep_proto::v1::{
     IssueCertificateRequest, Issuer, ListApiKeysRequest, ListCasRequest, ListGrantsRequest,
     ListGroupMembersRequest, ListGroupsRequest, ListIssuersRequest, ListKeysRequest,
     ListLimitsRequest, ListMasksRequest, ListRecordsRequest, ListRevocationsRequest,
-    ListTenantsRequest, ProveConsistencyRequest, ProveRecordRequest, ReEncryptItem,
-    ReEncryptRequest, RemoveCaRequest, RemoveGroupMemberRequest, RemoveIssuerRequest,
-    RemoveLimitRequest, RemoveMaskRequest, RenewCertificateRequest, RevokeApiKeyRequest,
-    RevokeCertificateRequest, RevokeGrantRequest, RotateApiKeyRequest, RotateKeyRequest,
-    SetIssuerRequest, SetKeyRotationRequest, SetLimitRequest, SetMaskRequest, TailRecordsRequest,
-    WhoCanRequest,
+    ListTenantsRequest, MakeReportRequest, ProveConsistencyRequest, ProveRecordRequest,
+    ReEncryptItem, ReEncryptRequest, RemoveCaRequest, RemoveGroupMemberRequest,
+    RemoveIssuerRequest, RemoveLimitRequest, RemoveMaskRequest, RenewCertificateRequest,
+    RevokeApiKeyRequest, RevokeCertificateRequest, RevokeGrantRequest, RotateApiKeyRequest,
+    RotateKeyRequest, SetIssuerRequest, SetKeyRotationRequest, SetLimitRequest, SetMaskRequest,
+    TailRecordsRequest, WhoCanRequest,
 };
 
 use super::*;
@@ -500,12 +500,15 @@ pub(super) fn rows() -> Vec<(&'static str, Row)> {
             bytes(GetUsageRequest {})
         }),
     ];
-    let audit: [Row; 5] = [
+    let audit: [Row; 6] = [
         ("GetCheckpoint", Action::Audit, At::All, |_| {
             bytes(GetCheckpointRequest {})
         }),
         ("ListRecords", Action::Audit, At::All, |_| {
             bytes(ListRecordsRequest::default())
+        }),
+        ("MakeReport", Action::Audit, At::All, |_| {
+            bytes(MakeReportRequest::default())
         }),
         ("ProveConsistency", Action::Audit, At::All, |_| {
             bytes(ProveConsistencyRequest::default())
