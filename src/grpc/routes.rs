@@ -151,7 +151,7 @@ const fn open(path: &'static str) -> Route {
 }
 
 /// All of them; the most frequent first, since they are looked up in this order.
-pub static ROUTES: [Route; 62] = [
+pub static ROUTES: [Route; 63] = [
     field(
         "/fieldkeep.v1.FieldService/Encrypt",
         Unary::Encrypt,
@@ -218,6 +218,7 @@ pub static ROUTES: [Route; 62] = [
     admin("/fieldkeep.v1.KeyService/EnableKeyVersion", Action::Manage),
     admin("/fieldkeep.v1.KeyService/DisableKeyVersion", Action::Manage),
     admin("/fieldkeep.v1.KeyService/SetKeyRotation", Action::Manage),
+    admin("/fieldkeep.v1.KeyService/SetKeyAuditItems", Action::Manage),
     admin("/fieldkeep.v1.KeyService/GetKeyUsage", Action::Describe),
     admin("/fieldkeep.v1.TenantService/CreateTenant", Action::Tenant),
     admin("/fieldkeep.v1.TenantService/ListTenants", Action::Describe),
