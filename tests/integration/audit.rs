@@ -4,7 +4,6 @@ use std::{fs, path::Path};
 
 use fieldkeep_client::{BatchDecrypt, BatchEncrypt, DecryptItem, EncryptItem};
 use fieldkeep_proto::v1::{AuditFilter, AuditItem, AuditItems, AuditRecord, ContextPair, Decision};
-use futures_util::StreamExt as _;
 use serde_json::Value;
 
 use crate::fixture::Fixture;
@@ -119,7 +118,7 @@ fn pair(name: &str, value: &str) -> ContextPair {
 }
 
 /// Calls with `canary` in every input.
-async fn call_with(f: &Fixture, canary: &str) {
+async fn call_with(f: &Fixture, canary: &'static str) {
     let app = f.app();
     let sealed = app
         .field("pii", "f")

@@ -387,8 +387,11 @@ async fn what_the_trail_has_of_items_is_kept_told_and_seen_at_once() {
         audit_items: AuditItems::Hashes,
         ..SUITE.into()
     };
-    let made = reopened.create_key(&tenant, &name("patients"), settings, operation(), NOW);
-    assert_eq!(made.await.unwrap().value.audit_items, AuditItems::Hashes);
+    let made = reopened
+        .create_key(&tenant, &name("patients"), settings, operation(), NOW)
+        .await
+        .unwrap();
+    assert_eq!(made.value.audit_items, AuditItems::Hashes);
     let listed = reopened.list_keys(&tenant, None, 10).await.unwrap();
     assert!(
         listed
