@@ -2,7 +2,8 @@
 
 use fieldkeep_proto::v1::{AuditRecord, Decision};
 
-use crate::view::RecordView;
+use crate::items::{HASH_BYTES, items};
+use crate::view::{RecordView, ResourceView};
 
 /// Which records somebody asks for: those that satisfy all that is set. The default is all records.
 ///
@@ -22,6 +23,8 @@ pub struct Filter {
     pub key: Option<String>,
     /// A field that was used: its name, or the beginning of names followed by `*`. With `key` it is one of that key.
     pub field: Option<String>,
+    /// The keyed hash of an item. With `key` or `field` it is one of that. Indexes do not know of items.
+    pub item: Option<[u8; HASH_BYTES]>,
     /// The action, for example `decrypt`.
     pub action: Option<String>,
     /// What was decided.
@@ -60,18 +63,20 @@ impl Filter {
             code: record.code,
             ..RecordView::default()
         };
-        let used = record
-            .resources
-            .iter()
-            .map(|used| (used.name.as_str(), used.field.as_str()));
+        let used = record.resources.iter().map(|used| ResourceView {
+            name: &used.name,
+            version: used.version,
+            field: &used.field,
+            items: used.items,
+            item_hashes: &used.item_hashes,
+        });
         self.accepts_call(&view) && self.accepts_resources(view.principal, used)
     }
 
     /// As [`Filter::accepts`], of a record that is encoded. It does not allocate.
     #[must_use]
     pub fn accepts_view(&self, record: &RecordView<'_>) -> bool {
-        let used = record.resources().map(|used| (used.name, used.field));
-        self.accepts_call(record) && self.accepts_resources(record.principal, used)
+        self.accepts_call(record) && self.accepts_resources(record.principal, record.resources())
     }
 
     /// All but what is about the resources.
@@ -107,23 +112,26 @@ impl Filter {
     fn accepts_resources<'r>(
         &self,
         principal: &str,
-        used: impl Iterator<Item = (&'r str, &'r str)> + Clone,
+        mut used: impl Iterator<Item = ResourceView<'r>> + Clone,
     ) -> bool {
         let of_tenant = |tenant: &String| {
             tenant_of(principal) == Some(tenant)
                 || used
                     .clone()
-                    .any(|(name, _)| tenant_of(name) == Some(tenant))
+                    .any(|used| tenant_of(used.name) == Some(tenant))
         };
-        let wanted = |(name, field): (&str, &str)| {
-            self.key.as_ref().is_none_or(|key| key == name)
+        let wanted = |used: ResourceView<'_>| {
+            self.key.as_ref().is_none_or(|key| key == used.name)
                 && self
                     .field
                     .as_ref()
-                    .is_none_or(|asked| field_accepts(asked, field))
+                    .is_none_or(|asked| field_accepts(asked, used.field))
+                && self
+                    .item
+                    .is_none_or(|asked| items(used.item_hashes).any(|item| *item.hash == asked))
         };
-        self.tenant.as_ref().is_none_or(of_tenant)
-            && ((self.key.is_none() && self.field.is_none()) || used.clone().any(wanted))
+        let any = self.key.is_none() && self.field.is_none() && self.item.is_none();
+        self.tenant.as_ref().is_none_or(of_tenant) && (any || used.any(wanted))
     }
 }
 

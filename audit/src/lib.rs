@@ -5,6 +5,7 @@ pub mod archive;
 pub mod export;
 pub mod filter;
 pub mod index;
+pub mod items;
 pub mod query;
 pub mod report;
 #[cfg(test)]

@@ -8,6 +8,7 @@ use proptest::prelude::*;
 use proptest::sample::select;
 
 use crate::filter::{Filter, PrincipalFilter};
+use crate::items::entry;
 
 const PRINCIPALS: &[&str] = &[
     "",
@@ -57,6 +58,11 @@ pub(crate) fn record() -> impl Strategy<Value = AuditRecord> {
                 version,
                 field: field.to_owned(),
                 items: version,
+                item_hashes: (0..version)
+                    .map(|item| entry(item as u16, 0, item_hash(item as u8)))
+                    .collect::<Vec<_>>()
+                    .concat()
+                    .into(),
             };
             AuditRecord {
                 time_us,
@@ -97,6 +103,11 @@ pub(crate) fn record() -> impl Strategy<Value = AuditRecord> {
     )
 }
 
+/// One of the hashes of items.
+fn item_hash(number: u8) -> [u8; 8] {
+    [0, 0, 0, 0, 0, 0, 0, number]
+}
+
 /// A request id; those of 0 and 1 differ behind the part that is indexed.
 fn request_id(id: u8) -> [u8; 16] {
     let mut bytes = [id / 2; 16];
@@ -130,6 +141,7 @@ pub(crate) fn filter() -> impl Strategy<Value = Filter> {
             text(ACTIONS),
             text(RPCS),
             text(&["", "grant", "no-grant", "g"]),
+            option::weighted(0.2, (0..4_u8).prop_map(item_hash)),
         ),
         option::weighted(0.2, decision),
         option::weighted(0.1, (0..5_u8).prop_map(request_id)),
@@ -147,6 +159,7 @@ pub(crate) fn filter() -> impl Strategy<Value = Filter> {
                     action: texts.0,
                     rpc: texts.1,
                     rule_kind: texts.2,
+                    item: texts.3,
                     decision,
                     request_id,
                     only_failed,
@@ -226,7 +239,7 @@ pub(crate) fn usual(index: u64) -> AuditRecord {
             name: format!("tenants/tenant-{tenant}/keys/key-{}", of(48, 10)),
             version: 1,
             field,
-            items: 0,
+            ..AuditResource::default()
         }],
         context_hash: Bytes::copy_from_slice(&[mixed.to_le_bytes(); 2].concat()),
         credential: "1f3a99c0ffee1234567890".to_owned(),

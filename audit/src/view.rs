@@ -77,6 +77,8 @@ pub struct ResourceView<'a> {
     pub field: &'a str,
     /// The items of a batch that named it.
     pub items: u32,
+    /// The keyed hashes of its items; [`crate::items`] takes them apart.
+    pub item_hashes: &'a [u8],
 }
 
 /// The tag of `AuditRecord.resources`.
@@ -166,6 +168,7 @@ impl<'a> ResourceView<'a> {
                 2 => view.version = number(wire, &mut rest)? as u32,
                 3 => view.field = text(wire, &mut rest)?,
                 4 => view.items = number(wire, &mut rest)? as u32,
+                5 => view.item_hashes = bytes(wire, &mut rest)?,
                 _ => skip(wire, tag, &mut rest, DEPTH - 1)?,
             }
         }

@@ -148,12 +148,38 @@ impl Keys<'_> {
         name: &str,
         rotation: Option<v1::KeyRotation>,
     ) -> Result<v1::Key, Error> {
-        let request = v1::CreateKeyRequest {
+        self.create_from(v1::CreateKeyRequest {
             name: name.to_owned(),
-            suite: v1::Suite::Unspecified.into(),
-            request_id: make_request_id()?,
             rotation,
-        };
+            ..v1::CreateKeyRequest::default()
+        })
+        .await
+    }
+
+    /// Creates a key with all that may be chosen for it. Without a `request_id` one is made.
+    ///
+    /// # Errors
+    /// As [`create_with`](Self::create_with).
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), fieldkeep_client::Error> {
+    /// # let client = fieldkeep_client::Fieldkeep::in_memory().client().await?;
+    /// use fieldkeep_proto::v1::{AuditItems, CreateKeyRequest};
+    /// let wanted = CreateKeyRequest {
+    ///     name: "patients".into(),
+    ///     audit_items: AuditItems::Hashes.into(),
+    ///     ..CreateKeyRequest::default()
+    /// };
+    /// let key = client.keys().create_from(wanted).await?;
+    /// assert_eq!(key.audit_items(), AuditItems::Hashes);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub async fn create_from(&self, mut request: v1::CreateKeyRequest) -> Result<v1::Key, Error> {
+        if request.request_id.is_empty() {
+            request.request_id = make_request_id()?;
+        }
         let path = "/fieldkeep.v1.KeyService/CreateKey";
         self.0.unary(path, request, self.0.plan()).await
     }
@@ -258,6 +284,36 @@ impl Keys<'_> {
             request_id: make_request_id()?,
         };
         let path = "/fieldkeep.v1.KeyService/SetKeyRotation";
+        self.0.unary(path, request, self.0.plan()).await
+    }
+
+    /// Sets what the audit trail has of the items of calls that use a key, from the next call on: how many there were, or a
+    /// keyed hash of each too, by which an auditor finds who used one.
+    ///
+    /// # Errors
+    /// As [`rotate`](Self::rotate).
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), fieldkeep_client::Error> {
+    /// # let client = fieldkeep_client::Fieldkeep::in_memory().key("pii").client().await?;
+    /// use fieldkeep_proto::v1::AuditItems;
+    /// let key = client.keys().set_audit_items("pii", AuditItems::Hashes).await?;
+    /// assert_eq!(key.audit_items(), AuditItems::Hashes);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub async fn set_audit_items(
+        &self,
+        name: &str,
+        items: v1::AuditItems,
+    ) -> Result<v1::Key, Error> {
+        let request = v1::SetKeyAuditItemsRequest {
+            name: name.to_owned(),
+            audit_items: items.into(),
+            request_id: make_request_id()?,
+        };
+        let path = "/fieldkeep.v1.KeyService/SetKeyAuditItems";
         self.0.unary(path, request, self.0.plan()).await
     }
 

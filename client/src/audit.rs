@@ -68,6 +68,9 @@ impl Audit<'_> {
     /// # Ok(())
     /// # }
     /// ```
+    ///
+    /// With an `item`, those about one item, told by its encryption context, of a key whose `audit_items` is
+    /// [`AuditItems::Hashes`](v1::AuditItems::Hashes).
     pub fn find(&self, filter: v1::AuditFilter) -> Pages<v1::AuditEntry> {
         Pages::new(self.0, move |client, page_size, page_token| {
             let request = v1::ListRecordsRequest {

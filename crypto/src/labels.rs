@@ -15,6 +15,9 @@ pub const RECORD: &[u8] = b"fieldkeep/v1/record";
 /// Beginning of the HMAC input of a context in the audit trail, under the audit key.
 pub const AUDIT_CONTEXT: &[u8] = b"fieldkeep/v1/audit-context";
 
+/// Beginning of the HMAC input of an item in the audit trail, under the audit key.
+pub const AUDIT_ITEM: &[u8] = b"fieldkeep/v1/audit-item";
+
 /// HKDF-Expand info of the key that hashes API keys, under the system's record key.
 pub const API_KEY_HASH: &[u8] = b"fieldkeep/v1/api-key-hash";
 
@@ -30,6 +33,7 @@ pub const ALL: &[&[u8]] = &[
     WRAP,
     RECORD,
     AUDIT_CONTEXT,
+    AUDIT_ITEM,
     API_KEY_HASH,
     AUDIT_SEAL,
     FIXED,

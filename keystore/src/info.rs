@@ -53,6 +53,51 @@ pub struct KeyInfo {
     /// The rotation that comes next; `None` without a policy that rotates, and for a disabled key. Filled by `describe_key`
     /// alone.
     pub next: Option<Next>,
+    /// What the audit trail has of its items.
+    pub audit_items: AuditItems,
+}
+
+/// What the audit trail has of the items of calls that use a key.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum AuditItems {
+    /// How many there were.
+    #[default]
+    Counts,
+    /// That, and a keyed hash of each, by which those who may read the trail find an item.
+    Hashes,
+}
+
+impl AuditItems {
+    /// The word for it.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            AuditItems::Counts => "counts",
+            AuditItems::Hashes => "hashes",
+        }
+    }
+}
+
+/// What is chosen when a key is made.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KeySettings {
+    /// Its suite, for ever.
+    pub suite: Suite,
+    /// When it rotates by itself; `None`: on demand alone.
+    pub rotation: Option<Arc<RotationPolicy>>,
+    /// What the audit trail has of its items.
+    pub audit_items: AuditItems,
+}
+
+/// A key of this suite that rotates on demand alone and whose items are counted.
+impl From<Suite> for KeySettings {
+    fn from(suite: Suite) -> Self {
+        KeySettings {
+            suite,
+            rotation: None,
+            audit_items: AuditItems::default(),
+        }
+    }
 }
 
 /// A version of a key.

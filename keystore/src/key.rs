@@ -19,6 +19,7 @@ use tokio::sync::Mutex;
 use crate::{
     error::KeyError,
     field_keys::FieldKeys,
+    info::AuditItems,
     reader::Reader,
     rotation::plan::Used,
     state::KeyState,
@@ -145,6 +146,12 @@ impl Key {
     #[must_use]
     pub fn enabled(&self) -> bool {
         self.state.enabled
+    }
+
+    /// What the audit trail has of the items of calls that use the key.
+    #[must_use]
+    pub fn audit_items(&self) -> AuditItems {
+        self.state.audit_items
     }
 
     /// The generation of the key's record.

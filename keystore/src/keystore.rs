@@ -3,7 +3,7 @@
 use std::{fmt, future::Future, sync::Arc};
 
 use fieldkeep_crypto::{
-    ciphertext::{Handle, Suite},
+    ciphertext::Handle,
     keys::{ApiKeyHashKey, AuditKey, AuditSealKey},
     names::Name,
     wrap::StoreId,
@@ -14,7 +14,10 @@ use crate::{
     cache::KeyCache,
     candidates,
     error::{Damaged, KeyError, KeystoreError},
-    info::{CacheOptions, CacheStats, Change, Changed, KeyInfo, SystemRecord, TenantInfo},
+    info::{
+        AuditItems, CacheOptions, CacheStats, Change, Changed, KeyInfo, KeySettings, SystemRecord,
+        TenantInfo,
+    },
     key::Key,
     key_source::KeySource,
     keyring::System,
@@ -24,7 +27,7 @@ use crate::{
     reader::Reader,
     rollback,
     root::RootProvider,
-    rotation::{plan, policy::RotationPolicy},
+    rotation::plan,
     store::{Operation, Store},
     store_key, system,
     tenants::Tenant,
@@ -198,7 +201,7 @@ impl Keystore {
         listing::tenants(&self.inner.reader, after, limit).await
     }
 
-    /// Makes a key with version 1. Without a `rotation` it rotates on demand alone.
+    /// Makes a key with version 1.
     ///
     /// # Errors
     /// [`KeystoreError::TenantNotFound`], [`KeystoreError::KeyExists`], [`KeystoreError::OperationReused`], and what the
@@ -207,16 +210,14 @@ impl Keystore {
         &self,
         tenant: &Name,
         name: &Name,
-        suite: Suite,
-        rotation: Option<RotationPolicy>,
+        settings: KeySettings,
         operation: Operation,
         now: u64,
     ) -> Result<Changed<KeyInfo>, KeystoreError> {
         let (tenant, name) = (tenant.clone(), name.clone());
-        let rotation = rotation.map(Arc::new);
         self.run(move |inner| async move {
             inner
-                .create_key(&tenant, &name, suite, rotation, operation, now)
+                .create_key(&tenant, &name, settings, operation, now)
                 .await
         })
         .await
@@ -287,6 +288,22 @@ impl Keystore {
         now: u64,
     ) -> Result<Changed<KeyInfo>, KeystoreError> {
         let change = KeyChange::SetEnabled(enabled);
+        self.change_key(tenant, name, change, operation, now).await
+    }
+
+    /// Sets what the audit trail has of the items of calls that use a key, from the next call on.
+    ///
+    /// # Errors
+    /// As [`Keystore::rotate_key`].
+    pub async fn set_audit_items(
+        &self,
+        tenant: &Name,
+        name: &Name,
+        items: AuditItems,
+        operation: Operation,
+        now: u64,
+    ) -> Result<Changed<KeyInfo>, KeystoreError> {
+        let change = KeyChange::SetAuditItems(items);
         self.change_key(tenant, name, change, operation, now).await
     }
 

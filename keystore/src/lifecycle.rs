@@ -3,13 +3,13 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use fieldkeep_crypto::{ciphertext::Suite, keys::Dek, names::Name};
+use fieldkeep_crypto::{keys::Dek, names::Name};
 use prost::Message;
 
 use crate::{
     cache::KeyCache,
     error::{Damaged, KeystoreError},
-    info::{Changed, KeyInfo, TenantInfo},
+    info::{AuditItems, Changed, KeyInfo, KeySettings, TenantInfo},
     key_source::KeySource,
     mutation::{Draft, MAX_ATTEMPTS, Outcome, committed_before},
     reader::{Reader, StoredKey},
@@ -36,6 +36,7 @@ pub(crate) enum KeyChange {
     RotateFrom(u32),
     Retire(u32),
     SetRotation(Option<Arc<RotationPolicy>>),
+    SetAuditItems(AuditItems),
     SetEnabled(bool),
     SetVersionEnabled(u32, bool),
 }
@@ -48,6 +49,7 @@ impl KeyChange {
             KeyChange::RotateFrom(from) => state.rotate_from(*from, now),
             KeyChange::Retire(through) => state.retire(*through),
             KeyChange::SetRotation(rotation) => Ok(state.set_rotation(rotation.clone())),
+            KeyChange::SetAuditItems(items) => Ok(state.set_audit_items(*items)),
             KeyChange::SetEnabled(enabled) => Ok(state.set_enabled(*enabled)),
             KeyChange::SetVersionEnabled(version, enabled) => {
                 state.set_version_enabled(*version, *enabled)
@@ -82,8 +84,7 @@ impl Lifecycle {
         &self,
         tenant: &Name,
         name: &Name,
-        suite: Suite,
-        rotation: Option<Arc<RotationPolicy>>,
+        settings: KeySettings,
         operation: Operation,
         now: u64,
     ) -> Result<Changed<KeyInfo>, KeystoreError> {
@@ -91,7 +92,7 @@ impl Lifecycle {
         let mut conflict = Bytes::new();
         for _ in 0..MAX_ATTEMPTS {
             let handle = self.source.handle(&tenant.name, name)?;
-            let state = KeyState::new(handle, suite, rotation.clone(), now);
+            let state = KeyState::new(handle, settings.clone(), now);
             let (_, version) = self.make_version(&tenant, name, &state, now)?;
             let record = self.seal_state(&tenant, name, &state, 1);
             let mut draft = Draft::new(operation, now);
@@ -276,5 +277,6 @@ pub(crate) fn describe(tenant: &Name, name: &Name, state: &KeyState) -> KeyInfo 
         versions: Vec::new(),
         rotation: state.rotation.clone(),
         next: None,
+        audit_items: state.audit_items,
     }
 }

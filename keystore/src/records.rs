@@ -85,6 +85,9 @@ pub(crate) struct KeyRecord {
     /// Versions up to this one were retired by schedule and are not retired again.
     #[prost(uint32, tag = "9")]
     pub(crate) retired_through: u32,
+    /// What the audit trail has of the items of calls: 0 counts, 1 a keyed hash of each too.
+    #[prost(uint32, tag = "10")]
+    pub(crate) audit_items: u32,
 }
 
 /// A rotation policy in a key's record. Zero and empty: not set.

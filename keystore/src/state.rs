@@ -6,6 +6,7 @@ use fieldkeep_crypto::ciphertext::{Handle, Suite};
 
 use crate::{
     error::{KeyError, KeystoreError},
+    info::{AuditItems, KeySettings},
     records::KeyRecord,
     rotation::policy::RotationPolicy,
 };
@@ -28,15 +29,17 @@ pub(crate) struct KeyState {
     pub(crate) rotation: Option<Arc<RotationPolicy>>,
     /// Versions up to this one were retired by schedule. Not again: an operator may have enabled one since.
     pub(crate) retired_through: u32,
+    /// What the audit trail has of the items of calls that use it.
+    pub(crate) audit_items: AuditItems,
 }
 
 impl KeyState {
-    pub(crate) fn new(
-        handle: Handle,
-        suite: Suite,
-        rotation: Option<Arc<RotationPolicy>>,
-        now: u64,
-    ) -> Self {
+    pub(crate) fn new(handle: Handle, settings: KeySettings, now: u64) -> Self {
+        let KeySettings {
+            suite,
+            rotation,
+            audit_items,
+        } = settings;
         KeyState {
             handle,
             suite,
@@ -47,6 +50,7 @@ impl KeyState {
             disabled: Vec::new(),
             rotation,
             retired_through: 0,
+            audit_items,
         }
     }
 
@@ -76,6 +80,13 @@ impl KeyState {
     pub(crate) fn set_rotation(&self, rotation: Option<Arc<RotationPolicy>>) -> Self {
         KeyState {
             rotation,
+            ..self.clone()
+        }
+    }
+
+    pub(crate) fn set_audit_items(&self, audit_items: AuditItems) -> Self {
+        KeyState {
+            audit_items,
             ..self.clone()
         }
     }
@@ -186,6 +197,10 @@ impl KeyState {
                 .collect(),
             rotation: self.rotation.as_ref().map(|policy| policy.to_record()),
             retired_through: self.retired_through,
+            audit_items: match self.audit_items {
+                AuditItems::Counts => 0,
+                AuditItems::Hashes => 1,
+            },
         }
     }
 
@@ -210,6 +225,11 @@ impl KeyState {
             Some(rotation) => Some(Arc::new(RotationPolicy::from_record(rotation)?)),
             None => None,
         };
+        let audit_items = match record.audit_items {
+            0 => AuditItems::Counts,
+            1 => AuditItems::Hashes,
+            _ => return Err("what the audit trail has of its items is not known"),
+        };
         Ok(KeyState {
             handle: Handle::from_bytes(handle),
             suite,
@@ -220,6 +240,7 @@ impl KeyState {
             disabled,
             rotation,
             retired_through: record.retired_through,
+            audit_items,
         })
     }
 }
@@ -271,11 +292,12 @@ fn without(ranges: &[(u32, u32)], version: u32) -> Vec<(u32, u32)> {
 mod tests {
     use super::*;
     use proptest::{collection::vec, prelude::*};
+    use prost::Message as _;
 
     fn state(primary: u32) -> KeyState {
         KeyState {
             primary,
-            ..KeyState::new(Handle::from_bytes([1; 8]), Suite::KcXaes256Gcm, None, 5)
+            ..KeyState::new(Handle::from_bytes([1; 8]), Suite::KcXaes256Gcm.into(), 5)
         }
     }
 
@@ -314,6 +336,20 @@ mod tests {
         refused(&|record| record.disabled_versions = vec![2, 3, 4, 5]);
         refused(&|record| record.disabled_versions = vec![7, 7, 2, 3]);
         refused(&|record| record.disabled_versions = vec![2, u32::MAX]);
+        refused(&|record| record.audit_items = 2);
+    }
+
+    #[test]
+    fn a_record_from_before_the_setting_counts_items() {
+        let hashes = state(3).set_audit_items(AuditItems::Hashes);
+        assert_eq!(KeyState::from_record(&hashes.to_record()).unwrap(), hashes);
+        assert_eq!(hashes.rotate(9).unwrap().audit_items, AuditItems::Hashes);
+        // The field is left out of the bytes when items are counted, as it was before there was one.
+        let old = state(3).to_record().encode_to_vec();
+        assert!(old.len() < hashes.to_record().encode_to_vec().len());
+        let read = KeyRecord::decode(old.as_slice()).unwrap();
+        let read = KeyState::from_record(&read).unwrap();
+        assert_eq!(read.audit_items, AuditItems::Counts);
     }
 
     proptest! {

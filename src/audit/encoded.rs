@@ -190,6 +190,7 @@ mod tests {
                 version: smalls[0],
                 field: texts[1].clone(),
                 items: smalls[1],
+                item_hashes: Bytes::from(hashes.1.clone()),
             };
             let change = AuditChange {
                 store_key: Bytes::from(hashes.0.clone()),

@@ -1,6 +1,7 @@
 //! The audit record: its bounds, and its parts that come from the keystore.
 
 use bytes::Bytes;
+use fieldkeep_audit::items::ENTRY_BYTES;
 use fieldkeep_crypto::random::{self, RandomError};
 use fieldkeep_keystore::info::Change;
 use fieldkeep_proto::v1::{AuditChange, AuditRecord, AuditResource, Decision};
@@ -14,9 +15,11 @@ const MAX_TEXT_BYTES: usize = 256;
 const MAX_REASON_BYTES: usize = 1024;
 /// Room for the numbers `part` and `parts`: two tags of two bytes, two numbers of at most five.
 const PART_BYTES: usize = 14;
+/// The most hashes of items that one resource has in a record of several parts: about a sixth of a part, so that parts are filled.
+const MAX_PIECE_HASHES: usize = 1024;
 
-/// The record within its bounds: texts that are too long are cut, resources never; more than fit go into further parts.
-/// `None` if what may not be cut is too large.
+/// The record within its bounds: texts that are too long are cut, resources and hashes of items never; more than fit go into
+/// further parts. `None` if what may not be cut is too large.
 pub(super) fn fit(mut head: AuditRecord) -> Option<Vec<AuditRecord>> {
     if head.encoded_len() <= MAX_RECORD_BYTES {
         return Some(vec![head]);
@@ -39,7 +42,7 @@ pub(super) fn fit(mut head: AuditRecord) -> Option<Vec<AuditRecord>> {
     let mut left = room(&head)?;
     let mut parts = Vec::new();
     let mut part = head;
-    for resource in resources {
+    for resource in resources.into_iter().flat_map(pieces) {
         let bytes = prost::encoding::message::encoded_len(RESOURCES_TAG, &resource);
         if bytes > left {
             parts.push(std::mem::replace(&mut part, following.clone()));
@@ -55,6 +58,28 @@ pub(super) fn fit(mut head: AuditRecord) -> Option<Vec<AuditRecord>> {
         part.parts = count;
     }
     Some(parts)
+}
+
+/// The resource, several times if it has many hashes of items: each time with the next of them and the items that they are of. The
+/// last time has the items without a hash too, so that the sum stays what it is.
+fn pieces(mut rest: AuditResource) -> impl Iterator<Item = AuditResource> {
+    let mut is_done = false;
+    std::iter::from_fn(move || {
+        if is_done {
+            return None;
+        }
+        if rest.item_hashes.len() <= MAX_PIECE_HASHES * ENTRY_BYTES {
+            is_done = true;
+            return Some(std::mem::take(&mut rest));
+        }
+        let items = rest.items.min(MAX_PIECE_HASHES as u32);
+        rest.items -= items;
+        Some(AuditResource {
+            items,
+            item_hashes: rest.item_hashes.split_to(MAX_PIECE_HASHES * ENTRY_BYTES),
+            ..rest.clone()
+        })
+    })
 }
 
 /// The tag of `AuditRecord.resources`.

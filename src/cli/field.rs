@@ -77,7 +77,8 @@ struct Bound {
     context: Vec<(String, String)>,
 }
 
-fn parse_pair(text: &str) -> Result<(String, String), &'static str> {
+/// A name and a value of an encryption context.
+pub(super) fn parse_pair(text: &str) -> Result<(String, String), &'static str> {
     let (name, value) = text
         .split_once('=')
         .ok_or("write it as NAME=VALUE, for example id=42")?;

@@ -4,7 +4,7 @@ pub(super) mod policy;
 mod print;
 
 use bytesize::ByteSize;
-use clap::{Args, Subcommand};
+use clap::{Args, Subcommand, ValueEnum};
 use fieldkeep_client::Client;
 use fieldkeep_proto::v1;
 use futures_util::{StreamExt, TryStreamExt, stream};
@@ -34,7 +34,7 @@ pub(crate) struct KeyArgs {
 enum Verb {
     /// Create a key, with version 1
     #[command(
-        after_help = "Examples:\n  fieldkeep key create pii --tenant acme\n  fieldkeep key create pii --rotate-every 90d --max-messages 1000000000"
+        after_help = "Examples:\n  fieldkeep key create pii --tenant acme\n  fieldkeep key create pii --rotate-every 90d --max-messages 1000000000\n  fieldkeep key create patients --audit-items hashes"
     )]
     Create(Created),
     /// List the keys of a tenant
@@ -54,6 +54,15 @@ enum Verb {
         after_help = "Examples:\n  fieldkeep key set-rotation pii --rotate-every 90d --max-bytes 10GiB\n  fieldkeep key set-rotation pii --rotate-cron '0 3 * * 1' --jitter 2h\n  fieldkeep key set-rotation pii --never"
     )]
     SetRotation(RotationSet),
+    /// Set what the audit trail has of the items of calls that use a key
+    ///
+    /// With `hashes` each record also has a keyed hash of each item's key, field and context, so that `audit list --item` finds
+    /// who encrypted, decrypted or moved one. It costs 11 bytes an item.
+    #[command(
+        name = "set-audit-items",
+        after_help = "Examples:\n  fieldkeep key set-audit-items pii hashes\n  fieldkeep audit list --key pii --field customer.ssn --item id=4711"
+    )]
+    SetAuditItems(ItemsSet),
     /// Show how much was encrypted under each version of a key
     #[command(after_help = "Example:\n  fieldkeep key usage pii")]
     Usage(Named),
@@ -98,6 +107,36 @@ struct Created {
     named: Named,
     #[command(flatten)]
     policy: PolicyArgs,
+    /// What the audit trail has of the items of calls: counts alone, or a keyed hash of each too
+    #[arg(long, value_name = "WHAT", default_value = "counts")]
+    audit_items: AuditItems,
+}
+
+/// What the audit trail has of the items of calls that use a key.
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum AuditItems {
+    /// How many there were
+    Counts,
+    /// That, and a keyed hash of each
+    Hashes,
+}
+
+impl From<AuditItems> for v1::AuditItems {
+    fn from(items: AuditItems) -> Self {
+        match items {
+            AuditItems::Counts => v1::AuditItems::Counts,
+            AuditItems::Hashes => v1::AuditItems::Hashes,
+        }
+    }
+}
+
+#[derive(Debug, Args)]
+struct ItemsSet {
+    #[command(flatten)]
+    named: Named,
+    /// What the trail has of them, from the next call on
+    #[arg(value_name = "WHAT")]
+    items: AuditItems,
 }
 
 #[derive(Debug, Args)]
@@ -141,10 +180,15 @@ pub(crate) async fn run(args: KeyArgs, client: &Client, format: Format) -> Resul
     let (doing, outcome) = match args.verb {
         Verb::List(args) => return list(&args, client, format).await,
         Verb::Usage(named) => return usage(&named, client, format).await,
-        Verb::Create(Created { named, policy }) => (
-            format!("create the key `{}`", named.name),
-            keys.create_with(&named.resource(), policy.to_rotation())
-                .await,
+        Verb::Create(args) => (
+            format!("create the key `{}`", args.named.name),
+            keys.create_from(v1::CreateKeyRequest {
+                name: args.named.resource(),
+                rotation: args.policy.to_rotation(),
+                audit_items: v1::AuditItems::from(args.audit_items).into(),
+                ..v1::CreateKeyRequest::default()
+            })
+            .await,
         ),
         Verb::SetRotation(args) => {
             if !confirm_retirement(&args)? {
@@ -156,6 +200,13 @@ pub(crate) async fn run(args: KeyArgs, client: &Client, format: Format) -> Resul
                     .await,
             )
         }
+        Verb::SetAuditItems(ItemsSet { named, items }) => (
+            format!(
+                "set what the audit trail has of the items of the key `{}`",
+                named.name
+            ),
+            keys.set_audit_items(&named.resource(), items.into()).await,
+        ),
         Verb::Show(named) => {
             let shown = keys.show(&named.resource()).await;
             let key =

@@ -218,6 +218,7 @@ pub static ROUTES: [Route; 63] = [
     admin("/fieldkeep.v1.KeyService/EnableKeyVersion", Action::Manage),
     admin("/fieldkeep.v1.KeyService/DisableKeyVersion", Action::Manage),
     admin("/fieldkeep.v1.KeyService/SetKeyRotation", Action::Manage),
+    admin("/fieldkeep.v1.KeyService/SetKeyAuditItems", Action::Manage),
     admin("/fieldkeep.v1.KeyService/GetKeyUsage", Action::Describe),
     admin("/fieldkeep.v1.TenantService/CreateTenant", Action::Tenant),
     admin("/fieldkeep.v1.TenantService/ListTenants", Action::Describe),

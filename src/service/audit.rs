@@ -20,6 +20,7 @@ use crate::audit::checkpoint::Signed;
 use crate::audit::prove::ProofError;
 use crate::service::call::Call;
 use crate::service::failure::Failure;
+use crate::service::items::Sought;
 use crate::service::keys::{Listed, Page};
 use crate::service::perform::Operation;
 use crate::service::perform::permit::{Asks, Grounds, Permit};
@@ -43,6 +44,8 @@ pub struct ListRecords {
     pub page: Page,
     /// Which records.
     pub filter: Filter,
+    /// The item that they have to be about, if there is one.
+    pub item: Option<Sought>,
 }
 
 impl Operation for ListRecords {
@@ -60,10 +63,11 @@ impl Operation for ListRecords {
     async fn run(
         self,
         core: &Core,
-        _permit: &Permit<'_>,
+        permit: &Permit<'_>,
         account: &mut Account,
     ) -> Result<Listed<(u64, AuditRecord)>, Failure> {
         about(account);
+        let filter = with_item(core, permit, self.filter, self.item.as_ref());
         let before = match self.page.after.as_deref().map(str::parse) {
             None => None,
             Some(Ok(before)) => Some(before),
@@ -74,7 +78,7 @@ impl Operation for ListRecords {
                 ));
             }
         };
-        let (audit, filter, limit) = (core.audit.clone(), self.filter, self.page.limit);
+        let (audit, limit) = (core.audit.clone(), self.page.limit);
         let found = spawn_blocking(move || audit.find(&filter, before, limit))
             .await
             .map_err(Failure::internal)?
@@ -218,6 +222,14 @@ impl Operation for ProveGrowth {
     }
 }
 
+/// The filter with the keyed hash of the item that somebody looks for. Whoever asks never sees the key of the hash.
+fn with_item(core: &Core, permit: &Permit<'_>, filter: Filter, item: Option<&Sought>) -> Filter {
+    Filter {
+        item: item.map(|item| item.hash(core, permit.principal())),
+        ..filter
+    }
+}
+
 pub(super) fn about(account: &mut Account) {
     account.used(String::from("audit"), 0, "", 0);
 }
@@ -253,6 +265,8 @@ pub struct Tail {
     pub start: Option<u64>,
     /// Which records.
     pub filter: Filter,
+    /// The item that they have to be about, if there is one.
+    pub item: Option<Sought>,
     /// Whether to go on with those that come.
     pub follow: bool,
 }
@@ -272,14 +286,18 @@ impl Operation for Tail {
     async fn run(
         self,
         core: &Core,
-        _permit: &Permit<'_>,
+        permit: &Permit<'_>,
         account: &mut Account,
     ) -> Result<Reading, Failure> {
         about(account);
         let len = core.audit.len();
         let until = if self.follow { u64::MAX } else { len };
         Ok(Reading {
-            walk: Walk::new(self.filter, self.start.unwrap_or(len), until),
+            walk: Walk::new(
+                with_item(core, permit, self.filter, self.item.as_ref()),
+                self.start.unwrap_or(len),
+                until,
+            ),
             held: None,
         })
     }

@@ -18,6 +18,7 @@ use crate::service::distinct::{self, Destinations, Opener, Openers, Wanted, at, 
 use crate::service::failure::Failure;
 use crate::service::field::{self, Opened, Sealed};
 use crate::service::in_use::InUse;
+use crate::service::items::Hashers;
 use crate::service::masking::Sight;
 use crate::service::offload::{Turns, Weight, offload};
 use crate::service::perform::Operation;
@@ -79,6 +80,7 @@ impl Operation for BatchEncrypt {
     ) -> Result<Results<Sealed>, Failure> {
         let mut keys = Destinations::default();
         let mut sealers = Vec::with_capacity(self.targets.len());
+        let mut hashers = Hashers::default();
         let mut by_item = Vec::new();
         let mut uses = count(
             self.targets.len(),
@@ -106,6 +108,10 @@ impl Operation for BatchEncrypt {
                 field.as_str(),
                 uses.next().unwrap_or(0),
             );
+            if let Ok(sealer) = &sealer {
+                let places = (index, account.place());
+                hashers.add(core, places, &sealer.key, field.as_str());
+            }
             sealers.push(sealer);
         }
         self.check_items(permit, &by_item, &mut turns).await;
@@ -130,12 +136,18 @@ impl Operation for BatchEncrypt {
                 .map(|item| Some(item.as_ref().ok()?.target)),
         );
         permit.release();
-        let mut results = offload(core, weight, move || {
-            seal_all(self.items, &self.shared, &sealers)
+        let (mut results, hashed) = offload(core, weight, move || {
+            let used = self.items.iter().map(|item| {
+                let item = item.as_ref().ok()?;
+                Some((item.target, item.context.as_ref().unwrap_or(&self.shared)))
+            });
+            let hashed = hashers.hash(used);
+            seal_all(self.items, &self.shared, &sealers).map(|results| (results, hashed))
         })
         .await??;
         in_use.check_again(core, permit, &mut results).await;
         account.items(&results);
+        account.item_hashes(hashed, &results);
         Ok(results)
     }
 }
@@ -347,7 +359,7 @@ impl Operation for BatchDecrypt {
                 Err(failure) => Err(failure),
             });
         }
-        openers.report(account, &self.fields);
+        let hashers = openers.report(core, account, &self.fields);
         if let Some(mut charge) = Charge::begin(permit) {
             let used = items.iter().flatten();
             openers.charge(&mut charge, used.map(|ready| (&ready.item, ready.opener)));
@@ -363,12 +375,19 @@ impl Operation for BatchDecrypt {
             items.iter().map(|item| Some(item.as_ref().ok()?.opener)),
         );
         permit.release();
-        let mut results = offload(core, weight, move || {
-            open_all(items, &self.shared, &openers.list)
+        let (mut results, hashed) = offload(core, weight, move || {
+            let used = items.iter().map(|item| {
+                let ready = item.as_ref().ok()?;
+                let context = ready.item.context.as_ref().unwrap_or(&self.shared);
+                Some((ready.opener, context))
+            });
+            let hashed = hashers.hash(used);
+            (open_all(items, &self.shared, &openers.list), hashed)
         })
         .await?;
         in_use.check_again(core, permit, &mut results).await;
         account.items(&results);
+        account.item_hashes(hashed, &results);
         account.masked(results.iter().flatten().filter(|one| one.masked).count());
         Ok(results)
     }

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use fieldkeep_crypto::ciphertext::{Ciphertext, Handle, Suite};
 use fieldkeep_crypto::context::EncodedContext;
 use fieldkeep_crypto::keys::FieldKey;
+use fieldkeep_keystore::info::AuditItems;
 use fieldkeep_keystore::key::Key;
 
 use crate::access::action::ActionSet;
@@ -15,6 +16,7 @@ use crate::service::batch::DecryptItem;
 use crate::service::charge::{Charge, Sum};
 use crate::service::failure::{Failure, Opaque};
 use crate::service::field;
+use crate::service::items::Hashers;
 use crate::service::masking::{Sight, may_be_used};
 use crate::service::perform::permit::{Entitled, Permit, Right};
 use crate::service::record::Account;
@@ -234,34 +236,55 @@ impl Openers {
         }
     }
 
-    /// Tells the record what was opened: each distinct key, version and field once, wherever it moves to.
-    pub(super) fn report(&self, account: &mut Account, fields: &[FieldName]) {
-        let mut items: HashMap<(Handle, u32, usize), u32> = HashMap::new();
+    /// Tells the record what was opened: each distinct key, version and field once, wherever it moves to. Gives what hashes the
+    /// items of each opener, by its index.
+    pub(super) fn report(
+        &self,
+        core: &Core,
+        account: &mut Account,
+        fields: &[FieldName],
+    ) -> Hashers {
+        let mut hashers = Hashers::default();
+        let mut sums: HashMap<(Handle, u32, usize), (u32, &Opener)> = HashMap::new();
         for opener in &self.list {
-            *items.entry(opener.name()).or_default() += opener.items;
+            let (items, named) = sums.entry(opener.name()).or_insert((0, opener));
+            *items += opener.items;
+            // One that was found has the key's name, also where another that moves elsewhere was refused.
+            if named.found.is_err() && opener.found.is_ok() {
+                *named = opener;
+            }
         }
-        for opener in &self.list {
-            let Some(items) = items.remove(&opener.name()) else {
-                continue;
-            };
+        // Where the resources are whose key asks for hashes of items.
+        let mut places = HashMap::new();
+        for (index, opener) in self.list.iter().enumerate() {
             let field = fields.get(opener.field).map_or("", FieldName::as_str);
-            let version = opener.version;
-            let handle = || format!("handle:{}", opener.handle);
-            match &opener.found {
-                Ok(found) => {
-                    account.used(field::resource_of(&found.key), version, field, items);
+            let name = opener.name();
+            if let Some((items, named)) = sums.remove(&name) {
+                let version = opener.version;
+                let handle = || format!("handle:{}", opener.handle);
+                match &named.found {
+                    Ok(found) => {
+                        account.used(field::resource_of(&found.key), version, field, items);
+                        if found.key.audit_items() == AuditItems::Hashes {
+                            places.insert(name, account.place());
+                        }
+                    }
+                    Err(Failure::DecryptionFailed(Opaque::UnknownHandle)) => {
+                        account.not_found(handle(), version, field, items);
+                    }
+                    // There is such a key, so that it is named whatever else the batch names.
+                    Err(_) => account.used(handle(), version, field, items),
                 }
-                Err(Failure::DecryptionFailed(Opaque::UnknownHandle)) => {
-                    account.not_found(handle(), version, field, items);
-                }
-                // There is such a key, so that it is named whatever else the batch names.
-                Err(_) => account.used(handle(), version, field, items),
+            }
+            if let (Ok(found), Some(place)) = (&opener.found, places.get(&name)) {
+                hashers.add(core, (index, *place), &found.key, field);
             }
         }
         for (field, items) in &self.malformed {
             let field = fields.get(*field).map_or("", FieldName::as_str);
             account.not_found(field::MALFORMED.into(), 0, field, *items);
         }
+        hashers
     }
 }
 

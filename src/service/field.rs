@@ -14,6 +14,7 @@ use crate::access::principal::Principal;
 use crate::service::Core;
 use crate::service::charge::charge_one;
 use crate::service::failure::{Failure, Opaque};
+use crate::service::items::hash_item;
 use crate::service::masking::Sight;
 use crate::service::perform::Operation;
 use crate::service::perform::permit::{Asks, Permit, Right};
@@ -66,6 +67,7 @@ impl Operation for Encrypt {
         let ask = self.key.seal(permit.principal(), &self.field);
         let entitled = permit.entitle(ask, &self.context)?;
         let key = core.vault.sealing_key(&entitled).await?;
+        hash_item(core, account, &key, &self.field, &self.context);
         let encrypts = ActionSet::of(&[Action::Encrypt]);
         charge_one(core, permit, &key, encrypts, self.plaintext.len())?;
         let version = key.primary();
@@ -189,6 +191,9 @@ pub(super) async fn open_source(
         }
     };
     account.used(resource_of(&key), ciphertext.version(), field.as_str(), 0);
+    if let Some(context) = opening.context {
+        hash_item(core, account, &key, field, context);
+    }
     let version = core
         .vault
         .opening_version(permit, &key, ciphertext.version())

@@ -1,17 +1,16 @@
 //! What an admin does to tenants and keys.
 
-use fieldkeep_crypto::ciphertext::Suite;
 use fieldkeep_crypto::names::Name;
-use fieldkeep_keystore::info::{Change, Changed, KeyInfo, TenantInfo};
+use fieldkeep_keystore::info::{AuditItems, Change, Changed, KeyInfo, KeySettings, TenantInfo};
 use fieldkeep_keystore::keystore::Keystore;
 use fieldkeep_keystore::present::{key_record, tenant_record};
-use fieldkeep_keystore::rotation::policy::RotationPolicy;
 
 use crate::access::action::Action;
 use crate::access::grant::Scope;
 use crate::access::principal::Principal;
 use crate::service::Core;
 use crate::service::failure::Failure;
+use crate::service::items::items_detail;
 use crate::service::operation::Repeatable;
 use crate::service::perform::Operation;
 use crate::service::perform::permit::{Asks, Permit};
@@ -164,10 +163,8 @@ impl Operation for ListTenants {
 pub struct CreateKey {
     /// Its name.
     pub key: KeyName,
-    /// Its suite.
-    pub suite: Suite,
-    /// When it rotates by itself; `None`: on demand alone.
-    pub rotation: Option<RotationPolicy>,
+    /// What is chosen for it.
+    pub settings: KeySettings,
     /// The request's id.
     pub request: Repeatable,
 }
@@ -183,11 +180,19 @@ impl Operation for CreateKey {
 
     fn about(&self, caller: &Principal, account: &mut Account) {
         account.used(self.key.resource(caller), 0, "", 0);
-        let suite = format!("suite={}", self.suite.code());
-        account.detail(match &self.rotation {
-            None => suite,
-            Some(rotation) => format!("{suite} {}", policy_detail(Some(rotation))),
-        });
+        let KeySettings {
+            suite,
+            rotation,
+            audit_items,
+        } = &self.settings;
+        let mut detail = format!("suite={}", suite.code());
+        if let Some(rotation) = rotation {
+            detail = format!("{detail} {}", policy_detail(Some(rotation)));
+        }
+        if *audit_items != AuditItems::default() {
+            detail = format!("{detail} {}", items_detail(*audit_items));
+        }
+        account.detail(detail);
     }
 
     async fn run(
@@ -207,8 +212,7 @@ impl Operation for CreateKey {
             .create_key(
                 &id.tenant,
                 &id.key,
-                self.suite,
-                self.rotation,
+                self.settings,
                 operation,
                 permit.now_s(),
             )

@@ -51,6 +51,7 @@ pub mod groups;
 mod in_use;
 mod intent;
 pub mod issuers;
+pub mod items;
 pub mod keys;
 pub mod limit;
 mod masking;

@@ -2,8 +2,11 @@
 
 use std::collections::BTreeMap;
 
+use bytes::Bytes;
+use fieldkeep_audit::items::{ENTRY_BYTES, HASH_BYTES, entry};
 use fieldkeep_keystore::info::{Change, Changed};
 use fieldkeep_proto::v1::{AuditChange, AuditResource, Decision, Phase};
+use tonic::Code;
 
 use crate::audit::encoded::{Encoded, RecordParts};
 use crate::audit::operations::{REPEATED, append_word};
@@ -11,6 +14,7 @@ use crate::audit::record::audit_change;
 use crate::service::call::Call;
 use crate::service::failure::Failure;
 use crate::service::intent::Intended;
+use crate::service::items::Hashed;
 
 /// The most bytes of a text that came from a caller.
 const MAX_TEXT_BYTES: usize = 512;
@@ -24,6 +28,8 @@ pub struct Account {
     not_found: usize,
     more_not_found: u32,
     context_hash: Option<[u8; 16]>,
+    /// The hashes of a unary call's item, each with the index of its resource. How the item ended is how the call ends.
+    item_hash: Vec<(usize, [u8; HASH_BYTES])>,
     detail: String,
     items_ok: u32,
     items_failed: u32,
@@ -48,7 +54,43 @@ impl Account {
             version,
             field: field.to_owned(),
             items,
+            item_hashes: Bytes::new(),
         });
+    }
+
+    /// The index of the resource that was reported last.
+    pub(super) fn place(&self) -> usize {
+        self.resources.len().saturating_sub(1)
+    }
+
+    /// The keyed hash of a unary call's item, which used the resource that was reported last.
+    pub(super) fn item_hash(&mut self, hash: [u8; HASH_BYTES]) {
+        self.item_hash.push((self.place(), hash));
+    }
+
+    /// The keyed hashes of a batch's items, each with the code that its item ended with.
+    pub(super) fn item_hashes<T>(
+        &mut self,
+        mut hashed: Vec<Hashed>,
+        results: &[Result<T, Failure>],
+    ) {
+        hashed.sort_unstable_by_key(|one| (one.place, one.item));
+        for of_one in hashed.chunk_by(|one, next| one.place == next.place) {
+            let mut packed = Vec::with_capacity(of_one.len() * ENTRY_BYTES);
+            for one in of_one {
+                let failure = results
+                    .get(one.item)
+                    .and_then(|result| result.as_ref().err());
+                let code = failure.map_or(Code::Ok, |failure| failure.verdict().0);
+                // A batch has 10,000 items at most.
+                let item = u16::try_from(one.item).unwrap_or(u16::MAX);
+                packed.extend_from_slice(&entry(item, code_byte(code), one.hash));
+            }
+            let place = of_one.first().map(|one| one.place);
+            if let Some(resource) = place.and_then(|place| self.resources.get_mut(place)) {
+                resource.item_hashes = Bytes::from(packed);
+            }
+        }
     }
 
     /// What a call named and nothing was done with, because it was not found or not looked for: named as [`Account::used`]
@@ -173,7 +215,7 @@ pub struct Ending<'a> {
     /// The rule that decided.
     pub rule: &'a str,
     /// The code of the reply.
-    pub code: tonic::Code,
+    pub code: Code,
     /// The failure, if it is one.
     pub failure: Option<&'a Failure>,
     /// When the call ended, microseconds since the Unix epoch.
@@ -186,6 +228,12 @@ pub fn compose(call: &Call, ending: Ending<'_>, account: &mut Account) -> Encode
     if account.more_not_found > 0 {
         let items = account.more_not_found;
         account.used(String::from("handle:*"), 0, "", items);
+    }
+    for (place, hash) in std::mem::take(&mut account.item_hash) {
+        if let Some(resource) = account.resources.get_mut(place) {
+            let packed = entry(0, code_byte(ending.code), hash);
+            resource.item_hashes = Bytes::copy_from_slice(&packed);
+        }
     }
     let reason = match ending.failure {
         Some(failure) => bounded(failure.detail().into_owned()),
@@ -246,7 +294,7 @@ pub(super) fn compose_intent(
         action: call.action.as_str(),
         decision: Decision::Allowed.into(),
         rule,
-        code: tonic::Code::Unknown.into(),
+        code: Code::Unknown.into(),
         resources: &account.resources,
         store_revision: intended.revision,
         detail: &account.detail,
@@ -256,6 +304,11 @@ pub(super) fn compose_intent(
         intended_keys: std::slice::from_ref(&intended.store_key),
         ..RecordParts::default()
     })
+}
+
+/// A code as the entries of items have it. There are 17.
+fn code_byte(code: Code) -> u8 {
+    u8::try_from(i32::from(code)).unwrap_or(u8::MAX)
 }
 
 /// Cuts a text to [`MAX_TEXT_BYTES`] at a character boundary.
@@ -303,5 +356,26 @@ mod tests {
         account.items(&[Ok(()), unknown(), unknown(), Err(Failure::KeyDisabled)]);
         assert_eq!(account.item_counts(), (1, 3));
         assert_eq!(account.failed_items(), "KEY_DISABLED:1 KEY_NOT_FOUND:2");
+    }
+
+    #[test]
+    fn hashes_of_items_are_with_their_resource_in_the_order_of_the_batch() {
+        let mut account = Account::default();
+        account.used(String::from("a"), 1, "f", 2);
+        account.used(String::from("b"), 1, "f", 1);
+        let hashed = |item, place| Hashed {
+            item,
+            place,
+            hash: [item as u8; 8],
+        };
+        let results = [Ok(()), Err(Failure::KeyDisabled), Ok(())];
+        account.item_hashes(vec![hashed(2, 0), hashed(0, 0), hashed(1, 1)], &results);
+        let [a, b] = account.resources.as_slice() else {
+            panic!("two resources");
+        };
+        let (first, third) = (entry(0, 0, [0; 8]), entry(2, 0, [2; 8]));
+        assert_eq!(a.item_hashes, [first, third].concat());
+        // FAILED_PRECONDITION.
+        assert_eq!(b.item_hashes, entry(1, 9, [1; 8]).to_vec());
     }
 }

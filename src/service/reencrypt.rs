@@ -21,6 +21,7 @@ use crate::service::distinct::{self, Destinations, Opener, Openers, Wanted, at, 
 use crate::service::failure::Failure;
 use crate::service::field::{self, Source};
 use crate::service::in_use::InUse;
+use crate::service::items::{Hashers, hash_item};
 use crate::service::offload::{Turns, Weight, offload};
 use crate::service::perform::Operation;
 use crate::service::perform::permit::{Asks, Permit, Right};
@@ -59,6 +60,8 @@ struct Resealer {
     version: u32,
     /// Whether the right to seal depends on the context of each item.
     by_item: bool,
+    /// Whether it is another key than the one that opens.
+    moves: bool,
 }
 
 impl Operation for ReEncrypt {
@@ -113,6 +116,7 @@ impl Operation for ReEncrypt {
         let resealer = resealer(&source.key, ciphertext.version(), &destination, &self.field)?;
         if moves_to.is_some() {
             account.used_version(resealer.version);
+            hash_item(core, account, &destination, &self.field, &self.context);
         } else if resealer.field_key.is_some() {
             account.used(
                 field::resource_of(&destination),
@@ -207,6 +211,12 @@ struct Planned {
     refused: Option<Failure>,
 }
 
+impl Planned {
+    fn context<'a>(&'a self, shared: &'a EncodedContext) -> &'a EncodedContext {
+        self.item.context.as_ref().unwrap_or(shared)
+    }
+}
+
 impl Operation for BatchReEncrypt {
     const ACTION: Action = Action::ReEncrypt;
     type Output = Results<ReEncrypted>;
@@ -276,8 +286,8 @@ impl Operation for BatchReEncrypt {
                 }
             });
         }
-        openers.report(account, &fields);
-        resealers.report(account);
+        let opening = openers.report(core, account, &fields);
+        let sealing = resealers.report(core, account);
         if let Some(mut charge) = Charge::begin(permit) {
             let used = planned.iter().flatten();
             openers.charge(
@@ -307,11 +317,22 @@ impl Operation for BatchReEncrypt {
                 .map(|item| Some(item.as_ref().ok()?.resealer)),
         );
         permit.release();
-        let work = move || reseal_all(planned, &shared, &openers, &resealers.list);
-        let mut results = offload(core, weight, work).await??;
+        let work = move || {
+            let mut hashed = opening.hash(planned.iter().map(|planned| {
+                let planned = planned.as_ref().ok()?;
+                Some((planned.opener, planned.context(&shared)))
+            }));
+            hashed.extend(sealing.hash(planned.iter().map(|planned| {
+                let planned = planned.as_ref().ok().filter(|one| one.refused.is_none())?;
+                Some((planned.resealer, planned.context(&shared)))
+            })));
+            reseal_all(planned, &shared, &openers, &resealers.list).map(|results| (results, hashed))
+        };
+        let (mut results, hashed) = offload(core, weight, work).await??;
         opened.check_again(core, permit, &mut results).await;
         sealed.check_again(core, permit, &mut results).await;
         account.items(&results);
+        account.item_hashes(hashed, &results);
         Ok(results)
     }
 }
@@ -481,16 +502,22 @@ impl Resealers {
         }
     }
 
-    /// Tells the record what was sealed with; what stays as it is is among what was opened.
-    fn report(&mut self, account: &mut Account) {
-        for (resealer, used) in self.list.iter().zip(self.used.drain(..)) {
-            if resealer
-                .as_ref()
-                .is_ok_and(|resealer| resealer.field_key.is_some())
-            {
-                account.used(used.name, used.version, &used.field, used.items);
+    /// Tells the record what was sealed with; what stays as it is is among what was opened. Gives what hashes the items of those
+    /// that move them to another key: the others' items are hashed with what opens them.
+    fn report(&mut self, core: &Core, account: &mut Account) -> Hashers {
+        let mut hashers = Hashers::default();
+        for (index, (resealer, used)) in self.list.iter().zip(self.used.drain(..)).enumerate() {
+            let Ok(resealer) = resealer else { continue };
+            if resealer.field_key.is_none() {
+                continue;
+            }
+            account.used(used.name, used.version, &used.field, used.items);
+            if resealer.moves {
+                let places = (index, account.place());
+                hashers.add(core, places, &resealer.key, &used.field);
             }
         }
+        hashers
     }
 }
 
@@ -502,7 +529,8 @@ fn resealer(
     field: &FieldName,
 ) -> Result<Resealer, Failure> {
     let primary = destination.primary();
-    let current = source.handle() == destination.handle() && version == primary.number();
+    let moves = source.handle() != destination.handle();
+    let current = !moves && version == primary.number();
     let field_key = if current {
         None
     } else {
@@ -513,6 +541,7 @@ fn resealer(
         field_key,
         version: primary.number(),
         by_item: false,
+        moves,
     })
 }
 

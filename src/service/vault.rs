@@ -4,6 +4,7 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::task::Poll;
 
+use fieldkeep_crypto::audit::ItemHasher;
 use fieldkeep_crypto::ciphertext::{Handle, Suite};
 use fieldkeep_crypto::context::EncodedContext;
 use fieldkeep_keystore::info::{Change, Changed, KeyInfo};
@@ -307,5 +308,11 @@ impl Vault {
     #[must_use]
     pub fn context_hash(&self, context: &EncodedContext) -> [u8; 16] {
         self.keystore.audit_key().context_hash(context)
+    }
+
+    /// What makes keyed hashes of the items of a field, for the audit record.
+    #[must_use]
+    pub fn item_hasher(&self, tenant: &str, key: &str, field: &str) -> ItemHasher {
+        self.keystore.audit_key().item_hasher(tenant, key, field)
     }
 }

@@ -2,8 +2,9 @@
 
 use std::{fs, path::Path};
 
-use fieldkeep_client::{BatchEncrypt, EncryptItem};
-use fieldkeep_proto::v1::{AuditRecord, Decision};
+use fieldkeep_client::{BatchDecrypt, BatchEncrypt, DecryptItem, EncryptItem};
+use fieldkeep_proto::v1::{AuditFilter, AuditItem, AuditItems, AuditRecord, ContextPair, Decision};
+use serde_json::Value;
 
 use crate::fixture::Fixture;
 
@@ -109,10 +110,15 @@ async fn every_call_has_one_record() {
     );
 }
 
-#[tokio::test]
-async fn no_value_is_ever_written_anywhere() {
-    let f = Fixture::start();
-    let canary = "CANARY-b7f3e1";
+fn pair(name: &str, value: &str) -> ContextPair {
+    ContextPair {
+        name: name.into(),
+        value: value.into(),
+    }
+}
+
+/// Calls with `canary` in every input.
+async fn call_with(f: &Fixture, canary: &'static str) {
     let app = f.app();
     let sealed = app
         .field("pii", "f")
@@ -153,6 +159,30 @@ async fn no_value_is_ever_written_anywhere() {
             ..BatchEncrypt::default()
         })
         .await;
+}
+
+#[tokio::test]
+async fn no_value_is_ever_written_anywhere() {
+    let f = Fixture::start();
+    let canary = "CANARY-b7f3e1";
+    for items in [AuditItems::Counts, AuditItems::Hashes] {
+        f.admin()
+            .keys()
+            .set_audit_items("pii", items)
+            .await
+            .unwrap();
+        call_with(&f, canary).await;
+    }
+    let filter = AuditFilter {
+        key: "tenants/default/keys/pii".into(),
+        field: "f".into(),
+        item: Some(AuditItem {
+            context: vec![pair("id", &format!("{canary}-context"))],
+        }),
+        ..AuditFilter::default()
+    };
+    let found = f.admin().audit().find(filter).collect().await.unwrap();
+    assert_eq!(found.len(), 3, "those of the second time");
     let records = format!("{:?}", records(&f).await);
     assert!(!records.contains(canary));
     let log = f.server.stop();
@@ -184,4 +214,89 @@ async fn the_trail_survives_a_restart_and_goes_on() {
     let f = f.restart();
     let after = records(&f).await;
     assert_eq!(after[..before.len()], before[..]);
+}
+
+#[tokio::test]
+async fn an_auditor_finds_who_decrypted_one_item() {
+    let f = Fixture::start();
+    let run = |arguments: &[&str]| f.server.run(&f.admin_identity, arguments);
+    let created = run(&["key", "create", "patients", "--audit-items", "hashes"]);
+    assert!(created.contains("audit items") && created.contains("hashes"));
+    let app = f.app();
+    let seal = async |key: &str| {
+        let item = |id| EncryptItem::new(&b"x"[..]).context("id", id);
+        let batch = BatchEncrypt {
+            key: key.into(),
+            field: "ssn".into(),
+            items: ["4711", "4712", "4713"].map(item).into(),
+            ..BatchEncrypt::default()
+        };
+        let sealed = app.encrypt_batch(batch).await.unwrap();
+        let ciphertexts = sealed.into_iter().map(|one| one.unwrap().ciphertext);
+        ciphertexts.collect::<Vec<_>>()
+    };
+    let (sealed, counted) = (seal("patients").await, seal("pii").await);
+    let item = |of: usize, id: &str| DecryptItem::new(sealed[of].clone()).context("id", id);
+    let batch = |items: Vec<DecryptItem>| BatchDecrypt {
+        field: "ssn".into(),
+        items,
+        ..BatchDecrypt::default()
+    };
+    let all = vec![item(0, "4711"), item(1, "4712"), item(2, "4713")];
+    app.decrypt_batch(batch(all)).await.unwrap();
+    let without = vec![item(1, "4712"), item(2, "4713"), item(0, "4712")];
+    let results = app.decrypt_batch(batch(without)).await.unwrap();
+    assert!(results[2].is_err());
+    let of_pii = DecryptItem::new(counted[0].clone()).context("id", "4711");
+    app.decrypt_batch(batch(vec![of_pii])).await.unwrap();
+
+    let list = |key: &str, id: &str| -> Vec<Value> {
+        let item = format!("id={id}");
+        let search = ["audit", "list", "--action", "decrypt", "--format", "json"];
+        let about = ["--key", key, "--field", "ssn", "--item", &item];
+        serde_json::from_str(&run(&[&search[..], &about].concat())).unwrap()
+    };
+    let found = list("patients", "4711");
+    assert_eq!(found.len(), 1, "{found:#?}");
+    assert_eq!(found[0]["principal"], "tenants/default/identities/app");
+    assert_eq!(found[0]["rpc"], "fieldkeep.v1.FieldService/BatchDecrypt");
+    let hashes = &found[0]["resources"][0]["item_hashes"];
+    let told = |at: usize| (hashes[at]["item"].as_u64(), hashes[at]["code"].as_u64());
+    assert_eq!(hashes.as_array().unwrap().len(), 3);
+    assert_eq!((told(0), told(2)), ((Some(0), Some(0)), (Some(2), Some(0))));
+    assert_eq!(hashes[0]["hash"].as_str().unwrap().len(), 16);
+    assert_eq!(list("patients", "4712").len(), 2);
+    assert!(list("patients", "4714").is_empty());
+    assert!(
+        list("pii", "4711").is_empty(),
+        "its items are counted alone"
+    );
+
+    let one = item(0, "4711");
+    let template = batch(Vec::new());
+    let mut opened = app.decrypt_stream(template, futures_util::stream::iter([one]));
+    while let Some(value) = opened.next().await {
+        value.unwrap().unwrap();
+    }
+    let newest = list("patients", "4711");
+    assert_eq!(newest.len(), 2);
+    assert_eq!(newest[0]["rpc"], "fieldkeep.v1.FieldService/DecryptStream");
+    // An export finds the same, oldest first, with the call that encrypted it.
+    let about = ["--key", "patients", "--field", "ssn", "--item", "id=4711"];
+    let exported = run(&[&["audit", "export"][..], &about].concat());
+    let exported: Vec<Value> = exported
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
+    let actions: Vec<&str> = exported
+        .iter()
+        .map(|record| record["action"].as_str().unwrap())
+        .collect();
+    assert_eq!(actions, ["encrypt", "decrypt", "decrypt"]);
+
+    run(&["key", "set-audit-items", "patients", "counts"]);
+    app.decrypt_batch(batch(vec![item(0, "4711")]))
+        .await
+        .unwrap();
+    assert_eq!(list("patients", "4711").len(), 2);
 }

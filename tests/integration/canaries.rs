@@ -45,7 +45,9 @@ fn no_secret_of_a_command_is_written_anywhere() {
     let home = home(&canaries.text("passphrase"), outside.path());
     let server = home.serve();
     let admin = home.admin();
-    server.run(&admin, &["key", "create", "pii"]);
+    // What the trail has of each item is more than without it.
+    let create = ["key", "create", "pii", "--audit-items", "hashes"];
+    server.run(&admin, &create);
     let app = server.issue(
         &admin,
         "default",
@@ -92,6 +94,14 @@ fn no_secret_of_a_command_is_written_anywhere() {
             "{arguments:?}"
         );
     }
+
+    let search = [
+        "audit", "list", "--key", "pii", "--field", "email", "--item",
+    ];
+    let found = call(&admin, &[&search[..], &[id.as_str()]].concat(), &[], "");
+    assert!(found.contains("encrypt"), "{found}");
+    let tried = call(&admin, &[&search[..], &[wrong.as_str()]].concat(), &[], "");
+    assert!(tried.contains("decryption-failed"), "{tried}");
 
     let key = call(&admin, &["api-key", "create", "app"], &[], "");
     let key = key.trim();

@@ -193,9 +193,8 @@ async fn admin_requests_are_checked() {
     let mut keys = KeyServiceClient::new(channel);
     let create = |name: &str, request_id: &str| v1::CreateKeyRequest {
         name: name.into(),
-        suite: 0,
         request_id: request_id.into(),
-        rotation: None,
+        ..v1::CreateKeyRequest::default()
     };
     let id = "6f1e0d5c-8a47-4f57-9d0e-1c2b3a495867";
     let first = keys

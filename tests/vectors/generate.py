@@ -16,7 +16,7 @@ sys.dont_write_bytecode = True  # The imports below lie beside this file; leave 
 
 from ciphertext_cases import open_cases, refuse_cases
 from second_format import Refused, decode_text, open_ciphertext, seal_message
-from stored_cases import api_key_vectors, audit_vectors, record_vectors, wrap_vectors
+from stored_cases import api_key_vectors, audit_vectors, item_vectors, record_vectors, wrap_vectors
 
 HERE = pathlib.Path(__file__).parent
 
@@ -57,6 +57,7 @@ def main():
         "wrap-v1.json": wrap_vectors(),
         "record-v1.json": record_vectors(),
         "audit-context-v1.json": audit_vectors(),
+        "audit-item-v1.json": item_vectors(),
         "api-key-v1.json": api_key_vectors(),
     }
     check_ciphertexts(files["ciphertext-v1.json"])

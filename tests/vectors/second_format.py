@@ -183,3 +183,8 @@ def api_key_hash(record_key, key_id, secret):
 def context_hash(key, context):
     encoded = encode_context(context)
     return hmac.new(key, b"fieldkeep/v1/audit-context" + lp(encoded), hashlib.sha256).digest()[:16]
+
+
+def item_hash(key, tenant, name, field, context):
+    names = b"".join(lp(part.encode()) for part in (tenant, name, field))
+    return hmac.new(key, b"fieldkeep/v1/audit-item" + names + lp(encode_context(context)), hashlib.sha256).digest()[:8]

@@ -1,7 +1,7 @@
-"""The cases of wrap-v1.json, record-v1.json and audit-context-v1.json."""
+"""The cases of wrap-v1.json, record-v1.json, audit-context-v1.json and audit-item-v1.json."""
 
 from case_bytes import derived, flip
-from second_format import BASE62, Refused, api_key_hash, api_key_text, be64, context_hash, parse_api_key, record_value, wrap
+from second_format import BASE62, Refused, api_key_hash, api_key_text, be64, context_hash, item_hash, parse_api_key, record_value, wrap
 
 
 def wrap_base(name, purpose, **parts):
@@ -155,6 +155,27 @@ def audit_vectors():
         key = derived(name + " audit key", 32)
         hashed = context_hash(key, context)
         cases.append({"name": name, "audit_key": key.hex(), "context": context, "hash": hashed.hex()})
+    return {"hash": cases}
+
+
+def item_vectors():
+    cases = []
+
+    def add(label, tenant="acme", key="pii", field="customer.ssn", context=None):
+        audit_key, context = derived("item audit key", 32), {"id": "4711"} if context is None else context
+        hashed = item_hash(audit_key, tenant, key, field, context)
+        case = {"name": label, "audit_key": audit_key.hex(), "tenant": tenant, "key": key, "field": field}
+        cases.append({**case, "context": context, "hash": hashed.hex()})
+
+    add("plain")
+    add("context_empty", context={})
+    add("two_pairs", context={"row": "7", "id": "4711"})
+    add("context_of_4096_bytes", context={"id": "x" * (4096 - 10)})
+    add("another_tenant", tenant="acme2")
+    add("another_key", key="pii2")
+    add("another_field", field="customer.email")
+    add("boundary_of_tenant_and_key_moved", tenant="acm", key="epii")
+    add("boundary_of_key_and_field_moved", key="piic", field="ustomer.ssn")
     return {"hash": cases}
 
 

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use fieldkeep_proto::v1::{AuditChange, AuditRecord, AuditResource};
 use serde::{Serialize, Serializer};
 
-use super::words::{Hex, Time, decision, phase};
+use super::words::{Hex, ItemHashes, Time, decision, phase};
 
 /// A record as the JSON object that stands for it. The members are always all there and always in this order; byte strings are
 /// lower-case hexadecimal; `time` is RFC 3339 in UTC with microseconds, `null` beyond the year 9999.
@@ -88,6 +88,7 @@ struct Resource<'a> {
     version: u32,
     field: &'a str,
     items: u32,
+    item_hashes: ItemHashes<'a>,
 }
 
 #[derive(Serialize)]
@@ -103,6 +104,7 @@ fn resources<S: Serializer>(list: &[AuditResource], serializer: S) -> Result<S::
         version: resource.version,
         field: &resource.field,
         items: resource.items,
+        item_hashes: ItemHashes(&resource.item_hashes),
     }))
 }
 
@@ -130,6 +132,7 @@ pub fn write(out: &mut impl io::Write, index: u64, record: &AuditRecord) -> io::
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::items::entry;
 
     #[test]
     fn a_record_is_one_line_with_all_members_in_order() {
@@ -143,6 +146,7 @@ mod tests {
                 version: 3,
                 field: "email".into(),
                 items: 2,
+                item_hashes: entry(1, 3, [0x0a, 1, 2, 3, 4, 5, 6, 0xff]).to_vec().into(),
             }],
             changes: vec![AuditChange {
                 store_key: "k".into(),
@@ -157,7 +161,8 @@ mod tests {
             r#"{"index":7,"time":"2026-11-28T14:05:09.000042Z","time_us":1795874709000042,"request_id":"ab01","#,
             r#""principal":"tenants/acme/identities/app","authentication":"","address":"","rpc":"","action":"","#,
             r#""decision":"unknown","rule":"","code":0,"reason":"two\nlines and \"quotes\"","duration_us":0,"#,
-            r#""resources":[{"name":"tenants/acme/keys/pii","version":3,"field":"email","items":2}],"#,
+            r#""resources":[{"name":"tenants/acme/keys/pii","version":3,"field":"email","items":2,"#,
+            r#""item_hashes":[{"item":1,"code":3,"hash":"0a010203040506ff"}]}],"#,
             r#""context_hash":"","items_ok":0,"items_failed":0,"#,
             r#""changes":[{"store_key":"6b","generation":1,"value_sha256":""}],"#,
             r#""store_revision":0,"detail":"","credential":"","part":0,"parts":0,"phase":"","operation_id":"","intended_keys":[],"summarised":0}"#,

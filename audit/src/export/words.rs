@@ -8,6 +8,8 @@ use fieldkeep_proto::v1::{AuditRecord, Decision, Phase};
 use serde::{Serialize, Serializer};
 use time::OffsetDateTime;
 
+use crate::items::items;
+
 /// The prefix of the RPC names of what the service does by itself.
 const INTERNAL: &str = "fieldkeep.internal/";
 /// Where a text that came from a caller is cut, bytes; the service cuts its own there too.
@@ -73,6 +75,26 @@ impl fmt::Display for Hex<'_> {
 impl Serialize for Hex<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.collect_str(self)
+    }
+}
+
+/// The keyed hashes of a resource's items, as a list of objects.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct ItemHashes<'a>(pub(crate) &'a [u8]);
+
+impl Serialize for ItemHashes<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        #[derive(Serialize)]
+        struct Item<'a> {
+            item: u16,
+            code: u8,
+            hash: Hex<'a>,
+        }
+        serializer.collect_seq(items(self.0).map(|one| Item {
+            item: one.item,
+            code: one.code,
+            hash: Hex(one.hash),
+        }))
     }
 }
 

@@ -3,6 +3,7 @@ use proptest::prelude::*;
 use prost::Message as _;
 
 use super::*;
+use crate::items::entry;
 use crate::sample;
 
 /// The filter said once more, as plainly as possible.
@@ -29,7 +30,7 @@ fn naive(filter: &Filter, record: &AuditRecord) -> bool {
                 .iter()
                 .any(|used| in_tenant(&used.name, tenant));
     }
-    if filter.key.is_some() || filter.field.is_some() {
+    if filter.key.is_some() || filter.field.is_some() || filter.item.is_some() {
         yes &= record.resources.iter().any(|used| {
             let key = filter.key.as_ref().is_none_or(|key| used.name == *key);
             let field = filter.field.as_ref().is_none_or(|field| {
@@ -39,7 +40,11 @@ fn naive(filter: &Filter, record: &AuditRecord) -> bool {
                     used.field == *field
                 }
             });
-            key && field
+            let item = filter.item.as_ref().is_none_or(|item| {
+                let mut entries = used.item_hashes.chunks(11);
+                entries.any(|entry| entry.len() == 11 && entry[3..] == item[..])
+            });
+            key && field && item
         });
     }
     if let Some(action) = &filter.action {
@@ -124,4 +129,28 @@ fn a_tenant_whose_name_begins_as_another_is_another() {
     };
     assert!(of("acme2").accepts(&record));
     assert!(!of("acme").accepts(&record));
+}
+
+#[test]
+fn an_item_is_one_of_the_key_and_the_field_that_are_asked_for() {
+    let mut record = record_of(&[("tenants/t/keys/a", "ssn"), ("tenants/t/keys/b", "ssn")]);
+    record.resources[0].item_hashes = [entry(0, 0, [1; 8]), entry(2, 3, [2; 8])].concat().into();
+    record.resources[1].item_hashes = entry(1, 0, [3; 8]).to_vec().into();
+    let asked = |key: Option<&str>, hash: u8| Filter {
+        key: key.map(str::to_owned),
+        item: Some([hash; 8]),
+        ..Filter::default()
+    };
+    let (a, b) = (Some("tenants/t/keys/a"), Some("tenants/t/keys/b"));
+    for (key, hash, is) in [
+        (a, 1, true),
+        (a, 2, true),
+        (None, 2, true),
+        (a, 3, false),
+        (b, 3, true),
+        (b, 1, false),
+        (None, 4, false),
+    ] {
+        assert_eq!(asked(key, hash).accepts(&record), is, "{key:?} {hash}");
+    }
 }

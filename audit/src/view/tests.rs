@@ -45,6 +45,7 @@ fn assert_same(view: &RecordView<'_>, record: &AuditRecord) {
             version: used.version,
             field: &used.field,
             items: used.items,
+            item_hashes: &used.item_hashes,
         })
         .collect();
     assert_eq!(used, expected);

@@ -28,6 +28,7 @@ fn planted(plant: &str) -> Vec<AuditRecord> {
             version: 1,
             field: text("field"),
             items: 1,
+            item_hashes: text("item").into(),
         }],
         ..AuditRecord::default()
     };

@@ -78,7 +78,7 @@ pub(crate) fn record_of(rpc: &str, action: &str, decision: Decision, code: i32) 
             name: "tenants/acme/keys/pii".into(),
             version: 3,
             field: "customer.email".into(),
-            items: 0,
+            ..AuditResource::default()
         }],
         credential: "0a1b".into(),
         ..AuditRecord::default()
@@ -91,12 +91,14 @@ fn resource() -> impl Strategy<Value = AuditResource> {
         any::<u32>(),
         "\\PC{0,8}",
         any::<u32>(),
+        proptest::collection::vec(any::<u8>(), 0..40),
     )
-        .prop_map(|(name, version, field, items)| AuditResource {
+        .prop_map(|(name, version, field, items, item_hashes)| AuditResource {
             name,
             version,
             field,
             items,
+            item_hashes: item_hashes.into(),
         })
 }
 

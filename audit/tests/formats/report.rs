@@ -67,6 +67,7 @@ impl Call {
                 version: *version,
                 field: format!("field-{field}"),
                 items: *items,
+                ..AuditResource::default()
             })
             .collect();
         let answered = self.ending == (Decision::Allowed, 0);

@@ -1,11 +1,14 @@
 //! The double's KeyService, TenantService and SystemService.
 
-use std::time::{Duration, UNIX_EPOCH};
+use std::{
+    sync::Arc,
+    time::{Duration, UNIX_EPOCH},
+};
 
 use bytes::Bytes;
 use fieldkeep_crypto::{ciphertext::Suite, names::Name};
 use fieldkeep_keystore::{
-    info::{KeyInfo, TenantInfo},
+    info::{AuditItems, KeyInfo, KeySettings, TenantInfo},
     keystore::{DEFAULT_TENANT, MAX_PAGE},
 };
 use fieldkeep_proto::v1;
@@ -93,6 +96,20 @@ fn describe(info: KeyInfo) -> v1::Key {
         versions: versions.collect(),
         rotation: info.rotation.as_deref().map(rotation::describe),
         next_rotation: info.next.map(rotation::next),
+        audit_items: match info.audit_items {
+            AuditItems::Counts => v1::AuditItems::Counts,
+            AuditItems::Hashes => v1::AuditItems::Hashes,
+        }
+        .into(),
+    }
+}
+
+/// What the trail of a service would have of items. The double has no trail.
+fn audit_items(value: i32) -> Result<AuditItems, Refusal> {
+    match v1::AuditItems::try_from(value) {
+        Ok(v1::AuditItems::Unspecified | v1::AuditItems::Counts) => Ok(AuditItems::Counts),
+        Ok(v1::AuditItems::Hashes) => Ok(AuditItems::Hashes),
+        Err(error) => Err(Refusal::invalid("audit_items", error)),
     }
 }
 
@@ -161,18 +178,15 @@ impl v1::key_service_server::KeyService for Memory {
     ) -> Result<Response<v1::Key>, Status> {
         let request = request.into_inner();
         let name = KeyName::parse("name", &request.name)?;
-        let rotation = rotation::policy(request.rotation)?;
+        let settings = KeySettings {
+            suite: Suite::KcXaes256Gcm,
+            rotation: rotation::policy(request.rotation)?.map(Arc::new),
+            audit_items: audit_items(request.audit_items)?,
+        };
         let operation = operation(&request.request_id)?;
         let changed = self
             .keystore
-            .create_key(
-                &name.tenant,
-                &name.key,
-                Suite::KcXaes256Gcm,
-                rotation,
-                operation,
-                now(),
-            )
+            .create_key(&name.tenant, &name.key, settings, operation, now())
             .await
             .map_err(Refusal::from)?;
         Ok(key(changed.value))
@@ -275,6 +289,22 @@ impl v1::key_service_server::KeyService for Memory {
         let changed = self
             .keystore
             .set_rotation(&name.tenant, &name.key, rotation, operation, now())
+            .await
+            .map_err(Refusal::from)?;
+        Ok(key(changed.value))
+    }
+
+    async fn set_key_audit_items(
+        &self,
+        request: Request<v1::SetKeyAuditItemsRequest>,
+    ) -> Result<Response<v1::Key>, Status> {
+        let request = request.into_inner();
+        let name = KeyName::parse("name", &request.name)?;
+        let items = audit_items(request.audit_items)?;
+        let operation = operation(&request.request_id)?;
+        let changed = self
+            .keystore
+            .set_audit_items(&name.tenant, &name.key, items, operation, now())
             .await
             .map_err(Refusal::from)?;
         Ok(key(changed.value))

@@ -167,6 +167,30 @@ async fn rotation_policies_are_kept_checked_and_shown() {
 }
 
 #[tokio::test]
+async fn what_the_trail_has_of_items_is_kept_and_shown() {
+    let client = double().await;
+    let keys = client.keys();
+    let items = |key: v1::Key| key.audit_items();
+    assert_eq!(
+        items(keys.show("pii").await.unwrap()),
+        v1::AuditItems::Counts
+    );
+    let set = keys.set_audit_items("pii", v1::AuditItems::Hashes).await;
+    assert_eq!(items(set.unwrap()), v1::AuditItems::Hashes);
+    assert_eq!(
+        items(keys.show("pii").await.unwrap()),
+        v1::AuditItems::Hashes
+    );
+    let unknown = v1::CreateKeyRequest {
+        name: "new".into(),
+        audit_items: 7,
+        ..v1::CreateKeyRequest::default()
+    };
+    let error = keys.create_from(unknown).await.unwrap_err();
+    assert_eq!(error.reason(), Some(reason::INVALID_REQUEST), "{error}");
+}
+
+#[tokio::test]
 async fn what_is_not_valid_is_told_as_the_service_tells_it() {
     let client = double().await;
     for call in [

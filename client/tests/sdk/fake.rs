@@ -671,6 +671,18 @@ impl v1::key_service_server::KeyService for Handlers {
         Ok(key)
     }
 
+    async fn set_key_audit_items(
+        &self,
+        request: Request<v1::SetKeyAuditItemsRequest>,
+    ) -> Result<Response<v1::Key>, Status> {
+        self.arrive("SetKeyAuditItems", &request, &request.get_ref().request_id)
+            .await?;
+        let request = request.into_inner();
+        let mut key = key(&request.name);
+        key.get_mut().audit_items = request.audit_items;
+        Ok(key)
+    }
+
     async fn get_key_usage(
         &self,
         request: Request<v1::GetKeyUsageRequest>,

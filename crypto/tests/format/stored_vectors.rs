@@ -1,4 +1,4 @@
-//! `wrap-v1.json`, `record-v1.json` and `audit-context-v1.json` of `tests/vectors/`.
+//! `wrap-v1.json`, `record-v1.json`, `audit-context-v1.json` and `audit-item-v1.json` of `tests/vectors/`.
 
 use std::collections::BTreeMap;
 
@@ -279,6 +279,53 @@ fn context_hashes_of_the_vectors() {
         .concat();
         let second = second::hmac_sha256(&hex(&case.audit_key), &input);
         assert_eq!(HEXLOWER.encode(&second[..16]), case.hash, "{}", case.name);
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ItemFile {
+    hash: Vec<ItemCase>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ItemCase {
+    name: String,
+    audit_key: String,
+    tenant: String,
+    key: String,
+    field: String,
+    context: BTreeMap<String, String>,
+    hash: String,
+}
+
+#[test]
+fn item_hashes_of_the_vectors() {
+    let file: ItemFile =
+        serde_json::from_str(include_str!("../../../tests/vectors/audit-item-v1.json")).unwrap();
+    assert!(!file.hash.is_empty());
+    for case in file.hash {
+        let key = AuditKey::dangerous_from_bytes(&array(&case.audit_key));
+        let pairs = case.context.iter().map(|(n, v)| (n.as_str(), v.as_str()));
+        let context = EncodedContext::encode(pairs).unwrap();
+        let hasher = key.item_hasher(&case.tenant, &case.key, &case.field);
+        assert_eq!(
+            HEXLOWER.encode(&hasher.hash(&context)),
+            case.hash,
+            "{}",
+            case.name
+        );
+        let input = [
+            b"fieldkeep/v1/audit-item".as_slice(),
+            &lp(case.tenant.as_bytes()),
+            &lp(case.key.as_bytes()),
+            &lp(case.field.as_bytes()),
+            &lp(context.as_bytes()),
+        ]
+        .concat();
+        let second = second::hmac_sha256(&hex(&case.audit_key), &input);
+        assert_eq!(HEXLOWER.encode(&second[..8]), case.hash, "{}", case.name);
     }
 }
 

@@ -12,7 +12,7 @@ use super::{
     plan::{Act, Candidate, Cause, Next, Now, Planned, Replaced, Used, next, plan},
     policy::{RotationParts, RotationPolicy},
 };
-use crate::state::KeyState;
+use crate::{info::KeySettings, state::KeyState};
 
 const START: u64 = 1_795_323_600;
 
@@ -30,8 +30,12 @@ impl Life {
     fn new(number: u64, parts: RotationParts) -> Self {
         let policy = RotationPolicy::from_parts(parts).unwrap().map(Arc::new);
         let handle = Handle::from_bytes(number.to_be_bytes());
+        let settings = KeySettings {
+            rotation: policy,
+            ..Suite::KcXaes256Gcm.into()
+        };
         Life {
-            state: KeyState::new(handle, Suite::KcXaes256Gcm, policy, START),
+            state: KeyState::new(handle, settings, START),
             created: vec![START],
             used: Used::default(),
             enabled_again: BTreeSet::new(),

@@ -96,7 +96,7 @@ pub(crate) async fn with_key() -> (Arc<MemoryStore>, Keystore) {
 
 pub(crate) async fn create(keystore: &Keystore, tenant: &str, key: &str) {
     keystore
-        .create_key(&name(tenant), &name(key), SUITE, None, operation(), NOW)
+        .create_key(&name(tenant), &name(key), SUITE.into(), operation(), NOW)
         .await
         .unwrap();
 }

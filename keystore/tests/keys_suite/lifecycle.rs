@@ -4,6 +4,8 @@ use std::collections::BTreeSet;
 
 use fieldkeep_keystore::{
     error::{KeyError, KeystoreError},
+    info::{AuditItems, KeySettings},
+    keystore::Keystore,
     store::Operation,
 };
 
@@ -19,8 +21,7 @@ async fn create_describe_and_list() {
         .create_key(
             &name("default"),
             &name("d"),
-            SUITE,
-            None,
+            SUITE.into(),
             operation(),
             NOW + 9,
         )
@@ -30,12 +31,12 @@ async fn create_describe_and_list() {
     assert_eq!((made.value.created, made.value.rotated), (NOW + 9, NOW + 9));
     assert_eq!(made.changes.len(), 2);
     let error = keystore
-        .create_key(&name("default"), &name("d"), SUITE, None, operation(), NOW)
+        .create_key(&name("default"), &name("d"), SUITE.into(), operation(), NOW)
         .await
         .unwrap_err();
     assert!(matches!(error, KeystoreError::KeyExists { .. }), "{error}");
     let error = keystore
-        .create_key(&name("none"), &name("d"), SUITE, None, operation(), NOW)
+        .create_key(&name("none"), &name("d"), SUITE.into(), operation(), NOW)
         .await
         .unwrap_err();
     assert!(matches!(error, KeystoreError::TenantNotFound(_)), "{error}");
@@ -181,7 +182,7 @@ async fn a_repeated_operation_changes_nothing_and_gets_its_first_revision() {
             .await
             .unwrap();
         let made_key = keystore
-            .create_key(&tenant, &key, SUITE, None, operations[1], NOW)
+            .create_key(&tenant, &key, SUITE.into(), operations[1], NOW)
             .await
             .unwrap();
         let rotated = keystore
@@ -295,7 +296,7 @@ async fn an_operation_id_is_good_for_one_change() {
         .unwrap_err();
     assert!(matches!(error, KeystoreError::OperationReused), "{error}");
     let error = keystore
-        .create_key(&tenant, &name("other"), SUITE, None, other, NOW)
+        .create_key(&tenant, &name("other"), SUITE.into(), other, NOW)
         .await
         .unwrap_err();
     assert!(matches!(error, KeystoreError::OperationReused), "{error}");
@@ -345,8 +346,7 @@ async fn of_concurrent_creations_one_wins() {
                     .create_key(
                         &name("default"),
                         &name("pii"),
-                        SUITE,
-                        None,
+                        SUITE.into(),
                         operation(),
                         NOW,
                     )
@@ -362,4 +362,40 @@ async fn of_concurrent_creations_one_wins() {
         }
     }
     assert_eq!(made, 1);
+}
+
+#[tokio::test]
+async fn what_the_trail_has_of_items_is_kept_told_and_seen_at_once() {
+    let (store, keystore) = with_key().await;
+    let (tenant, key) = (name("default"), name("pii"));
+    let used = |keystore: Keystore| async move {
+        let key = keystore.key("default", "pii").await.unwrap();
+        key.audit_items()
+    };
+    assert_eq!(used(keystore.clone()).await, AuditItems::Counts);
+    let set = keystore.set_audit_items(&tenant, &key, AuditItems::Hashes, operation(), NOW);
+    let changed = set.await.unwrap();
+    assert_eq!(changed.value.audit_items, AuditItems::Hashes);
+    assert_eq!(changed.changes.len(), 1);
+    assert_eq!(used(keystore.clone()).await, AuditItems::Hashes);
+    rotate(&keystore, "default", "pii").await;
+    assert_eq!(used(keystore).await, AuditItems::Hashes);
+
+    let reopened = open(store).await;
+    assert_eq!(used(reopened.clone()).await, AuditItems::Hashes);
+    let settings = KeySettings {
+        audit_items: AuditItems::Hashes,
+        ..SUITE.into()
+    };
+    let made = reopened
+        .create_key(&tenant, &name("patients"), settings, operation(), NOW)
+        .await
+        .unwrap();
+    assert_eq!(made.value.audit_items, AuditItems::Hashes);
+    let listed = reopened.list_keys(&tenant, None, 10).await.unwrap();
+    assert!(
+        listed
+            .iter()
+            .all(|key| key.audit_items == AuditItems::Hashes)
+    );
 }

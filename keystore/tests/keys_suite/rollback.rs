@@ -56,7 +56,7 @@ async fn every_kind_of_change_checks_and_is_missed_when_rolled_back() {
             }
             _ => {
                 keystore
-                    .create_key(&name("acme"), &key, SUITE, None, operation(), NOW)
+                    .create_key(&name("acme"), &key, SUITE.into(), operation(), NOW)
                     .await
                     .unwrap()
                     .changes

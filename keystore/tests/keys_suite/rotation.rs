@@ -1,8 +1,10 @@
 //! Rotation policies, planned rotations and retirements.
 
+use std::sync::Arc;
+
 use fieldkeep_keystore::{
     error::{KeyError, KeystoreError},
-    info::KeyCursor,
+    info::{KeyCursor, KeySettings},
     keystore::Keystore,
     rotation::{
         plan::{Cause, Next, Replaced},
@@ -188,8 +190,12 @@ async fn candidates_are_all_keys_with_a_policy_of_all_tenants() {
             if policy.is_some() {
                 expected.push((name(tenant), name(&key)));
             }
+            let settings = KeySettings {
+                rotation: policy.map(Arc::new),
+                ..SUITE.into()
+            };
             keystore
-                .create_key(&name(tenant), &name(&key), SUITE, policy, operation(), NOW)
+                .create_key(&name(tenant), &name(&key), settings, operation(), NOW)
                 .await
                 .unwrap();
         }

@@ -1,4 +1,5 @@
 use bytes::Bytes;
+use fieldkeep_audit::items::{ENTRY_BYTES, entry};
 use fieldkeep_keystore::info::Change;
 use fieldkeep_proto::v1::{AuditResource, Decision};
 use tempfile::TempDir;
@@ -138,6 +139,7 @@ fn every_resource_of_a_large_call_is_named_in_parts_of_one_commit() {
             version: n,
             field: format!("field-{n}"),
             items: 1,
+            ..AuditResource::default()
         })
         .collect();
     let ticket = log.append(&record).unwrap();
@@ -167,6 +169,53 @@ fn every_resource_of_a_large_call_is_named_in_parts_of_one_commit() {
     head.resources.clone_from(&record.resources);
     assert_eq!(head, record, "the first part is the whole head");
     assert_eq!((parts[1].items_ok, parts[1].rule.as_str()), (0, ""));
+}
+
+#[test]
+fn the_hashes_of_more_items_than_a_record_holds_go_into_parts() {
+    let dir = TempDir::new().unwrap();
+    let log = open(&dir);
+    let hashes = |count: u16, first: u16| -> Bytes {
+        let entries = (first..first + count).map(|n| entry(n, (n % 3) as u8, [n as u8; 8]));
+        entries.collect::<Vec<_>>().concat().into()
+    };
+    let mut record = numbered(1);
+    record.items_ok = 20_010;
+    let used = |key: &str, items, item_hashes| AuditResource {
+        name: format!("tenants/acme/keys/{key}"),
+        version: 7,
+        field: "ssn".to_owned(),
+        items,
+        item_hashes,
+    };
+    // Of the second, some items had no right and no hash.
+    record.resources = vec![
+        used("a", 10_000, hashes(10_000, 0)),
+        used("b", 10_007, hashes(10_000, 10_000)),
+        used("c", 3, hashes(3, 20_000)),
+    ];
+    log.append_blocking(&record).unwrap();
+    let mut parts = log.list(None, 1000).unwrap();
+    parts.reverse();
+    assert_eq!(parts.len(), 4, "220,000 bytes of hashes");
+    let mut joined: Vec<AuditResource> = Vec::new();
+    for (number, (_, part)) in (1..).zip(parts) {
+        assert!(part.encoded_len() <= MAX_RECORD_BYTES);
+        assert_eq!((part.part, part.parts), (number, 4));
+        for piece in part.resources {
+            assert_eq!(piece.item_hashes.len() % ENTRY_BYTES, 0);
+            match joined.last_mut() {
+                Some(last) if last.name == piece.name => {
+                    assert_eq!((last.version, &last.field), (piece.version, &piece.field));
+                    last.items += piece.items;
+                    let both = [&last.item_hashes[..], &piece.item_hashes[..]].concat();
+                    last.item_hashes = both.into();
+                }
+                _ => joined.push(piece),
+            }
+        }
+    }
+    assert_eq!(joined, record.resources);
 }
 
 #[test]

@@ -9,6 +9,7 @@ use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
 use crate::cli::failure::{Exit, Failure};
+use crate::cli::field::parse_pair;
 
 /// Which records. All conditions count together.
 #[derive(Debug, Default, Args)]
@@ -31,6 +32,10 @@ pub(crate) struct FilterArgs {
     /// Only calls that used this field; `customer.*` for all that begin so
     #[arg(long, value_name = "FIELD")]
     field: Option<String>,
+    /// Only calls about the item with this encryption context; give all its parts, each with an --item of its own.
+    /// The key's setting `audit-items` must have been `hashes` when they came
+    #[arg(long, value_name = "NAME=VALUE", value_parser = parse_pair, requires_all = ["key", "field"])]
+    item: Vec<(String, String)>,
     /// Only this action, for example `decrypt`
     #[arg(long, value_name = "ACTION")]
     action: Option<String>,
@@ -82,12 +87,25 @@ impl FilterArgs {
             tenant: text(&self.tenant),
             key: full(&self.key, "keys"),
             field: text(&self.field),
+            item: self.item(),
             action: text(&self.action),
             decision: decision.into(),
             rule: text(&self.rule),
             rpc: text(&self.rpc),
             request_id: request_id.into(),
             failed: self.failed,
+        })
+    }
+}
+
+impl FilterArgs {
+    fn item(&self) -> Option<v1::AuditItem> {
+        let pair = |(name, value): &(String, String)| v1::ContextPair {
+            name: name.clone(),
+            value: value.clone(),
+        };
+        (!self.item.is_empty()).then(|| v1::AuditItem {
+            context: self.item.iter().map(pair).collect(),
         })
     }
 }

@@ -33,7 +33,7 @@ pub(crate) struct AuditArgs {
 enum Verb {
     /// List records, newest first
     #[command(
-        after_help = "Examples:\n  fieldkeep audit list --limit 20\n  fieldkeep audit list --field customer.email --action decrypt --since 7d\n  fieldkeep audit list --principal acme/app --failed --format json"
+        after_help = "Examples:\n  fieldkeep audit list --limit 20\n  fieldkeep audit list --field customer.email --action decrypt --since 7d\n  fieldkeep audit list --key acme/pii --field customer.ssn --item id=4711\n  fieldkeep audit list --principal acme/app --failed --format json"
     )]
     List(ListArgs),
     /// Follow records as they come

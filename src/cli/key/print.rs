@@ -31,6 +31,7 @@ pub(super) fn print_key(format: Format, key: &v1::Key, is_next_known: bool) -> R
         "create_time",
         "rotate_time",
         "handle",
+        "audit_items",
         "rotation",
     ];
     if is_next_known {
@@ -79,6 +80,11 @@ pub(super) fn key_object(key: &v1::Key) -> Value {
         "handle": HEXLOWER.encode(&key.handle),
         "create_time": key.create_time.as_ref().map(|time| rfc3339(time.seconds)),
         "rotate_time": key.rotate_time.as_ref().map(|time| rfc3339(time.seconds)),
+        "audit_items": match key.audit_items() {
+            // A service that knows of no hashes does not say it.
+            v1::AuditItems::Counts | v1::AuditItems::Unspecified => "counts",
+            v1::AuditItems::Hashes => "hashes",
+        },
         "rotation": policy::object(key.rotation.as_ref()),
         "next_rotation": policy::next_object(key.next_rotation.as_ref()),
     })

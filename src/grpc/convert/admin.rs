@@ -1,18 +1,23 @@
 //! The messages of administration.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use fieldkeep_crypto::ciphertext::Suite as DomainSuite;
-use fieldkeep_keystore::info::{KeyInfo, TenantInfo, VersionInfo};
+use fieldkeep_keystore::info::{
+    AuditItems as DomainAuditItems, KeyInfo, KeySettings, TenantInfo, VersionInfo,
+};
 use fieldkeep_proto::v1::{
-    CreateKeyRequest, CreateTenantRequest, GetKeyRequest, GetStatusResponse, Key, KeyState,
-    KeyVersion, KeyVersionState, ListKeysRequest, ListKeysResponse, ListTenantsRequest,
-    ListTenantsResponse, RotateKeyRequest, Suite, Tenant,
+    AuditItems, CreateKeyRequest, CreateTenantRequest, GetKeyRequest, GetStatusResponse, Key,
+    KeyState, KeyVersion, KeyVersionState, ListKeysRequest, ListKeysResponse, ListTenantsRequest,
+    ListTenantsResponse, RotateKeyRequest, SetKeyAuditItemsRequest, Suite, Tenant,
 };
 use prost::Message;
 use prost_types::Timestamp;
 
 use super::{key_name, page, parent, rotation, tenant_name, token};
 use crate::service::failure::Failure;
+use crate::service::items::SetAuditItems;
 use crate::service::keys::{
     ChangeState, CreateKey, CreateTenant, DescribeKey, ListKeys, ListTenants, Listed, RotateKey,
 };
@@ -78,10 +83,37 @@ pub fn create_key(request: CreateKeyRequest) -> Result<CreateKey, Failure> {
     let repeatable = repeatable(&request.request_id, &request)?;
     Ok(CreateKey {
         key: key_name("name", request.name)?,
-        suite,
-        rotation: rotation::policy(request.rotation)?,
+        settings: KeySettings {
+            suite,
+            rotation: rotation::policy(request.rotation)?.map(Arc::new),
+            audit_items: audit_items(request.audit_items)?,
+        },
         request: repeatable,
     })
+}
+
+/// What a SetKeyAuditItems asks for.
+///
+/// # Errors
+/// As [`create_tenant`].
+pub fn set_audit_items(request: SetKeyAuditItemsRequest) -> Result<SetAuditItems, Failure> {
+    let repeatable = repeatable(&request.request_id, &request)?;
+    Ok(SetAuditItems {
+        key: key_name("name", request.name)?,
+        items: audit_items(request.audit_items)?,
+        request: repeatable,
+    })
+}
+
+fn audit_items(value: i32) -> Result<DomainAuditItems, Failure> {
+    match AuditItems::try_from(value) {
+        Ok(AuditItems::Unspecified | AuditItems::Counts) => Ok(DomainAuditItems::Counts),
+        Ok(AuditItems::Hashes) => Ok(DomainAuditItems::Hashes),
+        Err(_) => Err(Failure::invalid(
+            "audit_items",
+            "this server knows counts and hashes alone",
+        )),
+    }
 }
 
 /// What a GetKey asks for.
@@ -165,6 +197,10 @@ pub fn key(info: KeyInfo) -> Key {
     } else {
         KeyState::Disabled
     };
+    let audit_items = match info.audit_items {
+        DomainAuditItems::Counts => AuditItems::Counts,
+        DomainAuditItems::Hashes => AuditItems::Hashes,
+    };
     Key {
         name: key_resource(info.tenant.as_str(), info.name.as_str()),
         handle: Bytes::copy_from_slice(info.handle.as_bytes()),
@@ -176,6 +212,7 @@ pub fn key(info: KeyInfo) -> Key {
         versions: info.versions.into_iter().map(version).collect(),
         rotation: info.rotation.as_deref().map(rotation::rotation),
         next_rotation: info.next.map(rotation::next),
+        audit_items: audit_items.into(),
     }
 }
 

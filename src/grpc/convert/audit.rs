@@ -15,11 +15,12 @@ use fieldkeep_tlog::note::MAX_NOTE_BYTES;
 use fieldkeep_tlog::report::ReportForm;
 use fieldkeep_tlog::tree::MAX_SIZE;
 
-use super::{page, token};
+use super::{context, field_name, key_name, page, token};
 use crate::service::audit::{
     CheckpointTexts, ListRecords, ProofTexts, ProveGrowth, ProveRecord, ReadCheckpoint, Step, Tail,
 };
 use crate::service::failure::Failure;
+use crate::service::items::Sought;
 use crate::service::keys::Listed;
 use crate::service::report::{MakeReport, SignedReport};
 
@@ -33,9 +34,11 @@ const CHUNK_BYTES: usize = 256 * 1024;
 /// # Errors
 /// The part that is not valid; so for every request of this module.
 pub fn list_records(request: ListRecordsRequest) -> Result<ListRecords, Failure> {
+    let asked = request.filter.unwrap_or_default();
     Ok(ListRecords {
         page: page(request.page_size, &request.page_token)?,
-        filter: filter(request.filter.unwrap_or_default())?,
+        item: item(&asked)?,
+        filter: filter(asked)?,
     })
 }
 
@@ -61,9 +64,11 @@ fn entries(records: Vec<(u64, AuditRecord)>) -> Vec<AuditEntry> {
 /// # Errors
 /// As [`list_records`].
 pub fn tail(request: TailRecordsRequest) -> Result<Tail, Failure> {
+    let asked = request.filter.unwrap_or_default();
     Ok(Tail {
         start: request.start_index,
-        filter: filter(request.filter.unwrap_or_default())?,
+        item: item(&asked)?,
+        filter: filter(asked)?,
         follow: request.follow,
     })
 }
@@ -218,9 +223,34 @@ fn filter(asked: AuditFilter) -> Result<Filter, Failure> {
         decision: (decision != Decision::Unspecified).then_some(decision),
         rpc: text("filter.rpc", asked.rpc)?,
         rule_kind: text("filter.rule", asked.rule)?,
+        // Only the service can make it, of what `item` gives.
+        item: None,
         request_id,
         only_failed: asked.failed,
     })
+}
+
+/// The item that records have to be about. Its hash is bound to one key and one field, so that both have to be named in full.
+fn item(asked: &AuditFilter) -> Result<Option<Sought>, Failure> {
+    let Some(item) = &asked.item else {
+        return Ok(None);
+    };
+    if !asked.key.starts_with("tenants/") {
+        return Err(Failure::invalid(
+            "filter.key",
+            "an item is looked for under one key: give its full name, `tenants/{tenant}/keys/{key}`",
+        ));
+    }
+    Ok(Some(Sought {
+        key: key_name("filter.key", asked.key.clone())?,
+        field: field_name(asked.field.clone()).map_err(|_| {
+            Failure::invalid(
+                "filter.field",
+                "an item is looked for in one field: give its whole name",
+            )
+        })?,
+        context: context(&item.context)?,
+    }))
 }
 
 fn text(field: &'static str, value: String) -> Result<Option<String>, Failure> {

@@ -1,9 +1,11 @@
 use bytes::Bytes;
+use fieldkeep_keystore::info::AuditItems;
 use fieldkeep_proto::v1::{
-    AuditFilter, BatchDecryptRequest, BatchEncryptRequest, BatchReEncryptRequest, ContextPair,
-    CreateGrantRequest, CreateKeyRequest, Decision, DecryptItem, DecryptRequest, EncryptItem,
-    EncryptRequest, ExplainAccessRequest, GetGrantRequest, GrantConditions,
+    AuditFilter, AuditItem, BatchDecryptRequest, BatchEncryptRequest, BatchReEncryptRequest,
+    ContextPair, CreateGrantRequest, CreateKeyRequest, Decision, DecryptItem, DecryptRequest,
+    EncryptItem, EncryptRequest, ExplainAccessRequest, GetGrantRequest, GrantConditions,
     IssueCertificateRequest, ListKeysRequest, ListRecordsRequest, ReEncryptItem,
+    SetKeyAuditItemsRequest, TailRecordsRequest,
 };
 
 use super::*;
@@ -342,6 +344,72 @@ fn a_filter_of_the_trail_is_taken_as_it_is_or_its_part_is_named() {
 }
 
 #[test]
+fn an_item_is_looked_for_under_one_key_and_in_one_field() {
+    let asked = |key: &str, field: &str, names: &[&str]| {
+        let item = AuditItem {
+            context: names.iter().map(|name| pair(name, "4711")).collect(),
+        };
+        let filter = Some(AuditFilter {
+            key: key.into(),
+            field: field.into(),
+            item: Some(item),
+            ..AuditFilter::default()
+        });
+        let list = part(audit::list_records(ListRecordsRequest {
+            filter: filter.clone(),
+            ..Default::default()
+        }));
+        let tail = part(audit::tail(TailRecordsRequest {
+            filter,
+            ..Default::default()
+        }));
+        assert_eq!(list, tail);
+        list
+    };
+    let key = "tenants/acme/keys/pii";
+    assert_eq!(asked(key, "ssn", &["id"]), "valid");
+    assert_eq!(asked(key, "ssn", &[]), "valid");
+    for (wrong, field, names, named) in [
+        ("", "ssn", &["id"][..], "filter.key"),
+        ("pii", "ssn", &["id"], "filter.key"),
+        ("tenants/acme", "ssn", &["id"], "filter.key"),
+        (key, "", &["id"], "filter.field"),
+        (key, "customer.*", &["id"], "filter.field"),
+        (key, "ssn", &["ID"], "context"),
+        (key, "ssn", &["id", "id"], "context"),
+    ] {
+        assert_eq!(
+            asked(wrong, field, names),
+            named,
+            "{wrong} {field} {names:?}"
+        );
+    }
+}
+
+#[test]
+fn what_the_trail_has_of_items_is_counts_or_hashes() {
+    let asked = |items: i32| {
+        let create = admin::create_key(CreateKeyRequest {
+            name: "k".into(),
+            audit_items: items,
+            ..Default::default()
+        });
+        let set = admin::set_audit_items(SetKeyAuditItemsRequest {
+            name: "k".into(),
+            audit_items: items,
+            ..Default::default()
+        });
+        let create = create.map(|create| create.settings.audit_items);
+        assert_eq!(create, set.map(|set| set.items));
+        create
+    };
+    assert_eq!(asked(0), Ok(AuditItems::Counts));
+    assert_eq!(asked(1), Ok(AuditItems::Counts));
+    assert_eq!(asked(2), Ok(AuditItems::Hashes));
+    assert_eq!(part(asked(3)), "audit_items");
+}
+
+#[test]
 fn parents_roles_suites_and_identities() {
     let parent = |text: &str| {
         part(admin::list_keys(ListKeysRequest {
@@ -380,7 +448,7 @@ fn parents_roles_suites_and_identities() {
             name: "k".into(),
             suite,
             request_id: id.into(),
-            rotation: None,
+            ..Default::default()
         }))
     };
     assert_eq!((create(0, ""), create(1, "")), ("valid", "valid"));

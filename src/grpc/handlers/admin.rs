@@ -7,7 +7,7 @@ use fieldkeep_proto::v1::{
     CreateKeyRequest, CreateTenantRequest, DisableKeyRequest, DisableKeyVersionRequest,
     EnableKeyRequest, EnableKeyVersionRequest, GetKeyRequest, GetKeyUsageRequest, GetStatusRequest,
     GetStatusResponse, Key, KeyUsage, ListKeysRequest, ListKeysResponse, ListTenantsRequest,
-    ListTenantsResponse, RotateKeyRequest, SetKeyRotationRequest, Tenant,
+    ListTenantsResponse, RotateKeyRequest, SetKeyAuditItemsRequest, SetKeyRotationRequest, Tenant,
 };
 use tonic::{Request, Response, Status};
 
@@ -111,6 +111,14 @@ impl KeyService for Handlers {
         request: Request<SetKeyRotationRequest>,
     ) -> Result<Response<Key>, Status> {
         let (call, parsed) = take(request, rotation::set_rotation)?;
+        respond(self.service.perform(call, parsed).await, admin::key)
+    }
+
+    async fn set_key_audit_items(
+        &self,
+        request: Request<SetKeyAuditItemsRequest>,
+    ) -> Result<Response<Key>, Status> {
+        let (call, parsed) = take(request, admin::set_audit_items)?;
         respond(self.service.perform(call, parsed).await, admin::key)
     }
 

@@ -3,6 +3,7 @@
 use bytes::Bytes;
 use fieldkeep_crypto::ciphertext::{Handle, Suite};
 use fieldkeep_crypto::names::Name;
+use fieldkeep_keystore::info::KeySettings;
 use fieldkeep_keystore::rotation::plan::Cause;
 use fieldkeep_keystore::rotation::policy::{RotationParts, RotationPolicy};
 use fieldkeep_keystore::store::Transaction;
@@ -35,9 +36,12 @@ fn id(key: &str) -> KeyId {
 /// Makes a key of the tenant `acme`, behind the planner's back.
 async fn make(f: &Fixture, key: &str, parts: RotationParts) -> Handle {
     let (id, policy) = (id(key), RotationPolicy::from_parts(parts).unwrap());
-    let (suite, now) = (Suite::KcXaes256Gcm, NOW);
+    let settings = KeySettings {
+        rotation: policy.map(Arc::new),
+        ..Suite::KcXaes256Gcm.into()
+    };
     f.keystore
-        .create_key(&id.tenant, &id.key, suite, policy, operation(), now)
+        .create_key(&id.tenant, &id.key, settings, operation(), NOW)
         .await
         .unwrap()
         .value

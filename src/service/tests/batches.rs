@@ -205,8 +205,7 @@ async fn a_reencrypted_batch_keeps_what_is_current_and_moves_the_rest() {
         .create_key(
             &name("acme"),
             &name("new"),
-            Suite::KcXaes256Gcm,
-            None,
+            Suite::KcXaes256Gcm.into(),
             operation(),
             NOW,
         )
@@ -387,8 +386,7 @@ async fn a_key_that_is_disabled_while_a_batch_waits_for_its_place_gives_no_resul
         .create_key(
             &tenant,
             &name("new"),
-            Suite::KcXaes256Gcm,
-            None,
+            Suite::KcXaes256Gcm.into(),
             operation(),
             NOW,
         )
@@ -463,7 +461,7 @@ async fn a_destination_that_is_disabled_while_a_batch_waits_gets_nothing() {
     let f = Fixture::make().await;
     let (tenant, new) = (name("acme"), name("new"));
     f.keystore
-        .create_key(&tenant, &new, Suite::KcXaes256Gcm, None, operation(), NOW)
+        .create_key(&tenant, &new, Suite::KcXaes256Gcm.into(), operation(), NOW)
         .await
         .unwrap();
     let sealed = f.encrypt("acme/app", &[b'x'; 65_536]).await.unwrap();

@@ -175,8 +175,7 @@ async fn another_key_of_the_own_tenant_may_be_the_destination() {
         .create_key(
             &tenant,
             &name("new"),
-            Suite::KcXaes256Gcm,
-            None,
+            Suite::KcXaes256Gcm.into(),
             operation(),
             NOW,
         )
@@ -240,7 +239,13 @@ async fn a_damaged_key_is_opaque_until_the_tenant_is_checked() {
     let suite = Suite::KcXaes256Gcm;
     let cold = f
         .keystore
-        .create_key(&name("other"), &name("cold"), suite, None, operation(), NOW)
+        .create_key(
+            &name("other"),
+            &name("cold"),
+            suite.into(),
+            operation(),
+            NOW,
+        )
         .await
         .unwrap()
         .value;

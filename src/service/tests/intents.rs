@@ -309,8 +309,7 @@ fn request(id: &str) -> Repeatable {
 fn create(key_name: &str, id: &str) -> CreateKey {
     CreateKey {
         key: key(key_name),
-        suite: Suite::KcXaes256Gcm,
-        rotation: None,
+        settings: Suite::KcXaes256Gcm.into(),
         request: request(id),
     }
 }

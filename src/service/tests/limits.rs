@@ -70,7 +70,7 @@ async fn create_key(f: &Fixture, tenant: &str, text: &str) {
     let suite = Suite::KcXaes256Gcm;
     let made = f
         .keystore
-        .create_key(&tenant, &text, suite, None, operation(), NOW);
+        .create_key(&tenant, &text, suite.into(), operation(), NOW);
     made.await.unwrap();
 }
 

@@ -22,14 +22,14 @@ fn records(page: Page) -> ListRecords {
     ListRecords {
         page,
         filter: fieldkeep_audit::filter::Filter::default(),
+        item: None,
     }
 }
 
 fn create(key_name: &str, id: &str) -> CreateKey {
     CreateKey {
         key: key(key_name),
-        suite: Suite::KcXaes256Gcm,
-        rotation: None,
+        settings: Suite::KcXaes256Gcm.into(),
         request: request(id, key_name.as_bytes()),
     }
 }

@@ -240,8 +240,7 @@ async fn a_mask_moves_no_value_and_re_encryption_needs_none() {
         .create_key(
             &tenant,
             &name("own"),
-            Suite::KcXaes256Gcm,
-            None,
+            Suite::KcXaes256Gcm.into(),
             operation(),
             NOW,
         )

@@ -4,6 +4,7 @@ mod batches;
 mod busy;
 mod fields;
 mod intents;
+mod items;
 mod limits;
 mod management;
 mod masks;
@@ -204,8 +205,7 @@ impl Fixture {
                 .create_key(
                     &tenant,
                     &name("pii"),
-                    Suite::KcXaes256Gcm,
-                    None,
+                    Suite::KcXaes256Gcm.into(),
                     operation(),
                     NOW,
                 )

@@ -20,8 +20,7 @@ async fn create_key(f: &Fixture, tenant: &str, text: &str) {
         .create_key(
             &name(tenant),
             &name(text),
-            Suite::KcXaes256Gcm,
-            None,
+            Suite::KcXaes256Gcm.into(),
             operation(),
             NOW,
         )

@@ -162,7 +162,7 @@ pub(crate) fn child(kind: &str, directory: &Path) {
         for number in 0..KEYS {
             let name = Name::parse(&format!("key-{number}")).expect("a name");
             keystore
-                .create_key(&tenant, &name, Suite::KcXaes256Gcm, None, operation(), NOW)
+                .create_key(&tenant, &name, Suite::KcXaes256Gcm.into(), operation(), NOW)
                 .await
                 .expect("made");
             acknowledge(&format!("{name} 1"));

@@ -10,7 +10,7 @@ use super::class::{Class, is_head, severity, status};
 use super::entity::{ManagedEntity, Named};
 use super::{SCHEMA_VERSION, Source};
 use crate::export::operation::{Kind, Operation};
-use crate::export::words::{Hex, code_name, decision, who};
+use crate::export::words::{Hex, ItemHashes, code_name, decision, who};
 
 /// The most resources that are named among the observables too.
 const MAX_OBSERVED_RESOURCES: usize = 16;
@@ -338,7 +338,11 @@ impl<'a> Resource<'a> {
             version: (resource.version > 0).then(|| resource.version.to_string()),
             role_id: 1,
             role: "Target",
-            data: json!({ "field": resource.field, "items": resource.items }),
+            data: json!({
+                "field": resource.field,
+                "items": resource.items,
+                "item_hashes": ItemHashes(&resource.item_hashes),
+            }),
         }
     }
 }

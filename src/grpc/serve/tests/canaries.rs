@@ -8,7 +8,8 @@ use fieldkeep_harness::canary::Canaries;
 use fieldkeep_keystore::store::Store;
 use fieldkeep_keystore::store::sled::{SledOptions, SledStore};
 use fieldkeep_proto::v1::{
-    ContextPair, CreateJoinTokenRequest, CreateJoinTokenResponse, EnrollRequest, GetStatusRequest,
+    AuditItems, ContextPair, CreateJoinTokenRequest, CreateJoinTokenResponse, EnrollRequest,
+    GetStatusRequest, SetKeyAuditItemsRequest,
 };
 use tracing_subscriber::fmt::MakeWriter;
 
@@ -19,6 +20,7 @@ use crate::service::tests::agree;
 
 const STATUS: &str = "/fieldkeep.v1.SystemService/GetStatus";
 const ENROLL: &str = "/fieldkeep.v1.CertificateService/Enroll";
+const SET_AUDIT_ITEMS: &str = "/fieldkeep.v1.KeyService/SetKeyAuditItems";
 const JOIN_TOKEN: &str = "/fieldkeep.v1.CertificateService/CreateJoinToken";
 
 /// What the process logged.
@@ -201,6 +203,16 @@ async fn no_secret_is_written_anywhere() {
         join_token,
         token: canaries.text("token to check"),
     };
+    // What the trail has of each item is more than without it.
+    for tenant in ["acme", "other"] {
+        let request = SetKeyAuditItemsRequest {
+            name: format!("tenants/{tenant}/keys/pii"),
+            audit_items: AuditItems::Hashes.into(),
+            ..Default::default()
+        };
+        let response = call(&f, Listener::Admin, "acme/boss", SET_AUDIT_ITEMS, &request).await;
+        assert!(Status::from_header_map(response.headers()).is_none());
+    }
     call_everything(&f, &secrets).await;
     call_malformed(&f, &secrets).await;
     show_credentials(&f, &mut canaries).await;
@@ -214,7 +226,15 @@ async fn no_secret_is_written_anywhere() {
     .await;
     assert!(Status::from_header_map(status.headers()).is_none());
 
-    agree(&f.records(), &f.keystore).await;
+    let records = f.records();
+    for rpc in ["Encrypt", "BatchDecrypt", "ReEncryptStream"] {
+        let hashed = records.iter().any(|record| {
+            let mut used = record.resources.iter();
+            record.rpc.ends_with(&format!("/{rpc}")) && used.any(|one| !one.item_hashes.is_empty())
+        });
+        assert!(hashed, "{rpc} left no hash of an item");
+    }
+    agree(&records, &f.keystore).await;
     store.compact().await.unwrap();
     let page = f.metrics.render().unwrap();
     let log = log.0.lock().unwrap().clone();

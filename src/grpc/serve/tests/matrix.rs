@@ -5,20 +5,20 @@ use std::collections::BTreeSet;
 
 use fieldkeep_proto::v1::revoke_certificate_request::What;
 use fieldkeep_proto::v1::{
-    AddCaRequest, AddGroupMemberRequest, BatchReEncryptRequest, CheckTokenRequest, ContextPair,
-    CreateApiKeyRequest, CreateGrantRequest, CreateJoinTokenRequest, CreateKeyRequest,
-    CreateTenantRequest, Decision, DisableKeyRequest, DisableKeyVersionRequest, EnableKeyRequest,
-    EnableKeyVersionRequest, EnrollRequest, ExplainAccessRequest, GetCheckpointRequest,
-    GetGrantRequest, GetIssuerRequest, GetKeyUsageRequest, GetStatusRequest, GetUsageRequest,
-    IssueCertificateRequest, Issuer, ListApiKeysRequest, ListCasRequest, ListGrantsRequest,
-    ListGroupMembersRequest, ListGroupsRequest, ListIssuersRequest, ListKeysRequest,
-    ListLimitsRequest, ListMasksRequest, ListRecordsRequest, ListRevocationsRequest,
-    ListTenantsRequest, MakeReportRequest, ProveConsistencyRequest, ProveRecordRequest,
-    ReEncryptItem, ReEncryptRequest, RemoveCaRequest, RemoveGroupMemberRequest,
-    RemoveIssuerRequest, RemoveLimitRequest, RemoveMaskRequest, RenewCertificateRequest,
-    RevokeApiKeyRequest, RevokeCertificateRequest, RevokeGrantRequest, RotateApiKeyRequest,
-    RotateKeyRequest, SetIssuerRequest, SetKeyRotationRequest, SetLimitRequest, SetMaskRequest,
-    TailRecordsRequest, WhoCanRequest,
+    AddCaRequest, AddGroupMemberRequest, AuditFilter, AuditItem, BatchReEncryptRequest,
+    CheckTokenRequest, ContextPair, CreateApiKeyRequest, CreateGrantRequest,
+    CreateJoinTokenRequest, CreateKeyRequest, CreateTenantRequest, Decision, DisableKeyRequest,
+    DisableKeyVersionRequest, EnableKeyRequest, EnableKeyVersionRequest, EnrollRequest,
+    ExplainAccessRequest, GetCheckpointRequest, GetGrantRequest, GetIssuerRequest,
+    GetKeyUsageRequest, GetStatusRequest, GetUsageRequest, IssueCertificateRequest, Issuer,
+    ListApiKeysRequest, ListCasRequest, ListGrantsRequest, ListGroupMembersRequest,
+    ListGroupsRequest, ListIssuersRequest, ListKeysRequest, ListLimitsRequest, ListMasksRequest,
+    ListRecordsRequest, ListRevocationsRequest, ListTenantsRequest, MakeReportRequest,
+    ProveConsistencyRequest, ProveRecordRequest, ReEncryptItem, ReEncryptRequest, RemoveCaRequest,
+    RemoveGroupMemberRequest, RemoveIssuerRequest, RemoveLimitRequest, RemoveMaskRequest,
+    RenewCertificateRequest, RevokeApiKeyRequest, RevokeCertificateRequest, RevokeGrantRequest,
+    RotateApiKeyRequest, RotateKeyRequest, SetIssuerRequest, SetKeyAuditItemsRequest,
+    SetKeyRotationRequest, SetLimitRequest, SetMaskRequest, TailRecordsRequest, WhoCanRequest,
 };
 
 use super::*;
@@ -126,6 +126,18 @@ fn reencrypt_batch(cell: &Cell) -> Vec<u8> {
     })
 }
 
+/// A search for the item that the other messages are about.
+fn about_an_item(cell: &Cell) -> AuditFilter {
+    AuditFilter {
+        key: cell.key(),
+        field: "email".into(),
+        item: Some(AuditItem {
+            context: cell.secrets.context.clone(),
+        }),
+        ..Default::default()
+    }
+}
+
 pub(super) fn csr() -> Bytes {
     let key = rcgen::KeyPair::generate().unwrap();
     let request = rcgen::CertificateParams::default().serialize_request(&key);
@@ -187,7 +199,7 @@ pub(super) fn rows() -> Vec<(&'static str, Row)> {
             reencrypt_batch,
         ),
     ];
-    let key: [Row; 10] = [
+    let key: [Row; 11] = [
         ("CreateKey", Action::Manage, At::Tenant, |cell| {
             bytes(CreateKeyRequest {
                 name: cell.key(),
@@ -235,6 +247,12 @@ pub(super) fn rows() -> Vec<(&'static str, Row)> {
         }),
         ("SetKeyRotation", Action::Manage, At::Tenant, |cell| {
             bytes(SetKeyRotationRequest {
+                name: cell.key(),
+                ..Default::default()
+            })
+        }),
+        ("SetKeyAuditItems", Action::Manage, At::Tenant, |cell| {
+            bytes(SetKeyAuditItemsRequest {
                 name: cell.key(),
                 ..Default::default()
             })
@@ -504,8 +522,11 @@ pub(super) fn rows() -> Vec<(&'static str, Row)> {
         ("GetCheckpoint", Action::Audit, At::All, |_| {
             bytes(GetCheckpointRequest {})
         }),
-        ("ListRecords", Action::Audit, At::All, |_| {
-            bytes(ListRecordsRequest::default())
+        ("ListRecords", Action::Audit, At::All, |cell| {
+            bytes(ListRecordsRequest {
+                filter: Some(about_an_item(cell)),
+                ..Default::default()
+            })
         }),
         ("MakeReport", Action::Audit, At::All, |_| {
             bytes(MakeReportRequest::default())
@@ -519,8 +540,11 @@ pub(super) fn rows() -> Vec<(&'static str, Row)> {
                 ..Default::default()
             })
         }),
-        ("TailRecords", Action::Audit, At::All, |_| {
-            bytes(TailRecordsRequest::default())
+        ("TailRecords", Action::Audit, At::All, |cell| {
+            bytes(TailRecordsRequest {
+                filter: Some(about_an_item(cell)),
+                ..Default::default()
+            })
         }),
     ];
     let system: Row = ("GetStatus", Action::Status, At::All, |_| {
