@@ -117,7 +117,7 @@ async fn a_report_is_whole_with_its_signature_alone() {
     let fake = Fake::start().await;
     let client = fake.client();
     let mut request = fieldkeep_proto::v1::MakeReportRequest::default();
-    let made = client.audit().make_report(request.clone()).await.unwrap();
+    let made = client.audit().make_report(request).await.unwrap();
     assert_eq!(made.report, b"a report");
     assert_eq!(made.signature, "a signature");
     request.start_time_us = 1_800_000_000_000_000;
