@@ -100,10 +100,7 @@ fn read_end(path: &Path) -> io::Result<String> {
 /// begins; one of which only a part is there is passed over.
 fn newest_in(text: &str, key: &VerifierKey) -> Option<TreeHead> {
     let origin = format!("{}\n", key.name());
-    let begins = text
-        .match_indices(origin.as_str())
-        .map(|(at, _)| at)
-        .filter(|at| *at == 0 || text.as_bytes().get(at - 1) == Some(&b'\n'));
+    let begins = text.match_indices(origin.as_str()).map(|(at, _)| at);
     let ends = begins.clone().skip(1).chain([text.len()]);
     begins
         .zip(ends)

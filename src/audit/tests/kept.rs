@@ -86,6 +86,7 @@ fn a_checkpoint_within_complete_segments_is_compared_by_their_tiles() {
     let log = {
         let log = open(&dir);
         fill(&log, SEGMENT_RECORDS + 99);
+        wait_for_index(&dir);
         log.log
     };
     let mut tree = Tree::new();
@@ -96,7 +97,6 @@ fn a_checkpoint_within_complete_segments_is_compared_by_their_tiles() {
         }
         tree.append(Hash::of_leaf(&numbered(number).encode_to_vec()));
     }
-    drop(open_stored(&dir).unwrap());
     let tiles = audit_dir(&dir).join("tree/0000000000000000.tiles");
     let file = || fs::metadata(&tiles).unwrap().ino();
     let made = file();

@@ -1,3 +1,6 @@
+use std::thread;
+use std::time::{Duration, Instant};
+
 use bytes::Bytes;
 use fieldkeep_audit::items::{ENTRY_BYTES, entry};
 use fieldkeep_keystore::info::Change;
@@ -47,6 +50,16 @@ fn fill(log: &AuditLog, count: u64) {
         log.append(&numbered(number)).unwrap();
     }
     log.append_blocking(&numbered(count)).unwrap();
+}
+
+/// Waits until the first segment, which is complete, has its tiles and its index.
+fn wait_for_index(dir: &TempDir) {
+    let index = dir.path().join("audit/index/0000000000000000.idx");
+    let begin = Instant::now();
+    while !index.exists() {
+        assert!(begin.elapsed() < Duration::from_secs(60), "{index:?}");
+        thread::sleep(Duration::from_millis(5));
+    }
 }
 
 #[test]

@@ -2,8 +2,6 @@
 
 use std::fs;
 use std::ops::ControlFlow;
-use std::thread;
-use std::time::{Duration, Instant};
 
 use fieldkeep_audit::filter::Filter;
 use fieldkeep_audit::query::QueryError;
@@ -25,21 +23,13 @@ fn walked(log: &AuditLog, filter: Filter) -> Result<(Vec<u64>, u64), QueryError<
     Ok((found, walk.read()))
 }
 
-fn wait_for(path: &Path) {
-    let begin = Instant::now();
-    while !path.exists() {
-        assert!(begin.elapsed() < Duration::from_secs(60), "{path:?}");
-        thread::sleep(Duration::from_millis(5));
-    }
-}
-
 #[test]
 fn a_range_of_time_is_read_without_the_segments_that_have_nothing_of_it() {
     let dir = TempDir::new().unwrap();
     let log = open(&dir);
     // The time of a record is its index.
     fill(&log, SEGMENT_RECORDS + 999);
-    wait_for(&dir.path().join("audit/index/0000000000000000.idx"));
+    wait_for_index(&dir);
     let since = |from_us| Filter {
         from_us: Some(from_us),
         ..Filter::default()
