@@ -27,11 +27,11 @@ fn with_seal(seal: u8) -> impl FnOnce(LogId) -> Result<LogKeys, LogKeysError> {
     }
 }
 
-fn audit_dir(dir: &TempDir) -> PathBuf {
+pub(super) fn audit_dir(dir: &TempDir) -> PathBuf {
     dir.path().join("audit")
 }
 
-fn open_stored(dir: &TempDir) -> Result<AuditLog, AuditError> {
+pub(super) fn open_stored(dir: &TempDir) -> Result<AuditLog, AuditError> {
     AuditLog::open_on(Arc::new(SystemDisk), &audit_dir(dir), options(), stored)
 }
 
@@ -57,7 +57,7 @@ fn more(dir: &TempDir, count: u64) {
     }
 }
 
-fn copy(from: &Path, to: &Path) {
+pub(super) fn copy(from: &Path, to: &Path) {
     fs::create_dir_all(to).unwrap();
     for entry in fs::read_dir(from).unwrap() {
         let entry = entry.unwrap();
@@ -71,7 +71,7 @@ fn copy(from: &Path, to: &Path) {
 }
 
 /// A copy of the trail.
-fn copied(dir: &TempDir) -> TempDir {
+pub(super) fn copied(dir: &TempDir) -> TempDir {
     let to = TempDir::new().unwrap();
     copy(&audit_dir(dir), &audit_dir(&to));
     to
@@ -86,7 +86,7 @@ fn replace_records(from: &TempDir, to: &TempDir) {
 }
 
 /// Changes a byte of the payload of record `index`, so that no checksum tells.
-fn change(dir: &TempDir, index: u64) {
+pub(super) fn change(dir: &TempDir, index: u64) {
     for entry in fs::read_dir(audit_dir(dir)).unwrap() {
         let path = entry.unwrap().path();
         if path.extension().is_none_or(|extension| extension != "seg") {
@@ -123,7 +123,7 @@ fn change(dir: &TempDir, index: u64) {
     panic!("there is no record {index}");
 }
 
-fn verified(dir: &TempDir, notes: &[String]) -> Result<Verified, VerifyError> {
+pub(super) fn verified(dir: &TempDir, notes: &[String]) -> Result<Verified, VerifyError> {
     let key = key_of(dir);
     let seal = RecordKey::dangerous_from_bytes(&[5; 32]).derive_audit_seal_key();
     let wanted = Wanted {
@@ -135,7 +135,7 @@ fn verified(dir: &TempDir, notes: &[String]) -> Result<Verified, VerifyError> {
     verify(&wanted, &mut |_, _| {})
 }
 
-fn key_of(dir: &TempDir) -> VerifierKey {
+pub(super) fn key_of(dir: &TempDir) -> VerifierKey {
     let bytes = fs::read(audit_dir(dir).join(CHECKPOINT_FILE)).unwrap();
     let text = String::from_utf8_lossy(&bytes);
     let id = text.lines().next().unwrap().rsplit('/').next().unwrap();

@@ -9,6 +9,7 @@ use super::{
 };
 
 mod evidence;
+mod segments;
 
 fn options() -> Options {
     Options {
