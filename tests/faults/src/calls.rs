@@ -322,6 +322,7 @@ impl Caller {
             fields: vec![FIELD.to_owned()],
             ..CreateGrantRequest::default()
         };
+        let kept = self.random.below(4) == 0;
         let outcome = client.grants().create(wanted).await;
         let Some(grant) = self.ended("CreateGrant", outcome).await? else {
             return Ok(());
@@ -331,7 +332,7 @@ impl Caller {
             self.note(move |ledger| ledger.grants.extend([(name, stands)]));
         };
         stands(true);
-        if self.random.below(4) == 0 {
+        if kept {
             return Ok(());
         }
         let outcome = client.grants().revoke(&grant.name).await;
