@@ -26,11 +26,12 @@ mod rotation;
 mod rows;
 mod servers;
 mod system;
+mod trail;
 
 use std::{env, path::PathBuf, process::ExitCode, time::Duration};
 
 const HELP: &str = "\
-Usage: cargo xtask bench [system|overhead|callers|flood|mixed|allocations|keys|rotation|openbao|csv] [options]
+Usage: cargo xtask bench [system|overhead|callers|flood|mixed|allocations|keys|trail|rotation|openbao|csv] [options]
 
   system   the calls of the data path against a bare echo and a cipher-only server (default)
              --rows LIST   which ones, separated by commas (all): encrypt, one, decrypt, reencrypt, reencrypt-current,
@@ -53,6 +54,8 @@ Usage: cargo xtask bench [system|overhead|callers|flood|mixed|allocations|keys|r
              --profiles DIR   keeps the profiles there, for callgrind_annotate
   keys     time to ready and resident memory with many keys
              --count N     keys to make (1,000,000)
+  trail    a long audit trail: bytes a record, verification, search, start
+             --records N   (10,000,000)
   rotation many keys due at the same moment, and how jitter spreads a schedule
              --count N     keys (10,000)
              --seconds S   length of one measurement (10)
@@ -104,6 +107,7 @@ fn main() -> ExitCode {
             option("--profiles").map(String::as_str),
         ),
         "keys" => keys::run(number("--count", 1_000_000)),
+        "trail" => trail::run(number("--records", 10_000_000)),
         "rotation" => rotation::run(
             number("--count", 10_000) as usize,
             length,

@@ -250,9 +250,9 @@ pub enum OfflineError {
         cause: DamageCause,
     },
     /// A segment was written by a newer version of this program.
-    #[error("the journal `{}` has format version {version}, which this program is too old to read; use the newer program", path.display())]
+    #[error("the journal's segment `{}` has format version {version}, which this program is too old to read; use the newer program", path.display())]
     Version {
-        /// The directory.
+        /// The segment's file.
         path: PathBuf,
         /// The version found.
         version: u32,

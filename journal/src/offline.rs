@@ -58,16 +58,39 @@ impl Offline {
         Offline::open_on(Arc::new(SystemDisk), dir)
     }
 
+    /// As [`Offline::open`], but begins at the last segment whose id is at most `segment`, or at the first one if there is no such
+    /// segment. What is before it is neither read nor judged.
+    ///
+    /// # Errors
+    /// As [`Offline::open`].
+    pub fn open_from(dir: &Path, segment: u64) -> Result<Offline, OfflineError> {
+        Offline::open_from_on(Arc::new(SystemDisk), dir, segment)
+    }
+
     /// As [`Offline::open`], on the disk given.
     ///
     /// # Errors
     /// As [`Offline::open`].
     pub fn open_on(disk: Arc<dyn Disk>, dir: &Path) -> Result<Offline, OfflineError> {
+        Offline::open_from_on(disk, dir, 0)
+    }
+
+    /// As [`Offline::open_from`], on the disk given.
+    ///
+    /// # Errors
+    /// As [`Offline::open`].
+    pub fn open_from_on(
+        disk: Arc<dyn Disk>,
+        dir: &Path,
+        segment: u64,
+    ) -> Result<Offline, OfflineError> {
         // Before the segments, so that in a live directory they have all that the mark says.
         let mark = on("read the mark in", dir, read_mark(disk.as_ref(), dir))?;
         let names = on("list", dir, disk.list(dir))?;
         let mut later: Vec<u64> = names.iter().filter_map(|name| segment_id(name)).collect();
         later.sort_unstable_by(|a, b| b.cmp(a));
+        let before = later.iter().rev().take_while(|id| **id <= segment).count();
+        later.truncate(later.len() - before.saturating_sub(1));
         let mut offline = Offline {
             disk,
             dir: dir.to_owned(),
@@ -94,9 +117,16 @@ impl Offline {
         self.log
     }
 
-    /// The first sequence that is kept.
+    /// The first sequence of the segment that it began at; so the first that is kept, if it began at the beginning.
     pub fn first(&self) -> u64 {
         self.first
+    }
+
+    /// The id of the segment that the next frame is looked for in; `None` at the end.
+    pub fn segment(&self) -> Option<u64> {
+        self.current
+            .as_ref()
+            .map(|current| current.window.header.id)
     }
 
     /// The last sequence that is known to have been durable, from the mark when this was made and from what was read since.
@@ -226,10 +256,7 @@ impl Offline {
     fn open_segment(&self, id: u64) -> Result<Result<Window, DamageCause>, OfflineError> {
         let path = segment_path(&self.dir, id);
         match Window::open(self.disk.as_ref(), &path, Kind::Segment, WINDOW_BYTES)? {
-            Err(HeaderError::Version(version)) => Err(OfflineError::Version {
-                path: self.dir.clone(),
-                version,
-            }),
+            Err(HeaderError::Version(version)) => Err(OfflineError::Version { path, version }),
             Err(error) => Ok(Err(DamageCause::Header(error))),
             Ok(window) if window.header.id != id || window.header.first == 0 => {
                 Ok(Err(DamageCause::OutOfSequence))

@@ -16,7 +16,7 @@ use fieldkeep_tlog::tile::{
 use fieldkeep_tlog::tree::root_of;
 
 /// Tiles of level 0 in the file of a segment; the one of level 1 follows them.
-const LEAF_TILES: u64 = SEGMENT_RECORDS / WIDTH as u64;
+pub(super) const LEAF_TILES: u64 = SEGMENT_RECORDS / WIDTH as u64;
 /// Bytes of the file of a segment.
 const FILE_BYTES: u64 = (LEAF_TILES + 1) * TILE_BYTES as u64;
 

@@ -3,6 +3,8 @@
 //! It needs the files and the public key of the log, nothing else. The records behind the newest checkpoint are vouched for by the seals of
 //! their commits, which only who has the service's keys can check.
 
+pub mod segment;
+
 use std::fmt;
 use std::fs;
 use std::io::{self, ErrorKind};
@@ -16,12 +18,12 @@ use fieldkeep_tlog::checkpoint::{Checkpoint, CheckpointError};
 use fieldkeep_tlog::hash::Hash;
 use fieldkeep_tlog::key::VerifierKey;
 use fieldkeep_tlog::log_id::LogId;
-use fieldkeep_tlog::tile::{SEGMENT_LEVEL, SEGMENT_RECORDS, WIDTH};
+use fieldkeep_tlog::tile::{LEVEL_BITS, SEGMENT_LEVEL, SEGMENT_RECORDS, WIDTH};
 use fieldkeep_tlog::tree::{Tree, TreeHead};
 
 use super::checkpoint::{CHECKPOINT_FILE, Signed, newest};
 use super::recover::TREE_DIR;
-use super::tree::Tiles;
+use super::tree::{LEAF_TILES, Tiles};
 
 /// How often progress is told, in records.
 const PROGRESS_EVERY: u64 = 65_536;
@@ -119,6 +121,29 @@ pub enum VerifyError {
         /// The record behind the last one that may be it.
         to: u64,
     },
+    /// As `ChangedWithin`, where some records are known by their hashes in `tree/` alone, which may be what was changed.
+    #[error(
+        "one of the records {from} to {}, or one of the hashes in `tree` that stand for others, is not the one that was signed: verify the whole log, or the archive of what was pruned", to - 1
+    )]
+    ChangedOrHashes {
+        /// The first record that may be it.
+        from: u64,
+        /// The record behind the last one that may be it.
+        to: u64,
+    },
+    /// A record is not the one whose hash is in `tree/`, and further on the log is so damaged that no signature decides
+    /// which of the two is right.
+    #[error(
+        "record {index}, {place}, is not the one whose hash is kept in `tree`, and further on {then}"
+    )]
+    Differs {
+        /// The record's index.
+        index: u64,
+        /// Where it is.
+        place: Place,
+        /// What is wrong further on.
+        then: Box<VerifyError>,
+    },
     /// The log is shorter than a checkpoint says.
     #[error(
         "the log has {found} records, but a checkpoint was signed over {signed}: the records from {found} on were cut off"
@@ -155,9 +180,9 @@ pub enum VerifyError {
         /// The origin of the log.
         log: String,
     },
-    /// The hashes of records that were pruned are missing.
+    /// The hashes of records that were pruned, or that are not to be read, are missing.
     #[error(
-        "the records before {first} were archived, and the file of tiles of segment {segment} is missing: verify the archive as well with --archive, or put the file back"
+        "the records before {first} were archived or are not to be read, and the file of tiles of segment {segment} is missing: verify the whole log, with --archive if it has one, or put the file back"
     )]
     Pruned {
         /// The first record that is there.
@@ -184,6 +209,19 @@ pub fn verify(
     wanted: &Wanted<'_>,
     progress: &mut dyn FnMut(u64, u64),
 ) -> Result<Verified, VerifyError> {
+    let signed = signed_heads(wanted)?;
+    let mut frames = Offline::open(wanted.dir).map_err(journal_error)?;
+    let mut walk = Walk::begin(wanted, signed, &frames)?;
+    let begun = walk.come_to_first(wanted.archive, progress);
+    let read = begun.and_then(|()| walk.read(&mut frames, u64::MAX, progress));
+    let ended = read.and_then(|_| walk.ended());
+    let verified = ended.map_err(|error| walk.with_suspect(error))?;
+    progress(walk.records, walk.bytes);
+    Ok(verified)
+}
+
+/// What the log must contain, the smallest first; at least one.
+fn signed_heads(wanted: &Wanted<'_>) -> Result<Vec<TreeHead>, VerifyError> {
     fs::read_dir(wanted.dir)?;
     // Before the records, so that in a live directory they have all that it says.
     let own = match fs::read(wanted.dir.join(CHECKPOINT_FILE)) {
@@ -195,75 +233,29 @@ pub fn verify(
     for note in wanted.checkpoints {
         signed.push(Checkpoint::open(note, std::slice::from_ref(wanted.key))?.head());
     }
+    if signed.is_empty() {
+        return Err(VerifyError::NoCheckpoint);
+    }
     signed.sort_by_key(|head| head.size);
-    let newest = signed.last().copied().ok_or(VerifyError::NoCheckpoint)?;
-    let mut frames = Offline::open(wanted.dir).map_err(VerifyError::Journal)?;
-    let log = LogId::from_bytes(frames.log_id());
-    if wanted.key.name() != log.origin() {
-        return Err(VerifyError::OtherLog {
-            key: wanted.key.name().to_owned(),
-            log: log.origin(),
-        });
-    }
-    let kept_from = frames.first().saturating_sub(1);
-    let first = match wanted.archive {
-        Some(_) => 0,
-        None => kept_from,
-    };
-    let mut walk = Walk::begin(wanted, signed, first)?;
-    if let Some(dir) = wanted.archive {
-        walk.archived(&Directory::new(dir.to_owned()), kept_from, progress)?;
-    }
-    let mut torn = false;
-    loop {
-        let frame = match frames.read_next() {
-            Ok(Some(frame)) => frame,
-            Ok(None) => break,
-            Err(OfflineError::Damaged {
-                cause: DamageCause::Torn,
-                ..
-            }) => {
-                torn = true;
-                break;
-            }
-            Err(source @ OfflineError::Damaged { sequence, .. }) => {
-                let index = sequence.saturating_sub(1);
-                return Err(VerifyError::Damaged { index, source });
-            }
-            Err(error) => return Err(VerifyError::Journal(error)),
-        };
-        if frame.is_seal {
-            walk.seal(frame.payload)?;
-        } else {
-            walk.record(frame.payload, Place::Journal(frame.position))?;
-            walk.tell(progress);
-        }
-    }
-    // What no seal is behind counts where commits have none, in a log that an older version began.
-    let size = if torn { walk.whole } else { walk.tree.size() };
-    if size < newest.size {
-        return Err(VerifyError::Truncated {
-            found: size,
-            signed: newest.size,
-        });
-    }
-    progress(walk.records, walk.bytes);
-    Ok(Verified {
-        log,
-        first,
-        records: walk.records,
-        bytes: walk.bytes,
-        checkpoint: newest,
-        behind_checkpoint: size - newest.size,
-        sealed: wanted.seal.is_some(),
-        wrong_tiles: walk.wrong_tiles,
-        torn,
-    })
+    Ok(signed)
 }
 
-/// A walk through all records, in order.
+fn journal_error(error: OfflineError) -> VerifyError {
+    match error {
+        OfflineError::Damaged { sequence, .. } => VerifyError::Damaged {
+            index: sequence.saturating_sub(1),
+            source: error,
+        },
+        other => VerifyError::Journal(other),
+    }
+}
+
+/// A walk through records, in order.
 struct Walk<'a> {
     seal: Option<&'a AuditSealKey>,
+    log: LogId,
+    first: u64,
+    newest: TreeHead,
     tree: Tree,
     tiles: Tiles,
     /// What was signed, and not reached yet; the smallest last.
@@ -274,7 +266,10 @@ struct Walk<'a> {
     whole: u64,
     records: u64,
     bytes: u64,
+    /// Whether some records are known by their hashes alone.
+    hashes_taken: bool,
     wrong_tiles: u64,
+    torn: bool,
     /// The hashes of the tile that the next leaf belongs to, if the segment has them.
     expected: Option<Vec<Hash>>,
     /// The first record whose hash is not the one in the tiles, since the last good size.
@@ -282,47 +277,59 @@ struct Walk<'a> {
 }
 
 impl<'a> Walk<'a> {
-    /// Before the first record. What was pruned is taken from its hashes.
+    /// Before the first record.
     fn begin(
         wanted: &Wanted<'a>,
         mut signed: Vec<TreeHead>,
-        first: u64,
+        frames: &Offline,
     ) -> Result<Walk<'a>, VerifyError> {
-        let tiles = Tiles::open_existing(wanted.dir.join(TREE_DIR))?;
-        let mut tree = Tree::new();
-        let pruned = first / SEGMENT_RECORDS;
-        for (segment, root) in (0..).zip(tiles.roots_from(0, pruned)) {
-            // In place by construction: each segment follows the one before.
-            tree.append_subtree(SEGMENT_LEVEL, root)
-                .map_err(|_| VerifyError::Pruned { first, segment })?;
+        let log = LogId::from_bytes(frames.log_id());
+        if wanted.key.name() != log.origin() {
+            return Err(VerifyError::OtherLog {
+                key: wanted.key.name().to_owned(),
+                log: log.origin(),
+            });
         }
-        if tree.size() < pruned * SEGMENT_RECORDS {
-            let segment = tree.size() / SEGMENT_RECORDS;
-            return Err(VerifyError::Pruned { first, segment });
-        }
-        for leaf in 0..first % SEGMENT_RECORDS {
-            let width = u64::from(WIDTH);
-            let tile = tiles.tile(pruned, leaf / width)?;
-            let hash = tile.and_then(|tile| tile.get((leaf % width) as usize).copied());
-            let segment = pruned;
-            tree.append(hash.ok_or(VerifyError::Pruned { first, segment })?);
-        }
+        let newest = signed.last().copied().ok_or(VerifyError::NoCheckpoint)?;
         signed.reverse();
         let mut walk = Walk {
             seal: wanted.seal,
-            whole: tree.size(),
-            tree,
-            tiles,
+            log,
+            first: frames.first().saturating_sub(1),
+            newest,
+            whole: 0,
+            tree: Tree::new(),
+            tiles: Tiles::open_existing(wanted.dir.join(TREE_DIR))?,
             signed,
             good: 0,
             records: 0,
             bytes: 0,
+            hashes_taken: false,
             wrong_tiles: 0,
+            torn: false,
             expected: None,
             suspect: None,
         };
         walk.compare()?;
         Ok(walk)
+    }
+
+    /// Comes to the first record that the journal has: through the archive if there is one, and by the hashes otherwise.
+    fn come_to_first(
+        &mut self,
+        archive: Option<&Path>,
+        progress: &mut dyn FnMut(u64, u64),
+    ) -> Result<(), VerifyError> {
+        match archive {
+            Some(dir) => {
+                let end = std::mem::take(&mut self.first);
+                self.archived(&Directory::new(dir.to_owned()), end, progress)
+            }
+            None => {
+                self.skip_to(self.first)?;
+                self.compare()
+            }
+        }
     }
 
     /// The records before `end`, from the archive.
@@ -346,9 +353,85 @@ impl<'a> Walk<'a> {
         Ok(())
     }
 
+    /// Takes the records up to `size` from their hashes, of as large subtrees as there are hashes of.
+    fn skip_to(&mut self, size: u64) -> Result<(), VerifyError> {
+        let width = u64::from(WIDTH);
+        let mut tile: (u64, u64, Option<Vec<Hash>>) = (0, 0, None);
+        while self.tree.size() < size {
+            let (at, left) = (self.tree.size(), size - self.tree.size());
+            let (segment, within) = (at / SEGMENT_RECORDS, at % SEGMENT_RECORDS);
+            let missing = VerifyError::Pruned {
+                first: size,
+                segment,
+            };
+            if within == 0 && left >= SEGMENT_RECORDS {
+                let roots = self.tiles.roots_from(segment, 1);
+                let root = roots.first().copied().ok_or(missing)?;
+                self.append(SEGMENT_LEVEL, root)?;
+                continue;
+            }
+            let whole_tile = within.is_multiple_of(width) && left >= width;
+            let (wanted, place, level) = match whole_tile {
+                true => (LEAF_TILES, within / width, LEVEL_BITS),
+                false => (within / width, within % width, 0),
+            };
+            if tile.2.is_none() || (tile.0, tile.1) != (segment, wanted) {
+                tile = (segment, wanted, self.tiles.tile(segment, wanted)?);
+            }
+            let hash = tile
+                .2
+                .as_ref()
+                .and_then(|hashes| hashes.get(usize::try_from(place).unwrap_or(usize::MAX)));
+            self.append(level, *hash.ok_or(missing)?)?;
+        }
+        Ok(())
+    }
+
+    fn append(&mut self, level: u8, root: Hash) -> Result<(), VerifyError> {
+        self.hashes_taken = true;
+        // In place by construction: each subtree follows the one before.
+        let appended = self.tree.append_subtree(level, root);
+        appended.map_err(|error| VerifyError::Io(io::Error::other(error)))?;
+        self.whole = self.tree.size();
+        Ok(())
+    }
+
     fn tell(&self, progress: &mut dyn FnMut(u64, u64)) {
         if self.records.is_multiple_of(PROGRESS_EVERY) {
             progress(self.records, self.bytes);
+        }
+    }
+
+    /// Reads on to the end of journal segment `through`; what is known by its hash already is passed over. Whether another segment
+    /// follows.
+    fn read(
+        &mut self,
+        frames: &mut Offline,
+        through: u64,
+        progress: &mut dyn FnMut(u64, u64),
+    ) -> Result<bool, VerifyError> {
+        loop {
+            let frame = match frames.read_next() {
+                Ok(Some(frame)) => frame,
+                Ok(None) => return Ok(false),
+                Err(OfflineError::Damaged {
+                    cause: DamageCause::Torn,
+                    ..
+                }) => {
+                    self.torn = true;
+                    return Ok(false);
+                }
+                Err(error) => return Err(journal_error(error)),
+            };
+            let known = self.tree.size();
+            if frame.position.segment > through {
+                return Ok(true);
+            } else if frame.is_seal && frame.sequence == known {
+                self.seal(frame.payload)?;
+            } else if !frame.is_seal && frame.sequence > known {
+                self.record(frame.payload, Place::Journal(frame.position))?;
+                self.tell(progress);
+            }
         }
     }
 
@@ -395,16 +478,15 @@ impl<'a> Walk<'a> {
         {
             self.signed.pop();
             if signed.size < size {
-                // It lies within what was pruned; a later one covers it.
+                // It lies within what is known by its hashes; a later one covers it.
                 continue;
             }
             if signed.root != self.tree.root() {
+                let (from, to) = (self.good.max(self.first), size);
                 return Err(match self.suspect {
                     Some((index, place)) => VerifyError::Changed { index, place },
-                    None => VerifyError::ChangedWithin {
-                        from: self.good,
-                        to: size,
-                    },
+                    None if self.hashes_taken => VerifyError::ChangedOrHashes { from, to },
+                    None => VerifyError::ChangedWithin { from, to },
                 });
             }
             self.good = size;
@@ -425,6 +507,52 @@ impl<'a> Walk<'a> {
                 Err(VerifyError::Forged { from, last })
             }
             _ => Ok(()),
+        }
+    }
+
+    /// At the end of the log: whether it has all that was signed.
+    fn ended(&self) -> Result<Verified, VerifyError> {
+        // What no seal is behind counts where commits have none, in a log that an older version began.
+        let size = if self.torn {
+            self.whole
+        } else {
+            self.tree.size()
+        };
+        if size < self.newest.size {
+            return Err(VerifyError::Truncated {
+                found: size,
+                signed: self.newest.size,
+            });
+        }
+        Ok(Verified {
+            log: self.log,
+            first: self.first,
+            records: self.records,
+            bytes: self.bytes,
+            checkpoint: self.newest,
+            behind_checkpoint: size - self.newest.size,
+            sealed: self.seal.is_some(),
+            wrong_tiles: self.wrong_tiles,
+            torn: self.torn,
+        })
+    }
+
+    /// An error that keeps the log from being compared with what was signed comes behind the first record that was changed, if the
+    /// hashes in `tree/` know of one.
+    fn with_suspect(&self, error: VerifyError) -> VerifyError {
+        let hides = matches!(
+            error,
+            VerifyError::Damaged { .. }
+                | VerifyError::NoRecord { .. }
+                | VerifyError::Truncated { .. }
+        );
+        match self.suspect {
+            Some((index, place)) if hides => VerifyError::Differs {
+                index,
+                place,
+                then: Box::new(error),
+            },
+            _ => error,
         }
     }
 }

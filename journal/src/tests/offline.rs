@@ -99,6 +99,41 @@ fn a_log_is_read_with_its_places_and_nothing_is_changed() {
 }
 
 #[test]
+fn a_log_is_read_from_a_segment_on_whatever_is_wrong_before_it() {
+    for options in both() {
+        let (disk, last) = log(options);
+        let (frames, _) = read(&disk);
+        let first_of = |id: u64| frames.iter().find(|frame| frame.1.segment == id).unwrap().0;
+        let from = |disk: &SimulatedDisk, id| {
+            Offline::open_from_on(Arc::new(disk.clone()), Path::new(DIR), id)
+        };
+        let damaged = disk.fork();
+        damaged.tamper(&segment(2), |bytes| bytes[100] ^= 1);
+        for (asked, begins) in [(0, 1), (1, 1), (3, 3), (5, 5), (u64::MAX, 5)] {
+            let mut offline = from(&damaged, asked).unwrap();
+            assert_eq!(
+                (offline.segment(), offline.first()),
+                (Some(begins), first_of(begins))
+            );
+            if begins == 1 {
+                continue;
+            }
+            let mut read = 0;
+            while let Some(frame) = offline.read_next().unwrap() {
+                read = frame.sequence;
+            }
+            assert_eq!((read, offline.segment()), (last, None));
+        }
+        // Of a segment that is missing, the one before is where the gap shows.
+        damaged.remove(&segment(3)).unwrap();
+        assert_eq!(from(&damaged, 3).unwrap().segment(), Some(2));
+        let pruned = disk.fork();
+        pruned.remove(&segment(1)).unwrap();
+        assert_eq!(from(&pruned, 1).unwrap().segment(), Some(2));
+    }
+}
+
+#[test]
 fn a_directory_of_the_system_is_read_while_a_journal_has_it_open() {
     let dir = tempfile::tempdir().unwrap();
     assert!(matches!(

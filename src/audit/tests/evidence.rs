@@ -64,7 +64,7 @@ pub(super) fn more(dir: &TempDir, count: u64) {
     }
 }
 
-fn copy(from: &Path, to: &Path) {
+pub(super) fn copy(from: &Path, to: &Path) {
     fs::create_dir_all(to).unwrap();
     for entry in fs::read_dir(from).unwrap() {
         let entry = entry.unwrap();
@@ -93,7 +93,7 @@ fn replace_records(from: &TempDir, to: &TempDir) {
 }
 
 /// Changes a byte of the payload of record `index`, so that no checksum tells.
-fn change(dir: &TempDir, index: u64) {
+pub(super) fn change(dir: &TempDir, index: u64) {
     for entry in fs::read_dir(audit_dir(dir)).unwrap() {
         let path = entry.unwrap().path();
         if path.extension().is_none_or(|extension| extension != "seg") {
@@ -130,7 +130,7 @@ fn change(dir: &TempDir, index: u64) {
     panic!("there is no record {index}");
 }
 
-fn verified(dir: &TempDir, notes: &[String]) -> Result<Verified, VerifyError> {
+pub(super) fn verified(dir: &TempDir, notes: &[String]) -> Result<Verified, VerifyError> {
     let key = key_of(dir);
     let seal = RecordKey::dangerous_from_bytes(&[5; 32]).derive_audit_seal_key();
     let wanted = Wanted {
@@ -143,7 +143,7 @@ fn verified(dir: &TempDir, notes: &[String]) -> Result<Verified, VerifyError> {
     verify(&wanted, &mut |_, _| {})
 }
 
-fn key_of(dir: &TempDir) -> VerifierKey {
+pub(super) fn key_of(dir: &TempDir) -> VerifierKey {
     let bytes = fs::read(audit_dir(dir).join(CHECKPOINT_FILE)).unwrap();
     let text = String::from_utf8_lossy(&bytes);
     let id = text.lines().next().unwrap().rsplit('/').next().unwrap();

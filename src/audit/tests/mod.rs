@@ -15,6 +15,7 @@ use super::{
 mod archive;
 mod evidence;
 mod kept;
+mod segments;
 mod walk;
 
 fn options() -> Options {

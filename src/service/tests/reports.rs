@@ -1,5 +1,8 @@
 //! Reports: what they count, what is signed about them, and who gets one.
 
+use std::sync::Arc;
+
+use fieldkeep_keystore::info::KeySettings;
 use fieldkeep_keystore::rotation::policy::{RotationParts, RotationPolicy};
 use fieldkeep_tlog::report::{ReportError, ReportForm, ReportSignature, ReportStatement};
 use futures_util::poll;
@@ -130,8 +133,12 @@ async fn keys_that_should_have_rotated_are_named() {
         };
         let policy = RotationPolicy::from_parts(parts).unwrap();
         let (tenant, key) = (name(tenant), name(key));
+        let settings = KeySettings {
+            rotation: policy.map(Arc::new),
+            ..KeySettings::from(Suite::KcXaes256Gcm)
+        };
         f.keystore
-            .create_key(&tenant, &key, Suite::KcXaes256Gcm, policy, operation(), NOW)
+            .create_key(&tenant, &key, settings, operation(), NOW)
             .await
             .unwrap();
     }

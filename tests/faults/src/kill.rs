@@ -1,7 +1,7 @@
 //! kill -9 at random moments, of the serving process and of the opening one.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::BTreeMap,
     sync::{
         Arc, Mutex,
         atomic::{AtomicU64, Ordering},
@@ -11,10 +11,10 @@ use std::{
 
 use fieldkeep_client::{Client, reason::KEY_DISABLED};
 use fieldkeep_harness::{Home, Identity, Server};
-use fieldkeep_proto::v1::{AuditRecord, KeyState, Phase};
+use fieldkeep_proto::v1::KeyState;
 use tokio::{runtime::Builder, task::JoinSet};
 
-use crate::random::Random;
+use crate::{random::Random, recorded::Operations};
 
 /// Calls that are in flight at once.
 const WORKERS: u64 = 8;
@@ -260,48 +260,15 @@ async fn missing<'a>(
     lost
 }
 
-/// What the audit trail says of all operations.
-#[derive(Default)]
-struct Audited {
-    /// How often each key was made.
-    created: HashMap<String, u64>,
-    /// The newest version that an outcome has of each key.
-    versions: HashMap<String, u32>,
-    /// Intents less outcomes, by request and operation.
-    open: HashMap<Vec<u8>, i64>,
-}
-
-impl Audited {
-    fn note(&mut self, record: AuditRecord) {
-        let operation = [&record.request_id[..], &record.operation_id[..]].concat();
-        match record.phase() {
-            Phase::Unspecified => return,
-            Phase::Intent => *self.open.entry(operation).or_default() += 1,
-            Phase::Outcome => *self.open.entry(operation).or_default() -= 1,
-        }
-        let was_made = record.store_revision > 0 && !record.detail.ends_with("repeated=true");
-        if record.phase() != Phase::Outcome || !was_made {
-            return;
-        }
-        for resource in record.resources {
-            let version = self.versions.entry(resource.name.clone()).or_default();
-            *version = (*version).max(resource.version);
-            if record.rpc.ends_with("CreateKey") {
-                *self.created.entry(resource.name).or_default() += 1;
-            }
-        }
-    }
-}
-
 /// How many acknowledged creations the audit trail does not have exactly once, how many intents have not exactly one outcome, and
 /// how many keys of which it has an outcome are not as it says.
 async fn unaudited(server: &Server, admin: &Identity, ledger: &Ledger) -> usize {
     let admin = server.admin_client(admin);
     let mut pages = admin.audit().list();
-    let mut audited = Audited::default();
+    let mut audited = Operations::default();
     while let Some(entries) = pages.next_page().await.expect("the trail can be read") {
         for record in entries.into_iter().filter_map(|entry| entry.record) {
-            audited.note(record);
+            audited.note(&record);
         }
     }
     let name = |key: &String| format!("tenants/default/keys/{key}");
@@ -309,7 +276,7 @@ async fn unaudited(server: &Server, admin: &Identity, ledger: &Ledger) -> usize 
         .keys()
         .filter(|key| audited.created.get(&name(key)) != Some(&1))
         .count();
-    let open = audited.open.values().filter(|count| **count != 0).count();
+    let open = audited.without_one_outcome();
     let mut others = 0;
     for (resource, version) in &audited.versions {
         let Some((_, key)) = resource.split_once("/keys/") else {

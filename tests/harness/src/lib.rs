@@ -9,6 +9,7 @@
 )]
 
 pub mod canary;
+pub mod records;
 
 use std::{
     env,
