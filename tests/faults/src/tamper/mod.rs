@@ -166,7 +166,10 @@ impl Run<'_> {
                 );
             }
             tally.add(damage.kind, &verdict);
-            if damage.kind == Kind::Tail && !damage.newest_is_kept && number % START_ONE_IN == 0 {
+            if damage.kind == Kind::Tail
+                && !damage.newest_is_kept
+                && number.is_multiple_of(START_ONE_IN)
+            {
                 tally.starts += 1;
                 tally.wrong_starts += u64::from(!self.starts_as_it_must(number, &damage));
             }
