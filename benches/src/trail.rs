@@ -116,12 +116,12 @@ fn make(runtime: &Runtime, home: &Home, records: u64) -> Made {
     for number in log.len()..records {
         let record = usual(number);
         payload_bytes += prost::Message::encoded_len(&record) as u64;
-        if (number + 1) % COMMIT == 0 || number + 1 == records {
+        if (number + 1).is_multiple_of(COMMIT) || number + 1 == records {
             log.append_blocking(&record).expect("appended");
         } else {
             log.append(&record).expect("appended");
         }
-        if number % 1_000_000 == 0 {
+        if number.is_multiple_of(1_000_000) {
             eprintln!("{number} records");
         }
     }

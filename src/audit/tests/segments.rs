@@ -12,8 +12,8 @@ use crate::audit::recover::TREE_DIR;
 use crate::audit::verify::segment::verify_segment;
 use crate::audit::verify::{Place, Verified, VerifyError, Wanted};
 
-/// More than one record segment, so that some have tiles and some have not.
-const RECORDS: u64 = SEGMENT_RECORDS + 8_000;
+/// More than one record segment, so that some have tiles and some have not; several files of the journal of both.
+const RECORDS: u64 = SEGMENT_RECORDS + 24_000;
 
 /// A closed trail of many records, with its tiles.
 fn long() -> TempDir {
