@@ -61,13 +61,12 @@ pub struct Archived {
     pub segment: u64,
     /// Its size, and that of its file.
     pub written: Written,
-    /// How many segments of the journal were removed.
-    pub removed: u64,
+    /// The index of the first record that the journal keeps if [`AuditLog::remove_archived`] is called.
+    pub kept_from: u64,
 }
 
 impl AuditLog {
-    /// Archives the oldest record segment that is due at `now_us`, microseconds since the Unix epoch, and removes from the journal
-    /// what is archived. `None` if none is due, or nothing is to be archived. A segment is due when its newest record is older than the setting says, every
+    /// Archives the oldest record segment that is due at `now_us`, microseconds since the Unix epoch, and puts that on record. `None` if none is due, or nothing is to be archived. A segment is due when its newest record is older than the setting says, every
     /// intent in it has its outcome, and a checkpoint covers it. Blocks.
     ///
     /// # Errors
@@ -124,12 +123,25 @@ impl AuditLog {
         };
         // On record before the first file goes.
         self.append_blocking(&local_record(record))?;
-        let removed = self.journal.prune_before(end + 1)?;
         Ok(Some(Archived {
             segment,
             written,
-            removed,
+            kept_from: kept.saturating_sub(1),
         }))
+    }
+
+    /// Removes from the journal what is archived: the segments before `kept_from`, which the store knows of by then
+    /// ([`super::trail::note_kept_from`]). How many. Blocks.
+    ///
+    /// # Errors
+    /// A file cannot be removed; it is tried again with the next one.
+    pub fn remove_archived(&self, kept_from: u64) -> Result<u64, AuditError> {
+        Ok(self.journal.prune_before(kept_from.saturating_add(1))?)
+    }
+
+    /// The index of the first record that the journal has.
+    pub(super) fn kept_from(&self) -> u64 {
+        self.journal.first().saturating_sub(1)
     }
 
     /// Writes a segment to the archive, and reads it back.

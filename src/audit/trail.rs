@@ -24,6 +24,8 @@ pub const SETTLE_CHANGES: u64 = 10_000;
 pub const SETTLE_RECORDS: u64 = 250_000;
 
 const MARK_KEY: &str = "sys/settled";
+/// The record of how much of the trail left for the archive.
+const ARCHIVED_KEY: &str = "sys/archived";
 
 /// The payload of the mark.
 #[derive(Clone, PartialEq, Eq, prost::Message)]
@@ -34,6 +36,14 @@ struct SettledMark {
     /// The root of the tree over them, 32 bytes; empty in marks of versions without a tree.
     #[prost(bytes = "vec", tag = "2")]
     root: Vec<u8>,
+}
+
+/// The payload of the record of what left.
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+struct ArchivedMark {
+    /// Records with smaller indices may be missing in the journal: they are in the archive.
+    #[prost(uint64, tag = "1")]
+    kept_from: u64,
 }
 
 /// Why a start is refused, or the mark was not written.
@@ -53,6 +63,16 @@ pub enum TrailError {
         found: u64,
         /// The mark.
         settled: u64,
+    },
+    /// Records at the beginning are missing that did not leave for the archive.
+    #[error(
+        "the audit trail begins with record {first}, but only those before {kept_from} left for an archive: its beginning was removed; restore the `audit` directory from its mirror or the newest backup, or, if what is missing is lost for good, start once with `--accept-audit-loss`, which goes on record"
+    )]
+    Removed {
+        /// The first record in the trail.
+        first: u64,
+        /// The first that did not leave.
+        kept_from: u64,
     },
     /// The trail has other records than the store has seen.
     #[error(
@@ -127,6 +147,10 @@ pub async fn check_trail(
     }
     if found < settled && !accept_loss {
         return Err(TrailError::Short { found, settled });
+    }
+    let (first, kept_from) = (audit.kept_from(), read_archived(keystore).await?.0);
+    if first > kept_from && !accept_loss {
+        return Err(TrailError::Removed { first, kept_from });
     }
     if !mark.root.is_empty()
         && found >= settled
@@ -227,11 +251,44 @@ async fn head_at(audit: &AuditLog, size: u64) -> Result<TreeHead, AuditError> {
     Ok(TreeHead { size, root })
 }
 
+/// Notes in the store that the records before `kept_from` are archived, before they are removed: whoever removes more shows at the
+/// next start. `now` is in Unix seconds.
+///
+/// # Errors
+/// The store cannot be written: nothing may be removed.
+pub async fn note_kept_from(
+    keystore: &Keystore,
+    kept_from: u64,
+    now: u64,
+) -> Result<(), TrailError> {
+    let (noted, generation) = read_archived(keystore).await?;
+    if noted >= kept_from {
+        return Ok(());
+    }
+    let payload = ArchivedMark { kept_from }.encode_to_vec();
+    let operation = Operation::make()?;
+    keystore
+        .change_system_record(ARCHIVED_KEY, generation, Some(&payload), operation, now)
+        .await?;
+    Ok(())
+}
+
+/// What [`note_kept_from`] noted, and its generation; 0 and `None` if nothing left yet.
+async fn read_archived(keystore: &Keystore) -> Result<(u64, Option<u64>), TrailError> {
+    let Some(stored) = keystore.system_record(ARCHIVED_KEY).await? else {
+        return Ok((0, None));
+    };
+    let mark =
+        ArchivedMark::decode(stored.payload.as_ref()).map_err(|_| TrailError::UnknownMark)?;
+    Ok((mark.kept_from, Some(stored.generation)))
+}
+
 /// Writes the mark for the trail as it is, also if it was further: after a loss that was accepted.
 ///
 /// # Errors
 /// As [`settle`].
 pub async fn lower_mark(keystore: &Keystore, audit: &AuditLog, now: u64) -> Result<(), TrailError> {
+    note_kept_from(keystore, audit.kept_from(), now).await?;
     let (_, generation) = read_mark(keystore).await?;
     replace_mark(keystore, generation, audit.head(), now).await
 }

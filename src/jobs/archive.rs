@@ -3,11 +3,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use fieldkeep_keystore::keystore::Keystore;
 use prometheus::IntCounter;
 use tokio::sync::watch;
 use tokio::time::MissedTickBehavior;
 
 use crate::audit::AuditLog;
+use crate::audit::trail::note_kept_from;
 use crate::service::failure::Failure;
 use crate::service::{Clock, SystemClock};
 use crate::telemetry::Metrics;
@@ -17,15 +19,20 @@ const LOOK_EVERY: Duration = Duration::from_secs(60);
 
 /// The archiving of one trail.
 pub struct Archiving {
+    keystore: Keystore,
     audit: AuditLog,
     metrics: Arc<Metrics>,
 }
 
 impl Archiving {
-    /// Of the trail `audit`, as its settings say.
+    /// Of the trail `audit` beside the store of `keystore`, as its settings say.
     #[must_use]
-    pub fn new(audit: AuditLog, metrics: Arc<Metrics>) -> Archiving {
-        Archiving { audit, metrics }
+    pub fn new(keystore: Keystore, audit: AuditLog, metrics: Arc<Metrics>) -> Archiving {
+        Archiving {
+            keystore,
+            audit,
+            metrics,
+        }
     }
 
     pub(super) fn failures(&self) -> IntCounter {
@@ -59,16 +66,27 @@ impl Archiving {
         let Some(archived) = archived else {
             return Ok(false);
         };
-        self.metrics.archive.segments.inc();
-        self.metrics
-            .archive
-            .bytes
-            .inc_by(archived.written.compressed_bytes);
+        note_kept_from(
+            &self.keystore,
+            archived.kept_from,
+            SystemClock.now_us() / 1_000_000,
+        )
+        .await
+        .map_err(Failure::internal)?;
+        let audit = self.audit.clone();
+        let removed =
+            tokio::task::spawn_blocking(move || audit.remove_archived(archived.kept_from))
+                .await
+                .map_err(Failure::internal)?
+                .map_err(Failure::internal)?;
+        let figures = &self.metrics.archive;
+        figures.segments.inc();
+        figures.bytes.inc_by(archived.written.compressed_bytes);
         tracing::info!(
             segment = archived.segment,
             bytes = archived.written.bytes,
             archived_bytes = archived.written.compressed_bytes,
-            removed = archived.removed,
+            removed,
             "archived a record segment of the audit trail"
         );
         Ok(true)

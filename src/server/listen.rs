@@ -113,7 +113,11 @@ impl Listening {
             opened.core.about().certificate_end.clone(),
             Arc::clone(&opened.metrics),
         );
-        let archiving = Archiving::new(opened.audit.clone(), Arc::clone(&metrics));
+        let archiving = Archiving::new(
+            opened.keystore.clone(),
+            opened.audit.clone(),
+            Arc::clone(&metrics),
+        );
         let rotation = Rotation::new(service.clone(), metrics, config.rotation);
         let disks = Disks::new(
             disks::directories(config),

@@ -340,7 +340,10 @@ impl Core {
     }
 
     fn set_audit_down(&self, down: bool) {
-        if self.audit_down.swap(down, Ordering::AcqRel) != down {
+        // Read first: every call says that it is not down, and a swap takes the line from the other cores.
+        if self.audit_down.load(Ordering::Acquire) != down
+            && self.audit_down.swap(down, Ordering::AcqRel) != down
+        {
             self.state_changed.notify_one();
         }
     }

@@ -203,11 +203,6 @@ fn system_binary(package: &str, arguments: &[String]) -> Result<(), Failed> {
         "--package",
         package,
     ]);
-    if arguments.iter().any(|a| a == "allocations") {
-        // Valgrind counts the calls of the system's allocator.
-        build = build.argument("--no-default-features");
-    }
-    build.run()?;
     let mut command = cargo(&[
         "run",
         "--release",
@@ -215,8 +210,16 @@ fn system_binary(package: &str, arguments: &[String]) -> Result<(), Failed> {
         "--quiet",
         "--package",
         package,
-        "--",
     ]);
+    if arguments.iter().any(|a| a == "allocations") {
+        // Valgrind counts the calls of the system's allocator.
+        build = build.argument("--no-default-features");
+    } else {
+        // As it was built for the service, since the driver alone would have the library built once more.
+        command = command.arguments(&["--features", "fieldkeep/default"]);
+    }
+    build.run()?;
+    command = command.argument("--");
     for argument in arguments.iter().filter(|a| *a != "--") {
         command = command.argument(argument);
     }

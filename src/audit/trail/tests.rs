@@ -452,3 +452,34 @@ async fn a_context_leaves_a_keyed_hash_alone() {
     assert_ne!(hash(&first, "42"), hash(&second, "42"));
     drop(first.dir);
 }
+
+#[tokio::test]
+async fn a_trail_whose_beginning_was_removed_is_refused_unless_it_left() {
+    let f = fixture(TempDir::new().unwrap(), Tampered::make()).await;
+    for _ in 0..10_000 {
+        f.log.append(&record_of(&[])).unwrap();
+    }
+    f.log.append_blocking(&record_of(&[])).unwrap();
+    settle(&f.keystore, &f.log, NOW).await.unwrap();
+    assert!(f.log.journal.prune_before(9_000).unwrap() > 0);
+    let first = f.log.kept_from();
+    let refused = f.check().await.unwrap_err();
+    assert!(
+        matches!(refused, TrailError::Removed { first: found, kept_from: 0 } if found == first),
+        "{refused}"
+    );
+    // Less left than is missing, and then as much.
+    note_kept_from(&f.keystore, first - 1, NOW).await.unwrap();
+    assert!(matches!(
+        f.check().await.unwrap_err(),
+        TrailError::Removed { .. }
+    ));
+    note_kept_from(&f.keystore, first, NOW).await.unwrap();
+    f.check().await.unwrap();
+    // A loss that was accepted is noted as well.
+    assert!(f.log.journal.prune_before(u64::MAX).unwrap() > 0);
+    assert!(f.check().await.is_err());
+    check_trail(&f.keystore, &f.log, NOW, true).await.unwrap();
+    lower_mark(&f.keystore, &f.log, NOW).await.unwrap();
+    f.check().await.unwrap();
+}
