@@ -456,8 +456,12 @@ async fn a_context_leaves_a_keyed_hash_alone() {
 #[tokio::test]
 async fn a_trail_whose_beginning_was_removed_is_refused_unless_it_left() {
     let f = fixture(TempDir::new().unwrap(), Tampered::make()).await;
+    let long = AuditRecord {
+        detail: "-".repeat(900),
+        ..record_of(&[])
+    };
     for _ in 0..10_000 {
-        f.log.append(&record_of(&[])).unwrap();
+        f.log.append(&long).unwrap();
     }
     f.log.append_blocking(&record_of(&[])).unwrap();
     settle(&f.keystore, &f.log, NOW).await.unwrap();
@@ -474,12 +478,13 @@ async fn a_trail_whose_beginning_was_removed_is_refused_unless_it_left() {
         f.check().await.unwrap_err(),
         TrailError::Removed { .. }
     ));
+    // What left without tiles of its own is no more to be read here, but nobody removed it.
+    let is_removed = |checked| matches!(checked, Err(TrailError::Removed { .. }));
     note_kept_from(&f.keystore, first, NOW).await.unwrap();
-    f.check().await.unwrap();
+    assert!(!is_removed(f.check().await));
     // A loss that was accepted is noted as well.
     assert!(f.log.journal.prune_before(u64::MAX).unwrap() > 0);
-    assert!(f.check().await.is_err());
-    check_trail(&f.keystore, &f.log, NOW, true).await.unwrap();
+    assert!(is_removed(f.check().await));
     lower_mark(&f.keystore, &f.log, NOW).await.unwrap();
-    f.check().await.unwrap();
+    assert!(!is_removed(f.check().await));
 }
