@@ -18,8 +18,6 @@ use fieldkeep_tlog::hash::Hash;
 use fieldkeep_tlog::tile::SEGMENT_RECORDS;
 use fieldkeep_tlog::tree::root_of;
 
-use super::keys::LogKeysError;
-use super::record::{LocalCall, local_record, random_id};
 use super::tree::Tiles;
 use super::{AuditError, AuditLog};
 
@@ -102,27 +100,22 @@ impl AuditLog {
         self.progress.archived.store(segment + 1, Ordering::Relaxed);
         let kept = self.journal.first_after_prune_before(end + 1);
         self.tiles.sync(segment)?;
-        let record = LocalCall {
-            rpc: "fieldkeep.internal/ArchiveAudit",
-            action: "audit",
-            resource: "audit-log",
-            detail: &format!(
-                "log={} segment={segment:016x} records={}-{} bytes={} archived_bytes={} kept_from={} cause=older_than_{}s",
-                self.log,
-                end - SEGMENT_RECORDS,
-                end - 1,
-                written.bytes,
-                written.compressed_bytes,
-                kept.saturating_sub(1),
-                after.as_secs(),
-            ),
-            changes: &[],
-            store_revision: 0,
-            request_id: random_id().map_err(LogKeysError::from)?,
-            now: now_us / 1_000_000,
-        };
+        let detail = format!(
+            "log={} segment={segment:016x} records={}-{} bytes={} archived_bytes={} kept_from={} cause=older_than_{}s",
+            self.log,
+            end - SEGMENT_RECORDS,
+            end - 1,
+            written.bytes,
+            written.compressed_bytes,
+            kept.saturating_sub(1),
+            after.as_secs(),
+        );
         // On record before the first file goes.
-        self.append_blocking(&local_record(record))?;
+        self.put_on_record(
+            "fieldkeep.internal/ArchiveAudit",
+            &detail,
+            now_us / 1_000_000,
+        )?;
         Ok(Some(Archived {
             segment,
             written,

@@ -204,31 +204,15 @@ impl AuditLog {
             };
             audit.append_blocking(&local_record(record))?;
         }
-        let put_on_record = |rpc, detail: String| -> Result<(), AuditError> {
-            audit.append_blocking(&local_record(LocalCall {
-                rpc,
-                action: "audit",
-                resource: "audit-log",
-                detail: &detail,
-                changes: &[],
-                store_revision: 0,
-                request_id: record::random_id().map_err(LogKeysError::from)?,
-                now,
-            }))
-        };
         if let Some(lost) = lost {
             tracing::error!(%lost, "the audit trail is not what this service wrote, which was accepted");
-            put_on_record(
-                "fieldkeep serve --accept-audit-loss",
-                format!("log={log} accepted={lost}"),
-            )?;
+            let detail = format!("log={log} accepted={lost}");
+            audit.put_on_record("fieldkeep serve --accept-audit-loss", &detail, now)?;
         }
         if !AUDITED {
             // Whoever reads the trail later must not take the silence that follows for rest.
-            put_on_record(
-                "fieldkeep-without-audit",
-                format!("log={log} calls-on-fields=unrecorded"),
-            )?;
+            let detail = format!("log={log} calls-on-fields=unrecorded");
+            audit.put_on_record("fieldkeep-without-audit", &detail, now)?;
         }
         Ok(audit)
     }
@@ -371,6 +355,20 @@ impl AuditLog {
     pub fn append_blocking(&self, record: &AuditRecord) -> Result<(), AuditError> {
         let ticket = self.append(record)?;
         Ok(self.journal.wait_blocking(ticket)?)
+    }
+
+    /// Puts an act of the log itself, which changed nothing in the store, on record. Blocks. `now` is in Unix seconds.
+    fn put_on_record(&self, rpc: &'static str, detail: &str, now: u64) -> Result<(), AuditError> {
+        self.append_blocking(&local_record(LocalCall {
+            rpc,
+            action: "audit",
+            resource: "audit-log",
+            detail,
+            changes: &[],
+            store_revision: 0,
+            request_id: record::random_id().map_err(LogKeysError::from)?,
+            now,
+        }))
     }
 
     /// The journal below, for its hubs of waiters and its figures.

@@ -6,12 +6,14 @@ mod supervise;
 
 use std::sync::Arc;
 
+use prometheus::IntCounter;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use self::archive::Archiving;
 use self::rotation::Rotation;
 use self::supervise::{PAUSES, supervise};
+use crate::service::failure::Failure;
 
 /// The loops of one service.
 pub struct Jobs {
@@ -24,33 +26,22 @@ impl Jobs {
     #[must_use]
     pub fn start(rotation: Rotation, archiving: Archiving) -> Self {
         let (stop, stopped) = watch::channel(false);
-        let failures = rotation.failures();
-        let rotation = Arc::new(rotation);
-        let run = {
-            let stopped = stopped.clone();
-            move || {
-                let (rotation, stopped) = (Arc::clone(&rotation), stopped.clone());
-                async move { rotation.run(stopped).await }
-            }
-        };
-        let rotating = tokio::spawn(supervise(
-            "rotation",
-            PAUSES,
-            failures,
-            stopped.clone(),
-            run,
-        ));
-        let failures = archiving.failures();
-        let archiving = Arc::new(archiving);
-        let run = {
-            let stopped = stopped.clone();
-            move || {
-                let (archiving, stopped) = (Arc::clone(&archiving), stopped.clone());
-                async move { archiving.run(stopped).await }
-            }
-        };
-        let archiving = tokio::spawn(supervise("archive", PAUSES, failures, stopped, run));
-        let tasks = vec![rotating, archiving];
+        let tasks = vec![
+            spawn(
+                "rotation",
+                rotation.failures(),
+                &stopped,
+                rotation,
+                |job, stopped| async move { job.run(stopped).await },
+            ),
+            spawn(
+                "archive",
+                archiving.failures(),
+                &stopped,
+                archiving,
+                |job, stopped| async move { job.run(stopped).await },
+            ),
+        ];
         Self { stop, tasks }
     }
 
@@ -63,4 +54,21 @@ impl Jobs {
             }
         }
     }
+}
+
+/// Runs the loop of `job` under supervision.
+fn spawn<J, F>(
+    name: &'static str,
+    failures: IntCounter,
+    stopped: &watch::Receiver<bool>,
+    job: J,
+    run: impl Fn(Arc<J>, watch::Receiver<bool>) -> F + Send + 'static,
+) -> JoinHandle<()>
+where
+    J: Send + Sync + 'static,
+    F: Future<Output = Result<(), Failure>> + Send + 'static,
+{
+    let (job, its_stop) = (Arc::new(job), stopped.clone());
+    let make = move || run(Arc::clone(&job), its_stop.clone());
+    tokio::spawn(supervise(name, PAUSES, failures, stopped.clone(), make))
 }

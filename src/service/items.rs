@@ -9,13 +9,12 @@ use fieldkeep_crypto::audit::ItemHasher;
 use fieldkeep_crypto::context::EncodedContext;
 use fieldkeep_keystore::info::{AuditItems, KeyInfo};
 use fieldkeep_keystore::key::Key;
-use fieldkeep_keystore::present::key_record;
 
 use crate::access::action::Action;
 use crate::access::principal::Principal;
 use crate::service::Core;
 use crate::service::failure::Failure;
-use crate::service::keys::{finish_key, names};
+use crate::service::keys::{begin_key, finish_key};
 use crate::service::operation::Repeatable;
 use crate::service::perform::Operation;
 use crate::service::perform::permit::{Asks, Permit};
@@ -53,12 +52,8 @@ impl Operation for SetAuditItems {
         account: &mut Account,
     ) -> Result<KeyInfo, Failure> {
         self.about(permit.principal(), account);
-        let id = names(&self.key, permit.principal())?;
-        let keystore = core
-            .vault
-            .manage(permit, id.tenant.as_str(), Some(id.key.as_str()))?;
-        let store_key = key_record(&id.tenant, &id.key);
-        let operation = self.request.begin(permit, store_key, account).await?;
+        let (id, keystore, operation) =
+            begin_key(core, permit, account, &self.key, &self.request).await?;
         let now = permit.now_s();
         let changed = keystore
             .set_audit_items(&id.tenant, &id.key, self.items, operation, now)

@@ -4,6 +4,7 @@ use fieldkeep_crypto::names::Name;
 use fieldkeep_keystore::info::{AuditItems, Change, Changed, KeyInfo, KeySettings, TenantInfo};
 use fieldkeep_keystore::keystore::Keystore;
 use fieldkeep_keystore::present::{key_record, tenant_record};
+use fieldkeep_keystore::store::Operation as StoreOperation;
 
 use crate::access::action::Action;
 use crate::access::grant::Scope;
@@ -55,6 +56,23 @@ pub(super) fn names(name: &KeyName, caller: &Principal) -> Result<KeyId, Failure
         tenant: Name::parse(name.tenant(caller)).map_err(Failure::internal)?,
         key: Name::parse(name.key()).map_err(Failure::internal)?,
     })
+}
+
+/// Begins a change of a key: its intent is on record, with the operation that it names.
+pub(super) async fn begin_key<'a>(
+    core: &'a Core,
+    permit: &Permit<'_>,
+    account: &mut Account,
+    key: &KeyName,
+    request: &Repeatable,
+) -> Result<(KeyId, &'a Keystore, StoreOperation), Failure> {
+    let id = names(key, permit.principal())?;
+    let keystore = core
+        .vault
+        .manage(permit, id.tenant.as_str(), Some(id.key.as_str()))?;
+    let store_key = key_record(&id.tenant, &id.key);
+    let operation = request.begin(permit, store_key, account).await?;
+    Ok((id, keystore, operation))
 }
 
 /// Reports a change. One that was made before may have ended without its record, so that this one says what the store
@@ -202,12 +220,8 @@ impl Operation for CreateKey {
         account: &mut Account,
     ) -> Result<KeyInfo, Failure> {
         self.about(permit.principal(), account);
-        let id = names(&self.key, permit.principal())?;
-        let keystore = core
-            .vault
-            .manage(permit, id.tenant.as_str(), Some(id.key.as_str()))?;
-        let store_key = key_record(&id.tenant, &id.key);
-        let operation = self.request.begin(permit, store_key, account).await?;
+        let (id, keystore, operation) =
+            begin_key(core, permit, account, &self.key, &self.request).await?;
         let changed = keystore
             .create_key(
                 &id.tenant,
@@ -325,12 +339,8 @@ impl Operation for RotateKey {
         account: &mut Account,
     ) -> Result<KeyInfo, Failure> {
         self.about(permit.principal(), account);
-        let id = names(&self.key, permit.principal())?;
-        let keystore = core
-            .vault
-            .manage(permit, id.tenant.as_str(), Some(id.key.as_str()))?;
-        let store_key = key_record(&id.tenant, &id.key);
-        let operation = self.request.begin(permit, store_key, account).await?;
+        let (id, keystore, operation) =
+            begin_key(core, permit, account, &self.key, &self.request).await?;
         let changed = keystore
             .rotate_key(&id.tenant, &id.key, operation, permit.now_s())
             .await?;
@@ -372,12 +382,8 @@ impl Operation for ChangeState {
         account: &mut Account,
     ) -> Result<KeyInfo, Failure> {
         self.about(permit.principal(), account);
-        let id = names(&self.key, permit.principal())?;
-        let keystore = core
-            .vault
-            .manage(permit, id.tenant.as_str(), Some(id.key.as_str()))?;
-        let store_key = key_record(&id.tenant, &id.key);
-        let operation = self.request.begin(permit, store_key, account).await?;
+        let (id, keystore, operation) =
+            begin_key(core, permit, account, &self.key, &self.request).await?;
         let now = permit.now_s();
         let changed = match self.version {
             None => {

@@ -1,14 +1,13 @@
 //! When keys rotate by themselves, and how much they encrypted.
 
 use fieldkeep_keystore::info::{KeyInfo, VersionUsage};
-use fieldkeep_keystore::present::key_record;
 use fieldkeep_keystore::rotation::policy::RotationPolicy;
 
 use crate::access::action::Action;
 use crate::access::principal::Principal;
 use crate::service::Core;
 use crate::service::failure::Failure;
-use crate::service::keys::{finish_key, names};
+use crate::service::keys::{begin_key, finish_key, names};
 use crate::service::operation::Repeatable;
 use crate::service::perform::Operation;
 use crate::service::perform::permit::{Asks, Permit};
@@ -46,12 +45,8 @@ impl Operation for SetRotation {
         account: &mut Account,
     ) -> Result<KeyInfo, Failure> {
         self.about(permit.principal(), account);
-        let id = names(&self.key, permit.principal())?;
-        let keystore = core
-            .vault
-            .manage(permit, id.tenant.as_str(), Some(id.key.as_str()))?;
-        let store_key = key_record(&id.tenant, &id.key);
-        let operation = self.request.begin(permit, store_key, account).await?;
+        let (id, keystore, operation) =
+            begin_key(core, permit, account, &self.key, &self.request).await?;
         let now = permit.now_s();
         let changed = keystore
             .set_rotation(&id.tenant, &id.key, self.rotation, operation, now)

@@ -4,7 +4,6 @@ use std::time::Duration;
 
 use fieldkeep::audit::verify::{Wanted, verify};
 use fieldkeep_harness::{Home, Identity, Server};
-use tokio::runtime::Builder;
 
 use crate::{
     calls::{Callers, KEY, Ledger, Manner},
@@ -19,11 +18,7 @@ const EXPECTED: [&str; 2] = ["CHANGE_PENDING", "CONFLICT"];
 
 /// Kills and restarts `rounds` times. Whether all went as it must.
 pub(crate) fn run(rounds: u64, seed: u64) -> bool {
-    let runtime = Builder::new_multi_thread()
-        .worker_threads(2)
-        .enable_all()
-        .build()
-        .expect("a runtime");
+    let runtime = crate::runtime();
     // A client belongs to the runtime that it is made in.
     let _inside = runtime.enter();
     let mut random = Random::new(seed);

@@ -10,7 +10,7 @@ use std::{
 };
 
 use fieldkeep_harness::{Home, Server};
-use tokio::runtime::{Builder, Runtime};
+use tokio::runtime::Runtime;
 
 use crate::{
     audit_kill::unexpected,
@@ -53,11 +53,7 @@ pub(crate) fn run(rounds: u64, seed: u64) -> Ended {
         println!("full-disk: skipped, since mounting a tmpfs is not allowed here; run as root");
         return Ended::Skipped;
     }
-    let runtime = Builder::new_multi_thread()
-        .worker_threads(2)
-        .enable_all()
-        .build()
-        .expect("a runtime");
+    let runtime = crate::runtime();
     let _inside = runtime.enter();
     let mut random = Random::new(seed);
     let mut totals = Totals::default();

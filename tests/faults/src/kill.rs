@@ -12,7 +12,7 @@ use std::{
 use fieldkeep_client::{Client, reason::KEY_DISABLED};
 use fieldkeep_harness::{Home, Identity, Server};
 use fieldkeep_proto::v1::KeyState;
-use tokio::{runtime::Builder, task::JoinSet};
+use tokio::task::JoinSet;
 
 use crate::{random::Random, recorded::Operations};
 
@@ -33,11 +33,7 @@ type Ledger = BTreeMap<String, Acknowledged>;
 
 /// Kills and restarts `rounds` times.
 pub(crate) fn run(rounds: u64, seed: u64) {
-    let runtime = Builder::new_multi_thread()
-        .worker_threads(2)
-        .enable_all()
-        .build()
-        .expect("a runtime");
+    let runtime = crate::runtime();
     let mut random = Random::new(seed);
     let home = Home::make();
     let admin = home.admin();

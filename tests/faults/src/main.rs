@@ -20,6 +20,8 @@ mod rotation;
 mod tamper;
 mod trace;
 
+use tokio::runtime::{Builder, Runtime};
+
 use std::{
     env,
     path::PathBuf,
@@ -149,4 +151,13 @@ fn main() -> ExitCode {
         true => ExitCode::SUCCESS,
         false => ExitCode::FAILURE,
     }
+}
+
+/// The runtime of a run.
+fn runtime() -> Runtime {
+    Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .expect("a runtime")
 }

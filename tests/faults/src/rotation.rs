@@ -15,7 +15,7 @@ use fieldkeep_client::Client;
 use fieldkeep_crypto::ciphertext::Ciphertext;
 use fieldkeep_harness::{Home, Identity, Server};
 use fieldkeep_proto::v1::{AuditRecord, Key, KeyRotation};
-use tokio::{runtime::Builder, task::JoinSet};
+use tokio::task::JoinSet;
 
 use crate::random::Random;
 
@@ -51,11 +51,7 @@ struct Ledger {
 
 /// Kills and restarts `rounds` times.
 pub(crate) fn run(rounds: u64, seed: u64) {
-    let runtime = Builder::new_multi_thread()
-        .worker_threads(2)
-        .enable_all()
-        .build()
-        .expect("a runtime");
+    let runtime = crate::runtime();
     // A client belongs to the runtime that it is made in.
     let _inside = runtime.enter();
     let mut random = Random::new(seed);

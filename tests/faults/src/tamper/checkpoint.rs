@@ -167,11 +167,15 @@ fn change_tail(
             expect = Expect::Harmless("records without a seal, which are no part of the log");
         }
         3 => {
-            // The end of the log, and the mark. The directory alone cannot tell.
+            // The end of the log, the mark, and what the frames that stay say of how far it was synced: those that a start has written
+            // anew say more than their own place. The directory alone cannot tell.
             let seal = *pick(&seals, random);
             frames.truncate(seal + 1);
             damage.files.push((PathBuf::from("durable"), None));
             let cut = frames[seal].sequence;
+            for frame in &mut frames {
+                frame.durable_through = frame.durable_through.min(cut);
+            }
             if cut == trail.records {
                 expect = Expect::Harmless("nothing cut off");
             } else if random.below(2) == 0 {

@@ -75,11 +75,6 @@ pub(crate) fn judge(
         }
         (Expect::Unimportant(why), _) => Verdict::Harmless(why),
         (Expect::Limit(why), Ok(_)) => Verdict::Limit(why),
-        // What is left may say that more was synced; then it is found all the same, behind what is signed.
-        (Expect::Limit(_), Err(error)) => match place(damage, error) {
-            Place::Record(index) if index >= trail.behind.head.size => Verdict::Found,
-            _ => wrong(),
-        },
         _ => wrong(),
     }
 }
