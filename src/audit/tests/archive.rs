@@ -1,12 +1,14 @@
 //! What happens to records that leave for the archive.
 
+use std::convert::Infallible;
 use std::fs;
+use std::io;
 use std::ops::ControlFlow;
 use std::path::Path;
 use std::thread;
 use std::time::Duration;
 
-use fieldkeep_audit::archive::write_segment;
+use fieldkeep_audit::archive::{ArchiveStore, write_segment};
 use fieldkeep_audit::filter::Filter;
 use fieldkeep_audit::query::walk::Walk;
 use fieldkeep_tlog::evidence::InclusionProof;
@@ -266,12 +268,7 @@ fn an_archive_that_was_changed_is_found_out() {
     let forged: Vec<Vec<u8>> = (0..SEGMENT_RECORDS)
         .map(|n| numbered(if n == 77 { 78 } else { n }).encode_to_vec())
         .collect();
-    write_segment(
-        &store,
-        0,
-        forged.iter().map(Ok::<_, std::convert::Infallible>),
-    )
-    .unwrap();
+    write_segment(&store, 0, forged.iter().map(Ok::<_, Infallible>)).unwrap();
     let found = place.verify(Some(&place.archive())).unwrap_err();
     assert!(
         matches!(
@@ -301,4 +298,46 @@ fn an_archive_that_was_changed_is_found_out() {
     fs::remove_file(&file).unwrap();
     let found = place.verify(Some(&place.archive())).unwrap_err();
     assert!(matches!(found, VerifyError::Archive(_)), "{found}");
+}
+
+/// An archive that gives back another record than it was given, in a whole file.
+struct Lying(fieldkeep_audit::archive::Directory);
+
+impl ArchiveStore for Lying {
+    fn put(
+        &self,
+        segment: u64,
+        write: &mut dyn FnMut(&mut dyn io::Write) -> Result<(), ArchiveError>,
+    ) -> Result<(), ArchiveError> {
+        write(&mut io::sink())?;
+        let first = segment * SEGMENT_RECORDS;
+        let others = (first..first + SEGMENT_RECORDS)
+            .map(|n| numbered(if n == first + 77 { n + 1 } else { n }).encode_to_vec())
+            .map(Ok::<_, Infallible>);
+        write_segment(&self.0, segment, others).map(drop)
+    }
+
+    fn get(&self, segment: u64) -> Result<Box<dyn io::Read + Send>, ArchiveError> {
+        self.0.get(segment)
+    }
+
+    fn list(&self) -> Result<Vec<u64>, ArchiveError> {
+        self.0.list()
+    }
+}
+
+#[test]
+fn what_is_read_back_otherwise_does_not_leave() {
+    let (place, mut log) = Kept::filled();
+    let below = fieldkeep_audit::archive::Directory::new(place.archive());
+    log.archive.as_mut().unwrap().store = Arc::new(Lying(below));
+    let refused = log.archive_next(LATE_US).unwrap_err();
+    assert!(
+        matches!(
+            refused,
+            AuditError::Archive(ArchiveError::OtherRecord { index: 77 })
+        ),
+        "{refused}"
+    );
+    assert!(log.list(None, 1).unwrap()[0].1.detail.is_empty());
 }
