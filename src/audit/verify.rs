@@ -3,12 +3,14 @@
 //! It needs the files and the public key of the log, nothing else. The records behind the newest checkpoint are vouched for by the seals of
 //! their commits, which only who has the service's keys can check.
 
+mod ahead;
 pub mod segment;
 
 use std::fmt;
 use std::fs;
 use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
+use std::thread;
 
 use fieldkeep_audit::archive::{self, ArchiveError, ArchiveStore, Directory};
 use fieldkeep_audit::view::RecordView;
@@ -21,12 +23,10 @@ use fieldkeep_tlog::log_id::LogId;
 use fieldkeep_tlog::tile::{LEVEL_BITS, SEGMENT_LEVEL, SEGMENT_RECORDS, WIDTH};
 use fieldkeep_tlog::tree::{Tree, TreeHead};
 
+use self::ahead::{Frame, Kind, read_ahead};
 use super::checkpoint::{CHECKPOINT_FILE, Signed, newest};
 use super::recover::TREE_DIR;
 use super::tree::{LEAF_TILES, Tiles};
-
-/// How often progress is told, in records.
-const PROGRESS_EVERY: u64 = 65_536;
 
 /// Where a record is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -344,10 +344,11 @@ impl<'a> Walk<'a> {
             // To its end, so that its checksum is looked at; what the journal has as well is read there.
             while let Some((index, record)) = records.next_record()? {
                 if index < end {
-                    self.record(record, Place::Archive(segment))?;
-                    self.tell(progress);
+                    let is_record = RecordView::parse(record).is_ok();
+                    self.record(record, is_record, Place::Archive(segment))?;
                 }
             }
+            progress(self.records, self.bytes);
         }
         self.whole = self.tree.size();
         Ok(())
@@ -396,12 +397,6 @@ impl<'a> Walk<'a> {
         Ok(())
     }
 
-    fn tell(&self, progress: &mut dyn FnMut(u64, u64)) {
-        if self.records.is_multiple_of(PROGRESS_EVERY) {
-            progress(self.records, self.bytes);
-        }
-    }
-
     /// Reads on to the end of journal segment `through`; what is known by its hash already is passed over. Whether another segment
     /// follows.
     fn read(
@@ -410,34 +405,44 @@ impl<'a> Walk<'a> {
         through: u64,
         progress: &mut dyn FnMut(u64, u64),
     ) -> Result<bool, VerifyError> {
-        loop {
-            let frame = match frames.read_next() {
-                Ok(Some(frame)) => frame,
-                Ok(None) => return Ok(false),
-                Err(OfflineError::Damaged {
-                    cause: DamageCause::Torn,
-                    ..
-                }) => {
-                    self.torn = true;
-                    return Ok(false);
+        thread::scope(|scope| {
+            for batch in read_ahead(scope, frames)? {
+                for frame in batch.frames() {
+                    if frame.position.segment > through {
+                        return Ok(true);
+                    }
+                    self.frame(&frame)?;
                 }
-                Err(error) => return Err(journal_error(error)),
-            };
-            let known = self.tree.size();
-            if frame.position.segment > through {
-                return Ok(true);
-            } else if frame.is_seal && frame.sequence == known {
-                self.seal(frame.payload)?;
-            } else if !frame.is_seal && frame.sequence > known {
-                self.record(frame.payload, Place::Journal(frame.position))?;
-                self.tell(progress);
+                progress(self.records, self.bytes);
+                match batch.failed {
+                    Some(OfflineError::Damaged {
+                        cause: DamageCause::Torn,
+                        ..
+                    }) => self.torn = true,
+                    Some(error) => return Err(journal_error(error)),
+                    None => {}
+                }
             }
+            Ok(false)
+        })
+    }
+
+    fn frame(&mut self, frame: &Frame<'_>) -> Result<(), VerifyError> {
+        let known = self.tree.size();
+        let is_seal = frame.kind == Kind::Seal;
+        if is_seal && frame.sequence == known {
+            self.seal(frame.payload)
+        } else if !is_seal && frame.sequence > known {
+            let is_record = frame.kind == Kind::Record;
+            self.record(frame.payload, is_record, Place::Journal(frame.position))
+        } else {
+            Ok(())
         }
     }
 
-    fn record(&mut self, record: &[u8], place: Place) -> Result<(), VerifyError> {
+    fn record(&mut self, record: &[u8], is_record: bool, place: Place) -> Result<(), VerifyError> {
         let index = self.tree.size();
-        if RecordView::parse(record).is_err() {
+        if !is_record {
             return Err(VerifyError::NoRecord { index, place });
         }
         let leaf = Hash::of_leaf(record);
@@ -497,13 +502,13 @@ impl<'a> Walk<'a> {
     }
 
     fn seal(&mut self, seal: &[u8]) -> Result<(), VerifyError> {
-        let (from, head) = (self.whole, self.tree.head());
-        self.whole = head.size;
+        let (from, size) = (self.whole, self.tree.size());
+        self.whole = size;
         // What a signature covers needs no seal.
-        let covered = self.good == head.size || !self.signed.is_empty();
+        let covered = self.good == size || !self.signed.is_empty();
         match self.seal {
-            Some(key) if !covered && !key.is_seal(head.size, head.root.as_bytes(), seal) => {
-                let last = head.size.saturating_sub(1);
+            Some(key) if !covered && !key.is_seal(size, self.tree.root().as_bytes(), seal) => {
+                let last = size.saturating_sub(1);
                 Err(VerifyError::Forged { from, last })
             }
             _ => Ok(()),

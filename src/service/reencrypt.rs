@@ -96,7 +96,7 @@ impl Operation for ReEncrypt {
             field::open_source(core, permit, account, &ciphertext, &self.field, &opening).await?;
         let moves_to = opening.purpose.moves_to(permit.principal(), &source.key);
         let destination = match moves_to {
-            Some(name) => self.find_destination(core, permit, name).await,
+            Some(name) => Box::pin(self.find_destination(core, permit, name)).await,
             None => Ok(Arc::clone(&source.key)),
         };
         self.charge(core, permit, &opening, &source, &destination)?;
