@@ -14,8 +14,10 @@ use crate::state::{Entry, Level, Shared, lock};
 
 /// From so many waiters in a group on, the next sync waits for more company.
 const CROWD: u64 = 8;
-/// From so many appends in the last quarter of that wait on, it is as long again.
-const RUSH: u64 = 4;
+/// From so many appends in that wait on, it goes on while more come.
+const RUSH: u64 = 32;
+/// How long it may be then, in spacings.
+const LONGEST_WAIT: u32 = 4;
 
 /// Writes groups until the journal is closed; the last one included.
 pub(crate) fn run_writer(shared: &Shared, marks: Vec<MarkFile>) {
@@ -197,8 +199,8 @@ fn seal(shared: &Shared, chunk: &mut Chunk) -> Result<(), Failed> {
 
 /// Waits for more company before the next sync.
 ///
-/// Whoever waited for the last sync comes again soon after it, and then there is silence until the next. While appends still
-/// come at the end of the wait, the processor holds their callers up and not the disk, and fewer syncs leave more of it.
+/// Whoever waited for the last sync comes again soon after it, and then there is silence until the next. While so many come that the
+/// processor holds callers up and not the disk, fewer syncs leave more of it: then this waits until nobody comes for half a spacing.
 fn gather(shared: &Shared, last_appends: u64, last_start: Instant) {
     let spacing = shared.options.sync_spacing;
     let appends_after = |wait: Duration| {
@@ -206,9 +208,15 @@ fn gather(shared: &Shared, last_appends: u64, last_start: Instant) {
         std::thread::sleep(rest);
         shared.fill().appends()
     };
-    let before = appends_after(spacing / 4 * 3);
-    if appends_after(spacing) - before >= RUSH {
-        appends_after(spacing * 2);
+    let mut appends = appends_after(spacing);
+    if appends < RUSH {
+        return;
+    }
+    for halves in 3..=2 * LONGEST_WAIT {
+        let before = std::mem::replace(&mut appends, appends_after(spacing / 2 * halves));
+        if appends == before {
+            return;
+        }
     }
 }
 
