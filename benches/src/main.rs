@@ -72,10 +72,17 @@ Usage: cargo xtask bench [system|overhead|callers|flood|mixed|allocations|keys|t
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = env::args().skip(1).collect();
+    if arguments
+        .iter()
+        .any(|word| matches!(word.as_str(), "help" | "--help" | "-h"))
+    {
+        print!("{HELP}");
+        return ExitCode::SUCCESS;
+    }
     let command = arguments
         .first()
         .map(String::as_str)
-        .filter(|word| !word.starts_with("--") || *word == "--help")
+        .filter(|word| !word.starts_with("--"))
         .unwrap_or("system");
     if let ("baseline", Some(home)) = (command, arguments.get(1)) {
         baseline::serve(&PathBuf::from(home));
@@ -123,10 +130,6 @@ fn main() -> ExitCode {
             option("--extension").map_or("csv", String::as_str),
             number("--parallel", 4),
         ),
-        "help" | "--help" | "-h" => {
-            print!("{HELP}");
-            return ExitCode::SUCCESS;
-        }
         other => {
             eprintln!("no such command: {other}\n\n{HELP}");
             return ExitCode::FAILURE;

@@ -9,9 +9,9 @@ use fieldkeep_audit::view::RecordView;
 use fieldkeep_journal::{Offline, OfflineError, Position};
 
 /// Bytes of payload after which a batch is handed over.
-const BATCH_BYTES: usize = 256 << 10;
+const BATCH_BYTES: usize = 128 << 10;
 /// Batches that are read ahead.
-const AHEAD: usize = 4;
+const AHEAD: usize = 2;
 
 /// Frames that were read and checked, and what came behind them.
 #[derive(Default)]

@@ -98,7 +98,14 @@ const SHORT: Lengths = Lengths {
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = env::args().skip(1).collect();
-    let run = arguments.first().map(String::as_str).unwrap_or_default();
+    let wants_help = |word: &String| matches!(word.as_str(), "help" | "--help" | "-h");
+    let run = match arguments.first() {
+        Some(run) if !arguments.iter().any(wants_help) => run.as_str(),
+        _ => {
+            print!("{HELP}");
+            return ExitCode::SUCCESS;
+        }
+    };
     if let ("power-child", Some(kind), Some(directory)) = (run, arguments.get(1), arguments.get(2))
     {
         power::child(kind, &PathBuf::from(directory));
@@ -109,8 +116,8 @@ fn main() -> ExitCode {
         "all" => (RUNS.to_vec(), LONG),
         run if RUNS.contains(&run) => (vec![run], LONG),
         _ => {
-            print!("{HELP}");
-            return ExitCode::from(u8::from(!matches!(run, "" | "help" | "--help" | "-h")) * 2);
+            eprintln!("no such run: {run}\n\n{HELP}");
+            return ExitCode::from(2);
         }
     };
     let number = |flag: &str| -> Option<u64> {
