@@ -79,11 +79,6 @@ impl Fill {
         self.group.chunks.is_empty()
     }
 
-    /// Appends that wait to be written.
-    pub(crate) fn appends(&self) -> u64 {
-        self.group.appends
-    }
-
     /// Bytes that wait to be written.
     pub(crate) fn pending_bytes(&self) -> usize {
         self.group

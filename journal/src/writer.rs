@@ -14,10 +14,6 @@ use crate::state::{Entry, Level, Shared, lock};
 
 /// From so many waiters in a group on, the next sync waits for more company.
 const CROWD: u64 = 8;
-/// From so many appends in that wait on, it goes on while more come.
-const RUSH: u64 = 32;
-/// How long it may be then, in spacings.
-const LONGEST_WAIT: u32 = 4;
 
 /// Writes groups until the journal is closed; the last one included.
 pub(crate) fn run_writer(shared: &Shared, marks: Vec<MarkFile>) {
@@ -70,7 +66,8 @@ impl Writer<'_> {
                 Work::End => break,
             }
             if let Some((start, appends)) = last {
-                gather(self.shared, appends, start);
+                let spacing = self.shared.options.sync_spacing;
+                std::thread::sleep(rest_before_sync(appends, start.elapsed(), spacing));
             }
             let mut group = self.shared.fill().take_group();
             let start = Instant::now();
@@ -197,30 +194,8 @@ fn seal(shared: &Shared, chunk: &mut Chunk) -> Result<(), Failed> {
     Ok(())
 }
 
-/// Waits for more company before the next sync.
-///
-/// Whoever waited for the last sync comes again soon after it, and then there is silence until the next. While so many come that the
-/// processor holds callers up and not the disk, fewer syncs leave more of it: then this waits until nobody comes for half a spacing.
-fn gather(shared: &Shared, last_appends: u64, last_start: Instant) {
-    let spacing = shared.options.sync_spacing;
-    let appends_after = |wait: Duration| {
-        let rest = rest_before_sync(last_appends, last_start.elapsed(), wait);
-        std::thread::sleep(rest);
-        shared.fill().appends()
-    };
-    let mut appends = appends_after(spacing);
-    if appends < RUSH {
-        return;
-    }
-    for halves in 3..=2 * LONGEST_WAIT {
-        let before = std::mem::replace(&mut appends, appends_after(spacing / 2 * halves));
-        if appends == before {
-            return;
-        }
-    }
-}
-
-/// How long the next sync waits for more company, if that may take `wait`: not at all, unless the last one served a crowd.
+/// How long the next sync waits for more company, if that may take `wait`: not at all, unless the last one served a crowd. Who waited
+/// for that one comes again soon after it.
 fn rest_before_sync(last_appends: u64, since_last: Duration, wait: Duration) -> Duration {
     if last_appends < CROWD {
         Duration::ZERO

@@ -407,11 +407,11 @@ impl<'a> Walk<'a> {
     ) -> Result<bool, VerifyError> {
         thread::scope(|scope| {
             for batch in read_ahead(scope, frames)? {
-                for frame in batch.frames() {
+                for (frame, payload) in batch.frames() {
                     if frame.position.segment > through {
                         return Ok(true);
                     }
-                    self.frame(&frame)?;
+                    self.frame(frame, payload)?;
                 }
                 progress(self.records, self.bytes);
                 match batch.failed {
@@ -427,14 +427,14 @@ impl<'a> Walk<'a> {
         })
     }
 
-    fn frame(&mut self, frame: &Frame<'_>) -> Result<(), VerifyError> {
+    fn frame(&mut self, frame: &Frame, payload: &[u8]) -> Result<(), VerifyError> {
         let known = self.tree.size();
         let is_seal = frame.kind == Kind::Seal;
         if is_seal && frame.sequence == known {
-            self.seal(frame.payload)
+            self.seal(payload)
         } else if !is_seal && frame.sequence > known {
             let is_record = frame.kind == Kind::Record;
-            self.record(frame.payload, is_record, Place::Journal(frame.position))
+            self.record(payload, is_record, Place::Journal(frame.position))
         } else {
             Ok(())
         }

@@ -1,5 +1,4 @@
 use std::sync::LazyLock;
-use std::time::Instant;
 
 use fieldkeep_proto::v1::{AuditRecord, AuditResource};
 use proptest::prelude::*;
@@ -320,45 +319,4 @@ fn only_a_complete_segment_in_order_has_an_index() {
         },
         Err(BuildError::OutOfOrder { .. })
     ));
-}
-
-/// Prints what building costs: `cargo test --release -p fieldkeep-audit -- --ignored --nocapture cost_of`.
-#[test]
-#[ignore = "prints figures"]
-fn cost_of_building_and_opening() {
-    let records: Vec<_> = (0..u64::from(SEGMENT_RECORDS))
-        .map(|index| sample::usual(index).encode_to_vec())
-        .collect();
-    let bytes: usize = records.iter().map(Vec::len).sum();
-    let each = |nanoseconds: u128| nanoseconds as f64 / f64::from(SEGMENT_RECORDS);
-    // The least of them is the one that other work on the machine disturbed least.
-    for _ in 0..20 {
-        let start = Instant::now();
-        let views: u64 = records
-            .iter()
-            .map(|record| RecordView::parse(record).unwrap().time_us & 1)
-            .sum();
-        let parsed = start.elapsed();
-        let start = Instant::now();
-        let mut builder = IndexBuilder::new(SEGMENT);
-        for (offset, record) in (0..=u16::MAX).zip(&records) {
-            builder.add(offset, record, position(offset)).unwrap();
-        }
-        let added = start.elapsed();
-        let index = builder.finish().unwrap();
-        let finished = start.elapsed();
-        let size = index.len();
-        let start = Instant::now();
-        let index = Index::open(SEGMENT, index).unwrap();
-        let opened = start.elapsed();
-        println!(
-            "record {:.0} bytes; parse {:.0} ns, add {:.0} ns, with finish {:.0} ns a record; index {:.2} bytes a record; open {opened:?} ({} {views})",
-            bytes as f64 / f64::from(SEGMENT_RECORDS),
-            each(parsed.as_nanos()),
-            each(added.as_nanos()),
-            each(finished.as_nanos()),
-            size as f64 / f64::from(SEGMENT_RECORDS),
-            index.segment(),
-        );
-    }
 }

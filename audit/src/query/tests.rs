@@ -12,7 +12,6 @@ use super::*;
 use crate::index::IndexBuilder;
 use crate::sample;
 
-mod large;
 mod walk;
 
 const SEGMENT: u64 = SEGMENT_RECORDS as u64;

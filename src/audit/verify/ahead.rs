@@ -1,4 +1,4 @@
-//! Reading a journal on a thread of its own, while the records before are hashed: so that a verification takes as long as its hashes.
+//! Reading a journal on a thread of its own, while the records before are hashed: so that a verification takes little longer than its hashes.
 
 use std::io;
 use std::ops::Range;
@@ -16,17 +16,17 @@ const AHEAD: usize = 2;
 /// Frames that were read and checked, and what came behind them.
 #[derive(Default)]
 pub(super) struct Batch {
-    frames: Vec<Placed>,
+    frames: Vec<Frame>,
     payloads: Vec<u8>,
     /// Why there are no more.
     pub(super) failed: Option<OfflineError>,
 }
 
-/// A frame, and where its payload is in the batch.
-struct Placed {
-    sequence: u64,
-    position: Position,
-    kind: Kind,
+/// A frame, whose payload is in its batch.
+pub(super) struct Frame {
+    pub(super) sequence: u64,
+    pub(super) position: Position,
+    pub(super) kind: Kind,
     payload: Range<usize>,
 }
 
@@ -41,25 +41,13 @@ pub(super) enum Kind {
     Other,
 }
 
-/// A frame of a batch.
-pub(super) struct Frame<'a> {
-    pub(super) sequence: u64,
-    pub(super) position: Position,
-    pub(super) kind: Kind,
-    pub(super) payload: &'a [u8],
-}
-
 impl Batch {
-    pub(super) fn frames(&self) -> impl Iterator<Item = Frame<'_>> {
-        self.frames.iter().map(|placed| Frame {
-            sequence: placed.sequence,
-            position: placed.position,
-            kind: placed.kind,
-            // Within them by construction.
-            payload: self
-                .payloads
-                .get(placed.payload.clone())
-                .unwrap_or_default(),
+    /// The frames with their payloads.
+    pub(super) fn frames(&self) -> impl Iterator<Item = (&Frame, &[u8])> {
+        self.frames.iter().map(|frame| {
+            let payload = self.payloads.get(frame.payload.clone());
+            // There by construction.
+            (frame, payload.unwrap_or_default())
         })
     }
 
@@ -75,24 +63,23 @@ impl Batch {
                     break;
                 }
             };
+            let kind = if frame.is_seal {
+                Kind::Seal
+            } else if RecordView::parse(frame.payload).is_ok() {
+                Kind::Record
+            } else {
+                Kind::Other
+            };
             let start = batch.payloads.len();
             batch.payloads.extend_from_slice(frame.payload);
-            batch.frames.push(Placed {
+            batch.frames.push(Frame {
                 sequence: frame.sequence,
                 position: frame.position,
-                kind: match RecordView::parse(frame.payload) {
-                    _ if frame.is_seal => Kind::Seal,
-                    Ok(_) => Kind::Record,
-                    Err(_) => Kind::Other,
-                },
+                kind,
                 payload: start..batch.payloads.len(),
             });
         }
         batch
-    }
-
-    fn is_last(&self) -> bool {
-        self.failed.is_some() || self.payloads.len() < BATCH_BYTES
     }
 }
 
@@ -115,7 +102,7 @@ pub(super) fn read_ahead<'scope>(
 fn hand_over(frames: &mut Offline, sender: &SyncSender<Batch>) {
     loop {
         let batch = Batch::read(frames);
-        let is_last = batch.is_last();
+        let is_last = batch.payloads.len() < BATCH_BYTES;
         if sender.send(batch).is_err() || is_last {
             return;
         }

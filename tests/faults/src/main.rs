@@ -20,14 +20,14 @@ mod rotation;
 mod tamper;
 mod trace;
 
-use tokio::runtime::{Builder, Runtime};
-
 use std::{
     env,
     path::PathBuf,
     process::ExitCode,
     time::{SystemTime, UNIX_EPOCH},
 };
+
+use tokio::runtime::{Builder, Runtime};
 
 use full_disk::Ended;
 use tamper::Length;
