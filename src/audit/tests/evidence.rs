@@ -92,8 +92,13 @@ fn replace_records(from: &TempDir, to: &TempDir) {
     fs::write(audit_dir(to).join(CHECKPOINT_FILE), kept).unwrap();
 }
 
-/// Changes a byte of the payload of record `index`, so that no checksum tells.
+/// Changes the version of the key in record `index`, so that no checksum tells.
 pub(super) fn change(dir: &TempDir, index: u64) {
+    rewrite(dir, index, |record| *record.last_mut().unwrap() ^= 2);
+}
+
+/// Has `rewrite` change record `index`, so that no checksum tells.
+fn rewrite(dir: &TempDir, index: u64, rewrite: impl FnOnce(&mut [u8])) {
     for entry in fs::read_dir(audit_dir(dir)).unwrap() {
         let path = entry.unwrap().path();
         if path.extension().is_none_or(|extension| extension != "seg") {
@@ -116,8 +121,7 @@ pub(super) fn change(dir: &TempDir, index: u64) {
             at += frame_bytes;
         }
         if let Some((at, frame_bytes, length)) = found {
-            // The last byte is the version of the key.
-            bytes[at + 32 + length - 1] ^= 2;
+            rewrite(&mut bytes[at + 32..at + 32 + length]);
             let mut crc = Hasher::new();
             crc.update(&header.salt.to_be_bytes());
             crc.update(&bytes[at..at + frame_bytes - 4]);
@@ -198,6 +202,18 @@ fn a_signed_record_that_was_changed_is_found() {
             Err(VerifyError::ChangedWithin { from: 0, to: 10 })
         ));
     }
+}
+
+#[test]
+fn what_is_no_record_is_found_where_it_is() {
+    let dir = trail(10);
+    // A field without a tag.
+    rewrite(&dir, 4, |record| record[0] = 0);
+    let found = verified(&dir, &[]).unwrap_err();
+    assert!(
+        matches!(found, VerifyError::NoRecord { index: 4, .. }),
+        "{found}"
+    );
 }
 
 #[test]
