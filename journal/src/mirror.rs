@@ -12,7 +12,7 @@ use crate::order::Order;
 use crate::scan::{Damage, Outcome, Scan, fault_at_end, frames, read_bytes, read_segment, walk};
 use crate::segment::{Failed, on, segment_id, segment_path, temporary_path};
 
-/// The directory that is intact and longest, and the others.
+/// The directory that is taken, and the others.
 pub(crate) struct Choice {
     pub(crate) dir: PathBuf,
     pub(crate) scan: Scan,
@@ -20,12 +20,29 @@ pub(crate) struct Choice {
 }
 
 /// Chooses: the one with the most that may have been acknowledged, then the one that goes back furthest, then the
-/// longest. `None` if all are empty: the journal is new. A directory is never taken that lacks what another one
-/// says was durable.
+/// longest; another one, if that one lacks a frame that the other would need from it. With the full segments that each
+/// of the others needs. `None` if all are empty: the journal is new. A directory is never taken that lacks what
+/// another one says was durable.
 pub(crate) fn choose(
     disk: &dyn Disk,
     outcomes: Vec<(PathBuf, Outcome)>,
-) -> Result<Option<Choice>, OpenError> {
+) -> Result<Option<(Choice, Vec<Vec<Copy>>)>, OpenError> {
+    let Some(best) = best(outcomes)? else {
+        return Ok(None);
+    };
+    let damaged = match best.plans(disk) {
+        Ok(plans) => return Ok(Some((best, plans))),
+        Err(damaged @ OpenError::Damaged { .. }) => damaged,
+        Err(other) => return Err(other),
+    };
+    let Some(second) = best.second() else {
+        return Err(damaged);
+    };
+    let plans = second.plans(disk)?;
+    Ok(Some((second, plans)))
+}
+
+fn best(outcomes: Vec<(PathBuf, Outcome)>) -> Result<Option<Choice>, OpenError> {
     check_same_log(&outcomes)?;
     let mut chosen: Option<(PathBuf, Scan)> = None;
     let mut behind = Vec::new();
@@ -55,19 +72,44 @@ pub(crate) fn choose(
     {
         return Err(damage.into_error(&dir));
     }
-    let Some((dir, scan)) = chosen else {
-        return Ok(None);
-    };
-    for (other, outcome) in &behind {
-        if let Some(sequence) = first_difference(disk, &dir, &scan, other, outcome)? {
-            return Err(OpenError::Diverged {
-                path: dir,
-                other: other.clone(),
-                sequence,
-            });
+    Ok(chosen.map(|(dir, scan)| Choice { dir, scan, behind }))
+}
+
+impl Choice {
+    /// What each of the others needs. Changes nothing.
+    ///
+    /// # Errors
+    /// [`OpenError::Diverged`] if one has what this one lacks, [`OpenError::Damaged`] if one needs what is not whole here.
+    fn plans(&self, disk: &dyn Disk) -> Result<Vec<Vec<Copy>>, OpenError> {
+        for (other, outcome) in &self.behind {
+            if let Some(sequence) = first_difference(disk, &self.dir, &self.scan, other, outcome)? {
+                return Err(OpenError::Diverged {
+                    path: self.dir.clone(),
+                    other: other.clone(),
+                    sequence,
+                });
+            }
+        }
+        self.behind
+            .iter()
+            .map(|(to, other)| plan(disk, &self.dir, &self.scan, to, other))
+            .collect()
+    }
+
+    /// The other directory, if it has all that may have been acknowledged here.
+    fn second(mut self) -> Option<Choice> {
+        match self.behind.pop()? {
+            (dir, Outcome::Intact(scan)) if scan.next > self.scan.promised() => {
+                self.behind.push((self.dir, Outcome::Intact(self.scan)));
+                Some(Choice {
+                    dir,
+                    scan,
+                    behind: self.behind,
+                })
+            }
+            _ => None,
         }
     }
-    Ok(Some(Choice { dir, scan, behind }))
 }
 
 /// The first frame of `other` that may have been acknowledged and that is not the same in the directory chosen.
@@ -211,7 +253,7 @@ pub(crate) struct Copy {
 ///
 /// # Errors
 /// [`OpenError::Damaged`] if one of them is not whole in `from` either.
-pub(crate) fn plan(
+fn plan(
     disk: &dyn Disk,
     from: &Path,
     scan: &Scan,

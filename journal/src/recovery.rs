@@ -55,23 +55,19 @@ pub(crate) fn recover(
         outcomes.push((dir.clone(), scan(disk, dir)?));
     }
     let (scan, repaired) = match mirror::choose(disk, outcomes)? {
-        Some(chosen) => {
-            let mirror::Choice { dir, scan, behind } = chosen;
-            let mut plans = Vec::with_capacity(behind.len());
-            for (to, other) in &behind {
-                plans.push((to, other, mirror::plan(disk, &dir, &scan, to, other)?));
-            }
+        Some((mirror::Choice { dir, scan, behind }, plans)) => {
             for dir in dirs {
                 remove_temporaries(disk, dir)?;
             }
-            for (to, _, copies) in &plans {
+            for ((to, _), copies) in behind.iter().zip(&plans) {
                 mirror::repair(disk, &dir, &scan, to, copies)
                     .map_err(|failed| failed.at_open(options))?;
             }
-            let told = plans
+            let told = behind
                 .iter()
-                .find(|(_, other, copies)| !copies.is_empty() || other.is_told(&scan))
-                .map(|(to, ..)| PathBuf::from(to));
+                .zip(&plans)
+                .find(|((_, other), copies)| !copies.is_empty() || other.is_told(&scan))
+                .map(|((to, _), _)| to.clone());
             (Some(scan), told)
         }
         None => (None, None),

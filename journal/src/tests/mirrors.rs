@@ -109,6 +109,31 @@ fn a_directory_that_is_behind_is_brought_up() {
 }
 
 #[test]
+fn a_directory_that_is_ahead_by_what_nobody_was_told_of_and_damaged_is_repaired_too() {
+    for (ahead, dir) in [(DIR, MIRROR), (MIRROR, DIR)] {
+        let (disk, mut last) = make_log();
+        let (journal, _) = open(&disk, mirrored()).unwrap();
+        let mut before = disk.fork();
+        while journal.stats().segments < 5 {
+            before = disk.fork();
+            last = commit(&journal, 2, 0);
+        }
+        // The process ends after one directory of a new segment has its name, and before anybody is told.
+        last -= 2;
+        for path in disk.paths().iter().filter(|path| path.starts_with(ahead)) {
+            if !path.ends_with("durable") {
+                before.tamper(path, |bytes| *bytes = disk.bytes(path));
+            }
+        }
+        drop(journal);
+        // The other one goes on alone, and the first one is damaged in what both have.
+        drop(open_alone(&before, dir));
+        rot(&before, ahead, 4);
+        expect_repaired(&before, last, Some(ahead));
+    }
+}
+
+#[test]
 fn both_damaged_is_refused() {
     let (disk, _) = make_log();
     disk.tamper(&segment(DIR, 4), |bytes| bytes[80] ^= 1);
