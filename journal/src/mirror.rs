@@ -19,6 +19,9 @@ pub(crate) struct Choice {
     pub(crate) behind: Vec<(PathBuf, Outcome)>,
 }
 
+/// The full segments that each of the others needs, in their order.
+pub(crate) type Copies = Vec<Vec<Copy>>;
+
 /// Chooses: the one with the most that may have been acknowledged, then the one that goes back furthest, then the
 /// longest; another one, if that one lacks a frame that the other would need from it. With the full segments that each
 /// of the others needs. `None` if all are empty: the journal is new. A directory is never taken that lacks what
@@ -26,7 +29,7 @@ pub(crate) struct Choice {
 pub(crate) fn choose(
     disk: &dyn Disk,
     outcomes: Vec<(PathBuf, Outcome)>,
-) -> Result<Option<(Choice, Vec<Vec<Copy>>)>, OpenError> {
+) -> Result<Option<(Choice, Copies)>, OpenError> {
     let Some(best) = best(outcomes)? else {
         return Ok(None);
     };
@@ -80,7 +83,7 @@ impl Choice {
     ///
     /// # Errors
     /// [`OpenError::Diverged`] if one has what this one lacks, [`OpenError::Damaged`] if one needs what is not whole here.
-    fn plans(&self, disk: &dyn Disk) -> Result<Vec<Vec<Copy>>, OpenError> {
+    fn plans(&self, disk: &dyn Disk) -> Result<Copies, OpenError> {
         for (other, outcome) in &self.behind {
             if let Some(sequence) = first_difference(disk, &self.dir, &self.scan, other, outcome)? {
                 return Err(OpenError::Diverged {

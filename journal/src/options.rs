@@ -21,8 +21,8 @@ pub struct Options {
     pub segment_bytes: u64,
     /// A second directory, best on another disk; an acknowledgement then means both.
     pub mirror: Option<PathBuf>,
-    /// Least time from the start of a sync to the start of the next while the last group had eight
-    /// waiters or more; twice as long while appends come without a break. Default 1 ms.
+    /// Least time from the start of a sync to the start of the next while one of the last eight groups had eight
+    /// waiters or more. Default 1 ms.
     pub sync_spacing: Duration,
     /// Largest payload that [`crate::Journal::append`] takes, in bytes; default 1 MiB.
     pub max_payload_bytes: usize,

@@ -3,7 +3,7 @@
 use std::io;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use crate::disk::is_no_space;
 use crate::durable::MarkFile;
@@ -12,8 +12,11 @@ use crate::frame::{HEADER_BYTES, push_seal, stamp_frames};
 use crate::segment::{Failed, Segment, on};
 use crate::state::{Entry, Level, Shared, lock};
 
-/// From so many waiters in a group on, the next sync waits for more company.
+/// From so many waiters in a group on, the next syncs wait for more company.
 const CROWD: u64 = 8;
+/// For so many syncs. While callers come faster than the processor serves them, a group is small now and then, and the ones after it
+/// would stay so.
+const SYNCS_AFTER_CROWD: u32 = 8;
 
 /// Writes groups until the journal is closed; the last one included.
 pub(crate) fn run_writer(shared: &Shared, marks: Vec<MarkFile>) {
@@ -55,7 +58,8 @@ enum Work {
 
 impl Writer<'_> {
     fn run(&mut self) -> Result<(), Failed> {
-        let mut last: Option<(Instant, u64)> = None;
+        let mut last: Option<Instant> = None;
+        let mut spaced = 0;
         loop {
             match wait_for_work(self.shared, self.due()) {
                 Work::Write => {}
@@ -65,13 +69,14 @@ impl Writer<'_> {
                 }
                 Work::End => break,
             }
-            if let Some((start, appends)) = last {
+            if let Some(last) = last.filter(|_| spaced > 0) {
                 let spacing = self.shared.options.sync_spacing;
-                std::thread::sleep(rest_before_sync(appends, start.elapsed(), spacing));
+                std::thread::sleep(spacing.saturating_sub(last.elapsed()));
             }
             let mut group = self.shared.fill().take_group();
             let start = Instant::now();
-            last = Some((start, group.appends));
+            last = Some(start);
+            spaced = syncs_to_space(spaced, group.appends);
             // Counted before the acknowledgement, so that whoever has one finds it in the counts.
             self.shared
                 .counters
@@ -194,13 +199,13 @@ fn seal(shared: &Shared, chunk: &mut Chunk) -> Result<(), Failed> {
     Ok(())
 }
 
-/// How long the next sync waits for more company, if that may take `wait`: not at all, unless the last one served a crowd. Who waited
-/// for that one comes again soon after it.
-fn rest_before_sync(last_appends: u64, since_last: Duration, wait: Duration) -> Duration {
-    if last_appends < CROWD {
-        Duration::ZERO
+/// How many of the next syncs wait for more company, after one that served so many: none, unless there was a crowd lately. Who waited for
+/// a sync comes again soon after it.
+fn syncs_to_space(before: u32, appends: u64) -> u32 {
+    if appends >= CROWD {
+        SYNCS_AFTER_CROWD
     } else {
-        wait.saturating_sub(since_last)
+        before.saturating_sub(1)
     }
 }
 
@@ -321,14 +326,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_a_crowd_spaces_the_syncs() {
-        let ms = Duration::from_millis;
-        assert_eq!(rest_before_sync(7, ms(0), ms(1)), ms(0));
-        assert_eq!(rest_before_sync(8, ms(0), ms(1)), ms(1));
-        assert_eq!(
-            rest_before_sync(500, Duration::from_micros(300), ms(1)),
-            Duration::from_micros(700)
-        );
-        assert_eq!(rest_before_sync(500, ms(5), ms(1)), ms(0));
+    fn only_a_crowd_spaces_the_syncs_after_it() {
+        assert_eq!(syncs_to_space(0, 7), 0);
+        let mut spaced = syncs_to_space(0, 8);
+        assert_eq!(spaced, SYNCS_AFTER_CROWD);
+        for left in (0..SYNCS_AFTER_CROWD).rev() {
+            spaced = syncs_to_space(spaced, 7);
+            assert_eq!(spaced, left);
+        }
+        assert_eq!(syncs_to_space(spaced, 7), 0);
+        assert_eq!(syncs_to_space(3, 500), SYNCS_AFTER_CROWD);
     }
 }
