@@ -10,7 +10,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use fieldkeep_client::Client;
+use fieldkeep_client::{Client, reason};
 use fieldkeep_proto::v1::{EncryptRequest, field_service_client::FieldServiceClient};
 use tokio::{runtime::Handle, task::JoinSet};
 use tonic::{Request, transport::Channel};
@@ -18,7 +18,7 @@ use tonic::{Request, transport::Channel};
 use crate::{
     load::{self, Measured},
     report::spread,
-    rows::{FIELD, KEY, PLAINTEXT, encrypt},
+    rows::{FIELD, KEY, PLAINTEXT},
     servers::{Place, Target},
     system::runtime,
 };
@@ -40,8 +40,17 @@ pub(crate) fn run(rounds: usize, length: Duration) -> String {
     let (own, others) = (runtime(1), runtime(2));
     let _inside = own.enter();
     let behaved = place.clients(&server, 1);
+    let given_up = Arc::new(AtomicU64::new(0));
     let one = || {
-        let call = |client: Client, number| async move { encrypt(&client, number).await };
+        let given_up = Arc::clone(&given_up);
+        let call = move |client: Client, number: u64| {
+            let given_up = Arc::clone(&given_up);
+            async move {
+                while !is_encrypted(&client, number).await {
+                    given_up.fetch_add(1, Ordering::Relaxed);
+                }
+            }
+        };
         load::run(&behaved, 1, length, server.pid(), call)
     };
     let mut measured: Vec<(Measured, Measured, Flooded)> = Vec::new();
@@ -64,7 +73,26 @@ pub(crate) fn run(rounds: usize, length: Duration) -> String {
     }
     drop(behaved);
     server.stop();
-    table(&measured, length)
+    let mut text = table(&measured, length);
+    let _ = writeln!(
+        text,
+        "\nCalls of the one that the SDK gave up after three refusals and that were made again, which counts in their latency: {}.",
+        given_up.load(Ordering::Relaxed)
+    );
+    text
+}
+
+/// One Encrypt of the one caller; false if the service had too much to do for it each time that the SDK tried.
+async fn is_encrypted(client: &Client, number: u64) -> bool {
+    let id = number.to_string();
+    let field = client.field(KEY, FIELD).context("id", &id);
+    match field.encrypt(PLAINTEXT).await {
+        Ok(_) => true,
+        Err(error) => {
+            assert_eq!(error.reason(), Some(reason::OVERLOADED), "{error}");
+            false
+        }
+    }
 }
 
 /// What became of the flood's calls.
