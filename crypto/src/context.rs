@@ -110,17 +110,27 @@ impl EncodedContext {
 
     /// Whether the pair `name` and `value` is in it, byte for byte.
     pub fn has_pair(&self, name: &str, value: &str) -> bool {
+        self.has((name.as_bytes(), value.as_bytes()))
+    }
+
+    /// Whether all pairs of `others` are in it, byte for byte.
+    pub fn has_all(&self, others: &EncodedContext) -> bool {
+        others.pairs().all(|pair| self.has(pair))
+    }
+
+    fn has(&self, pair: (&[u8], &[u8])) -> bool {
+        self.pairs().any(|own| own == pair)
+    }
+
+    /// The names and values, in the order of the names.
+    fn pairs(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
         let mut rest = self.0.as_slice();
-        while let Some((found, after_name)) = length_prefix::take(rest) {
-            let Some((found_value, after)) = length_prefix::take(after_name) else {
-                return false;
-            };
-            if found == name.as_bytes() {
-                return found_value == value.as_bytes();
-            }
+        std::iter::from_fn(move || {
+            let (name, after_name) = length_prefix::take(rest)?;
+            let (value, after) = length_prefix::take(after_name)?;
             rest = after;
-        }
-        false
+            Some((name, value))
+        })
     }
 }
 
@@ -182,5 +192,28 @@ mod tests {
             assert!(!context.has_pair(name, value), "{name}={value}");
         }
         assert!(!EncodedContext::EMPTY.has_pair("id", "42"));
+    }
+
+    #[test]
+    fn of_several_pairs_all_must_be_there() {
+        let encode = |pairs: &[(&'static str, &'static str)]| {
+            EncodedContext::encode(pairs.iter().copied()).unwrap()
+        };
+        let context = encode(&[("id", "42"), ("region", "eu")]);
+        for pairs in [
+            &[][..],
+            &[("region", "eu")],
+            &[("region", "eu"), ("id", "42")],
+        ] {
+            assert!(context.has_all(&encode(pairs)), "{pairs:?}");
+        }
+        for pairs in [
+            &[("region", "us")][..],
+            &[("id", "42"), ("region", "us")],
+            &[("id", "42"), ("zone", "eu")],
+        ] {
+            assert!(!context.has_all(&encode(pairs)), "{pairs:?}");
+        }
+        assert!(!EncodedContext::EMPTY.has_all(&context));
     }
 }

@@ -2,14 +2,17 @@
 
 use std::{collections::HashMap, sync::Arc};
 
+use fieldkeep_crypto::context::EncodedContext;
+use smallvec::SmallVec;
+
 use super::{
     action::ActionSet,
+    condition::{Circumstances, Conditions, Unmet},
     grant::{Grant, GrantId, Scope},
-    pattern::Table,
+    pattern::{self, Pattern, Table},
     principal::Principal,
     snapshot::{Allowed, Asked, Denied, Missing},
 };
-use crate::access::condition::{Circumstances, Unmet};
 
 /// The most grants of one identity or group for exactly the same tenant, key and field. These are tried one after the other.
 pub(super) const MAX_ALIKE: usize = 32;
@@ -18,8 +21,8 @@ pub(super) const MAX_ALIKE: usize = 32;
 /// fewer.
 const FEW: usize = 4;
 
-/// Grants for exactly the same tenant, key and field.
-type Alike = Vec<(ActionSet, Arc<Grant>)>;
+/// Grants for exactly the same tenant, key and field; mostly one.
+type Alike = SmallVec<[Right; 1]>;
 
 /// The rights to the things of one tenant, or of all: by key, then by field.
 type Rights = Table<Table<Alike>>;
@@ -31,12 +34,43 @@ pub(super) struct Subject {
     actions: ActionSet,
     /// Whether values of another tenant are opened.
     data_of_others: bool,
+    /// The grants, if there are [`FEW`] at most.
+    few: SmallVec<[Covering; 1]>,
+    /// The grants by what they cover, if there are more.
+    tables: Option<Box<Tables>>,
     grants: Vec<Arc<Grant>>,
-    /// `None`: there are [`FEW`] at most.
-    tables: Option<Tables>,
 }
 
-/// The same grants, to be found by what they cover.
+/// A grant as a decision needs it. What a decision costs is its trips to memory, so all that most of them look at is here,
+/// and only what few grants have is left to the grant.
+#[derive(Clone, Debug)]
+struct Right {
+    id: GrantId,
+    actions: ActionSet,
+    cross_tenant: bool,
+    when: When,
+    grant: Arc<Grant>,
+}
+
+/// When a grant counts.
+#[derive(Clone, Debug)]
+enum When {
+    Always,
+    /// With all of these pairs in the encryption context.
+    Context(EncodedContext),
+    /// The grant says it: it ends, or has other conditions.
+    Asks,
+}
+
+/// A grant, with what it covers in one piece: the scope, the keys and the fields with a zero byte between them, and a line
+/// for each key and each field.
+#[derive(Debug)]
+struct Covering {
+    covers: Box<str>,
+    right: Right,
+}
+
+/// Grants to be found by what they cover.
 #[derive(Debug, Default)]
 struct Tables {
     tenants: HashMap<Box<str>, Rights>,
@@ -53,7 +87,11 @@ impl Subject {
             // Whoever is in a group need not be of its tenant.
             subject.data_of_others |= what.role.is_data() && what.cross_tenant;
         }
-        subject.tables = (grants.len() > FEW).then(|| Tables::new(&grants));
+        if grants.len() > FEW {
+            subject.tables = Some(Box::new(Tables::new(&grants)));
+        } else {
+            subject.few = grants.iter().map(Covering::of).collect();
+        }
         subject.grants = grants;
         subject
     }
@@ -105,26 +143,115 @@ impl Subject {
         }
         let own = principal.tenant.as_str() == asked.tenant;
         let call = asked.circumstances();
-        let mut allows = |grant: &Grant| match counts(grant, principal, own, &call) {
-            Ok(()) => Some(Allowed::by(grant.id, asked.action)),
-            Err(missing) => {
-                denied.note(missing, grant.id);
-                None
+        let mut allows = |right: &Right| {
+            if !right.actions.has(asked.action) {
+                return None;
+            }
+            match right.counts(principal, own, &call) {
+                Ok(()) => Some(Allowed::by(right.id, asked.action)),
+                Err(missing) => {
+                    denied.note(missing, right.id);
+                    None
+                }
             }
         };
         match &self.tables {
             None => {
-                let covering = self.grants.iter().filter(|grant| covers(grant, asked));
-                covering.map(AsRef::as_ref).find_map(allows)
+                let covering = self.few.iter().filter(|grant| grant.covers(asked));
+                covering.map(|grant| &grant.right).find_map(allows)
             }
-            Some(tables) => {
-                let has = |(actions, _): &&(ActionSet, Arc<Grant>)| actions.has(asked.action);
-                tables
-                    .covering(asked)
-                    .filter(has)
-                    .find_map(|(_, grant)| allows(grant))
+            Some(tables) => tables.covering(asked).find_map(&mut allows),
+        }
+    }
+}
+
+impl Right {
+    fn of(grant: &Arc<Grant>) -> Right {
+        let what = &grant.what;
+        Right {
+            id: grant.id,
+            actions: what.role.actions(),
+            cross_tenant: what.cross_tenant,
+            when: When::of(grant),
+            grant: Arc::clone(grant),
+        }
+    }
+
+    /// Whether the grant, which covers what is asked, counts now. `own`: it is asked for the caller's own tenant.
+    fn counts(
+        &self,
+        principal: &Principal,
+        own: bool,
+        call: &Circumstances<'_>,
+    ) -> Result<(), Missing> {
+        let reaches = own || (self.cross_tenant && principal.ceiling.cross_tenant);
+        if !reaches {
+            return Err(Missing::Tenant);
+        }
+        match &self.when {
+            When::Always => Ok(()),
+            When::Context(pairs) if call.context.is_some_and(|context| context.has_all(pairs)) => {
+                Ok(())
+            }
+            When::Context(_) => Err(Missing::Condition(Unmet::Context)),
+            When::Asks => {
+                has_not_ended(&self.grant, call.now)?;
+                let conditions = &self.grant.what.conditions;
+                let checked = conditions.check(principal, call);
+                checked.map_err(Missing::Condition)
             }
         }
+    }
+}
+
+impl When {
+    fn of(grant: &Grant) -> When {
+        let what = &grant.what;
+        if what.is_lasting() {
+            return When::Always;
+        }
+        let context = &what.conditions.context;
+        let only_context = Conditions {
+            context: context.clone(),
+            ..Conditions::default()
+        };
+        let pairs = context.iter().map(|(name, value)| (&**name, &**value));
+        match EncodedContext::encode(pairs) {
+            Ok(pairs) if what.expires.is_none() && what.conditions == only_context => {
+                When::Context(pairs)
+            }
+            _ => When::Asks,
+        }
+    }
+}
+
+impl Covering {
+    fn of(grant: &Arc<Grant>) -> Covering {
+        let what = &grant.what;
+        let lines = |patterns: &[Pattern]| {
+            let texts: Vec<&str> = patterns.iter().map(Pattern::as_str).collect();
+            texts.join("\n")
+        };
+        let parts = [
+            what.scope.as_str(),
+            &lines(&what.keys),
+            &lines(&what.fields),
+        ];
+        Covering {
+            covers: parts.join("\0").into(),
+            right: Right::of(grant),
+        }
+    }
+
+    /// Whether it covers the tenant, the key and the field.
+    fn covers(&self, asked: &Asked<'_>) -> bool {
+        let mut parts = self.covers.split('\0');
+        let mut part = || parts.next().unwrap_or_default();
+        let any = |lines: &str, name| lines.split('\n').any(|line| pattern::covers(line, name));
+        let scope = part();
+        (scope == Scope::ALL || scope == asked.tenant)
+            && any(part(), asked.key)
+            && any(part(), asked.field)
     }
 }
 
@@ -140,8 +267,7 @@ impl Tables {
             for key in &what.keys {
                 let fields = rights.entry(key);
                 for field in &what.fields {
-                    let entry = (what.role.actions(), Arc::clone(grant));
-                    fields.entry(field).push(entry);
+                    fields.entry(field).push(Right::of(grant));
                 }
             }
         }
@@ -149,10 +275,7 @@ impl Tables {
     }
 
     /// The grants that cover what is asked, whatever their actions.
-    fn covering<'a>(
-        &'a self,
-        asked: &Asked<'a>,
-    ) -> impl Iterator<Item = &'a (ActionSet, Arc<Grant>)> {
+    fn covering<'a>(&'a self, asked: &Asked<'a>) -> impl Iterator<Item = &'a Right> {
         let (key, field) = (asked.key, asked.field);
         let scopes = [self.tenants.get(asked.tenant), Some(&self.all)];
         scopes
@@ -169,33 +292,6 @@ fn opens(grant: &Grant, tenant: &str) -> bool {
         Scope::All => true,
         Scope::Tenant(opened) => opened.as_str() == tenant,
     }
-}
-
-/// Whether a grant covers what is asked.
-fn covers(grant: &Grant, asked: &Asked<'_>) -> bool {
-    let what = &grant.what;
-    opens(grant, asked.tenant)
-        && what.role.actions().has(asked.action)
-        && what.keys.iter().any(|key| key.covers(asked.key))
-        && what.fields.iter().any(|field| field.covers(asked.field))
-}
-
-/// Whether a grant that covers what is asked counts now. `own`: it is asked for the caller's own tenant.
-fn counts(
-    grant: &Grant,
-    principal: &Principal,
-    own: bool,
-    call: &Circumstances<'_>,
-) -> Result<(), Missing> {
-    let reaches = own || (grant.what.cross_tenant && principal.ceiling.cross_tenant);
-    if !reaches {
-        return Err(Missing::Tenant);
-    }
-    has_not_ended(grant, call.now)?;
-    let conditions = &grant.what.conditions;
-    conditions
-        .check(principal, call)
-        .map_err(Missing::Condition)
 }
 
 /// Whether a grant that counted for `principal` before counts now; the encryption context is not looked at again.

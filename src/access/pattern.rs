@@ -44,17 +44,22 @@ impl Pattern {
     /// Whether it covers `name`; `None` is what only `*` covers: all names, or what has none.
     #[must_use]
     pub fn covers(&self, name: Option<&str>) -> bool {
-        match (self.prefix(), name) {
-            (Some(""), _) => true,
-            (_, None) => false,
-            (Some(prefix), Some(name)) => name.starts_with(prefix),
-            (None, Some(name)) => &*self.0 == name,
-        }
+        covers(&self.0, name)
     }
 
     /// What stands before the `*`, if there is one.
     fn prefix(&self) -> Option<&str> {
         self.0.strip_suffix('*')
+    }
+}
+
+/// As [`Pattern::covers`], of a pattern as it is written.
+pub(super) fn covers(pattern: &str, name: Option<&str>) -> bool {
+    match (pattern.strip_suffix('*'), name) {
+        (Some(""), _) => true,
+        (_, None) => false,
+        (Some(prefix), Some(name)) => name.starts_with(prefix),
+        (None, Some(name)) => pattern == name,
     }
 }
 

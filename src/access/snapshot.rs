@@ -138,11 +138,20 @@ pub struct AccessSnapshot {
     /// What is granted, by the resource name of the identity or group.
     subjects: HashMap<Arc<str>, Arc<Subject>>,
     memberships: BTreeMap<(Arc<str>, Arc<str>), Arc<Membership>>,
-    /// The groups of each identity, by resource names.
-    groups: HashMap<Arc<str>, Arc<[Arc<str>]>>,
+    /// The groups of each identity, by its resource name.
+    groups: HashMap<Arc<str>, Arc<[InGroup]>>,
     settings: Arc<Settings>,
     /// Closed when the last holder of this snapshot has dropped it.
     held: watch::Sender<()>,
+}
+
+/// A group that an identity is in.
+#[derive(Clone, Debug)]
+struct InGroup {
+    /// Its resource name.
+    group: Arc<str>,
+    /// What is granted to it, which `AccessSnapshot::subjects` has as well; here a decision needs not look for it.
+    subject: Option<Arc<Subject>>,
 }
 
 /// One difference between two snapshots.
@@ -177,20 +186,24 @@ impl AccessSnapshot {
                 .push(Arc::clone(grant));
         }
         let subject = |(resource, grants)| (resource, Arc::new(Subject::new(grants)));
-        let mut by_member: HashMap<Arc<str>, Vec<Arc<str>>> = HashMap::new();
+        let subjects: HashMap<_, _> = by_subject.into_iter().map(subject).collect();
+        let mut by_member: HashMap<Arc<str>, Vec<InGroup>> = HashMap::new();
         let mut all = BTreeMap::new();
         for membership in memberships {
             let group = Arc::clone(membership.group.resource());
             let member = Arc::clone(membership.member.resource());
             let groups = by_member.entry(Arc::clone(&member)).or_default();
-            groups.push(Arc::clone(&group));
+            groups.push(InGroup {
+                subject: subjects.get(&group).cloned(),
+                group: Arc::clone(&group),
+            });
             all.insert((group, member), Arc::new(membership));
         }
         let groups = |(member, groups): (_, Vec<_>)| (member, groups.into());
         AccessSnapshot {
             generation: 0,
             grants,
-            subjects: by_subject.into_iter().map(subject).collect(),
+            subjects,
             memberships: all,
             groups: by_member.into_iter().map(groups).collect(),
             settings: Arc::new(settings),
@@ -294,15 +307,28 @@ impl AccessSnapshot {
 
     /// The groups of `principal`: those of the store, and those that his credential vouches for.
     pub fn groups_of<'a>(&'a self, principal: &'a Principal) -> impl Iterator<Item = &'a Arc<str>> {
-        let stored = self.groups.get(&principal.resource);
-        let stored = stored.map_or(&[][..], |groups| groups);
-        stored.iter().chain(principal.groups.iter())
+        let stored = self.stored_groups(&principal.resource).iter();
+        stored
+            .map(|stored| &stored.group)
+            .chain(principal.groups.iter())
+    }
+
+    /// The groups of the store that the identity with this resource name is in.
+    fn stored_groups(&self, identity: &str) -> &[InGroup] {
+        self.groups.get(identity).map_or(&[], |groups| groups)
     }
 
     fn subjects_of<'a>(&'a self, principal: &'a Principal) -> impl Iterator<Item = &'a Subject> {
-        std::iter::once(&principal.resource)
-            .chain(self.groups_of(principal))
-            .filter_map(|resource| self.subjects.get(resource))
+        let stored = || self.stored_groups(&principal.resource).iter();
+        let through_stored = std::iter::once_with(stored)
+            .flatten()
+            .filter_map(|stored| stored.subject.as_ref());
+        let through_credential = principal.groups.iter();
+        self.subjects
+            .get(&principal.resource)
+            .into_iter()
+            .chain(through_stored)
+            .chain(through_credential.filter_map(|group| self.subjects.get(group)))
             .map(AsRef::as_ref)
     }
 
@@ -357,9 +383,9 @@ impl AccessSnapshot {
 
     /// What the identity with this resource name has, itself and through the groups of the store.
     pub fn reached_by<'a>(&'a self, identity: &str) -> impl Iterator<Item = &'a Arc<Grant>> {
-        let groups = self.groups.get(identity);
-        let groups = groups.map_or(&[][..], |groups| groups);
-        let through = groups.iter().flat_map(|group| self.grants_of(group));
+        let subjects = self.stored_groups(identity).iter();
+        let subjects = subjects.filter_map(|stored| stored.subject.as_ref());
+        let through = subjects.flat_map(|subject| subject.grants());
         self.grants_of(identity).iter().chain(through)
     }
 
@@ -407,9 +433,8 @@ impl AccessSnapshot {
     /// tenant can use up the places that another needs.
     #[must_use]
     pub fn group_count_beside(&self, group: &Group, member: &str) -> usize {
-        let groups = self.groups.get(member).map_or(&[][..], |groups| groups);
-        let of_tenant = |own: &&Arc<str>| group.is_beside(own);
-        groups.iter().filter(of_tenant).count()
+        let of_tenant = |stored: &&InGroup| group.is_beside(&stored.group);
+        self.stored_groups(member).iter().filter(of_tenant).count()
     }
 
     /// Whether there are as many grants as there may be for the same identity or group, tenant, key and field.
@@ -466,17 +491,15 @@ impl AccessSnapshot {
                     Some(subject) => subject.without(&grant.id).with(Arc::clone(&grant)),
                     None => Subject::new(vec![Arc::clone(&grant)]),
                 };
-                next.subjects.insert(resource, Arc::new(subject));
+                next.set_subject(&resource, Some(Arc::new(subject)));
                 next.grants.insert(grant.id, grant);
             }
             Difference::Revoked(id) => {
                 if let Some(grant) = next.grants.remove(&id) {
                     let resource = grant.what.who.resource();
                     let left = next.subjects.get(resource).map(|left| left.without(&id));
-                    match left.filter(|left| !left.grants().is_empty()) {
-                        Some(left) => next.subjects.insert(Arc::clone(resource), Arc::new(left)),
-                        None => next.subjects.remove(resource),
-                    };
+                    let left = left.filter(|left| !left.grants().is_empty());
+                    next.set_subject(resource, left.map(Arc::new));
                 }
             }
             Difference::Joined(membership) => {
@@ -496,11 +519,35 @@ impl AccessSnapshot {
         next
     }
 
+    /// Sets what is granted to the identity or group with this resource name, here and at the members of the group.
+    fn set_subject(&mut self, resource: &Arc<str>, subject: Option<Arc<Subject>>) {
+        let begin = (Arc::clone(resource), Arc::from(""));
+        let memberships = self.memberships.range(begin..);
+        for (_, member) in memberships
+            .map(|(both, _)| both)
+            .take_while(|(group, _)| group == resource)
+        {
+            let groups = self.groups.get_mut(member).map(Arc::make_mut);
+            let own = groups.into_iter().flatten();
+            for place in own.filter(|place| place.group == *resource) {
+                place.subject.clone_from(&subject);
+            }
+        }
+        match subject {
+            Some(subject) => self.subjects.insert(Arc::clone(resource), subject),
+            None => self.subjects.remove(resource),
+        };
+    }
+
     /// Makes the groups of `member` anew from the memberships.
     fn regroup(&mut self, member: Arc<str>) {
-        let of_member =
-            |(group, other): &(Arc<str>, Arc<str>)| (*other == member).then(|| Arc::clone(group));
-        let groups: Arc<[Arc<str>]> = self.memberships.keys().filter_map(of_member).collect();
+        let of_member = |(group, other): &(Arc<str>, Arc<str>)| {
+            (*other == member).then(|| InGroup {
+                group: Arc::clone(group),
+                subject: self.subjects.get(group).cloned(),
+            })
+        };
+        let groups: Arc<[InGroup]> = self.memberships.keys().filter_map(of_member).collect();
         if groups.is_empty() {
             self.groups.remove(&member);
         } else {

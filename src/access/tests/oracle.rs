@@ -1,5 +1,8 @@
 //! The index against a list: whatever is granted, changed and asked, both decide the same.
 
+use std::collections::BTreeMap;
+
+use fieldkeep_crypto::context::EncodedContext;
 use proptest::prelude::*;
 
 use super::*;
@@ -70,6 +73,15 @@ fn some_patterns() -> impl Strategy<Value = Vec<Pattern>> {
     })
 }
 
+fn context() -> impl Strategy<Value = BTreeMap<&'static str, &'static str>> {
+    let name = prop::sample::select(vec!["region", "zone"]);
+    let value = prop::sample::select(vec!["eu", "us"]);
+    prop_oneof![
+        3 => Just(BTreeMap::new()),
+        1 => prop::collection::btree_map(name, value, 1..3),
+    ]
+}
+
 fn wanted() -> impl Strategy<Value = Wanted> {
     let scope = prop::option::weighted(0.8, tenant());
     let expires = prop::option::weighted(0.2, prop::sample::select(vec![NOW, NOW + 9]));
@@ -84,10 +96,11 @@ fn wanted() -> impl Strategy<Value = Wanted> {
         some_patterns(),
         expires,
         network,
+        context(),
         any::<bool>(),
     )
         .prop_map(
-            |(who, scope, role, keys, fields, expires, network, cross_tenant)| Wanted {
+            |(who, scope, role, keys, fields, expires, network, context, cross_tenant)| Wanted {
                 scope: scope.map_or(Scope::All, |tenant| Scope::Tenant(name(tenant))),
                 who,
                 cross_tenant,
@@ -95,6 +108,10 @@ fn wanted() -> impl Strategy<Value = Wanted> {
                 keys,
                 fields,
                 conditions: Conditions {
+                    context: context
+                        .into_iter()
+                        .map(|(name, value)| (name.into(), value.into()))
+                        .collect(),
                     networks: network
                         .into_iter()
                         .map(|text| text.parse().unwrap())
@@ -169,7 +186,8 @@ proptest! {
     #[test]
     fn the_index_decides_as_a_list_does(
         steps in prop::collection::vec(step(), 1..80),
-        callers in prop::collection::vec((tenant(), prop::sample::select(vec!["x", "y"]), any::<bool>()), 3),
+        callers in prop::collection::vec(
+            (tenant(), prop::sample::select(vec!["x", "y"]), any::<bool>(), context()), 3),
     ) {
         let mut snapshot = AccessSnapshot::new([], [], Settings::default());
         for (number, step) in (1u64..).zip(&steps) {
@@ -183,14 +201,20 @@ proptest! {
             memberships.iter().map(|membership| Membership::clone(membership)),
             Settings::default(),
         );
-        for (tenant, text, cross_tenant) in callers {
+        for (tenant, text, cross_tenant, context) in callers {
+            let context = EncodedContext::encode(context).unwrap();
             let mut caller = principal(tenant, text);
             caller.ceiling.cross_tenant = cross_tenant;
             for action in [Action::Decrypt, Action::Describe, Action::Grant] {
                 for tenant in ["acme", "other", "*"] {
                     for key in NAMES.iter().copied().map(Some).chain([None]) {
                         for field in [Some("ab"), Some("b"), None] {
-                            let asked = Asked { key, field, ..asked(action, tenant, "", "") };
+                            let asked = Asked {
+                                key,
+                                field,
+                                context: Some(&context),
+                                ..asked(action, tenant, "", "")
+                            };
                             let expected = listed(&grants, &memberships, &caller, &asked);
                             let decided = snapshot.authorize(&caller, &asked);
                             prop_assert_eq!(decided.is_ok(), expected, "{:?}", asked);
