@@ -66,7 +66,7 @@ enum When {
 /// for each key and each field.
 #[derive(Debug)]
 struct Covering {
-    covers: Box<str>,
+    covers: Box<[u8]>,
     right: Right,
 }
 
@@ -238,18 +238,21 @@ impl Covering {
             &lines(&what.fields),
         ];
         Covering {
-            covers: parts.join("\0").into(),
+            covers: parts.join("\0").into_bytes().into(),
             right: Right::of(grant),
         }
     }
 
     /// Whether it covers the tenant, the key and the field.
     fn covers(&self, asked: &Asked<'_>) -> bool {
-        let mut parts = self.covers.split('\0');
+        let mut parts = self.covers.split(|byte| *byte == 0);
         let mut part = || parts.next().unwrap_or_default();
-        let any = |lines: &str, name| lines.split('\n').any(|line| pattern::covers(line, name));
+        let any = |lines: &[u8], name: Option<&str>| {
+            let mut lines = lines.split(|byte| *byte == b'\n');
+            lines.any(|line| pattern::covers(line, name.map(str::as_bytes)))
+        };
         let scope = part();
-        (scope == Scope::ALL || scope == asked.tenant)
+        (scope == Scope::ALL.as_bytes() || scope == asked.tenant.as_bytes())
             && any(part(), asked.key)
             && any(part(), asked.field)
     }

@@ -44,7 +44,7 @@ impl Pattern {
     /// Whether it covers `name`; `None` is what only `*` covers: all names, or what has none.
     #[must_use]
     pub fn covers(&self, name: Option<&str>) -> bool {
-        covers(&self.0, name)
+        covers(self.0.as_bytes(), name.map(str::as_bytes))
     }
 
     /// What stands before the `*`, if there is one.
@@ -54,9 +54,9 @@ impl Pattern {
 }
 
 /// As [`Pattern::covers`], of a pattern as it is written.
-pub(super) fn covers(pattern: &str, name: Option<&str>) -> bool {
-    match (pattern.strip_suffix('*'), name) {
-        (Some(""), _) => true,
+pub(super) fn covers(pattern: &[u8], name: Option<&[u8]>) -> bool {
+    match (pattern.strip_suffix(b"*"), name) {
+        (Some(b""), _) => true,
         (_, None) => false,
         (Some(prefix), Some(name)) => name.starts_with(prefix),
         (None, Some(name)) => pattern == name,
