@@ -143,7 +143,7 @@ impl Subject {
         }
         let own = principal.tenant.as_str() == asked.tenant;
         let call = asked.circumstances();
-        let mut allows = |right: &Right| {
+        let allows = |right: &Right| {
             if !right.actions.has(asked.action) {
                 return None;
             }
@@ -160,7 +160,7 @@ impl Subject {
                 let covering = self.few.iter().filter(|grant| grant.covers(asked));
                 covering.map(|grant| &grant.right).find_map(allows)
             }
-            Some(tables) => tables.covering(asked).find_map(&mut allows),
+            Some(tables) => tables.covering(asked).find_map(allows),
         }
     }
 }
