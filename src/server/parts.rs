@@ -87,6 +87,12 @@ async fn open_with(
         recovered = compared.recovered,
         "the audit trail agrees with the store"
     );
+    if audit.first() > 0 {
+        tracing::warn!(
+            first = audit.first(),
+            "the records before this one left for an archive that is not known: `audit list`, `tail`, `export` and `report` begin here; set `audit.archive_dir`"
+        );
+    }
     let access = Access::load(&keystore).await?;
     let ca = Ca::open(&keystore).await?;
     ca.check_trust_domain(&config.tls.trust_domain)?;
