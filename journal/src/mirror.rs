@@ -38,11 +38,11 @@ pub(crate) fn choose(
         Err(damaged @ OpenError::Damaged { .. }) => damaged,
         Err(other) => return Err(other),
     };
-    let Some(second) = best.second() else {
-        return Err(damaged);
-    };
-    let plans = second.plans(disk)?;
-    Ok(Some((second, plans)))
+    // If the other one does not do either, what is damaged in the best one is what has to be told.
+    match best.second().map(|second| (second.plans(disk), second)) {
+        Some((Ok(plans), second)) => Ok(Some((second, plans))),
+        _ => Err(damaged),
+    }
 }
 
 fn best(outcomes: Vec<(PathBuf, Outcome)>) -> Result<Option<Choice>, OpenError> {
@@ -99,10 +99,13 @@ impl Choice {
             .collect()
     }
 
-    /// The other directory, if it has all that may have been acknowledged here.
+    /// The other directory, if it goes back as far, and has all that may have been acknowledged here. What lies before
+    /// its first segment would be removed here as pruned, and may be lost there.
     fn second(mut self) -> Option<Choice> {
         match self.behind.pop()? {
-            (dir, Outcome::Intact(scan)) if scan.next > self.scan.promised() => {
+            (dir, Outcome::Intact(scan))
+                if scan.next > self.scan.promised() && scan.first() <= self.scan.first() =>
+            {
                 self.behind.push((self.dir, Outcome::Intact(self.scan)));
                 Some(Choice {
                     dir,
@@ -186,11 +189,15 @@ impl Scan {
         let promised = self.promised().max(other.promised());
         let together = self.last == other.last && promised < self.next.min(other.next);
         let rank = |scan: &Scan| {
-            let first = scan.headers.first().map_or(0, |header| header.first);
             let promised = if together { promised } else { scan.promised() };
-            (promised, Reverse(first), scan.next)
+            (promised, Reverse(scan.first()), scan.next)
         };
         rank(self) > rank(other)
+    }
+
+    /// The sequence that it begins with.
+    fn first(&self) -> u64 {
+        self.headers.first().map_or(0, |header| header.first)
     }
 
     /// The last sequence that may have been acknowledged. Of two directories, both had to have it and one of them

@@ -3,7 +3,7 @@
 use std::io;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::disk::is_no_space;
 use crate::durable::MarkFile;
@@ -70,8 +70,8 @@ impl Writer<'_> {
                 Work::End => break,
             }
             if let Some(last) = last.filter(|_| spaced > 0) {
-                let spacing = self.shared.options.sync_spacing;
-                std::thread::sleep(spacing.saturating_sub(last.elapsed()));
+                let next = last + self.shared.options.sync_spacing;
+                std::thread::sleep(rest(next, self.due(), Instant::now()));
             }
             let mut group = self.shared.fill().take_group();
             let start = Instant::now();
@@ -209,6 +209,12 @@ fn syncs_to_space(before: u32, appends: u64) -> u32 {
     }
 }
 
+/// How long the writer rests at `now`: until the `next` sync may be, but not when one is `due` before.
+fn rest(next: Instant, due: Option<Instant>, now: Instant) -> Duration {
+    let until = due.map_or(next, |due| due.min(next));
+    until.saturating_duration_since(now)
+}
+
 /// Sleeps until there are frames to write, or it is `due` to sync, or there are none and the journal closes.
 fn wait_for_work(shared: &Shared, due: Option<Instant>) -> Work {
     let mut fill = shared.fill();
@@ -336,5 +342,16 @@ mod tests {
         }
         assert_eq!(syncs_to_space(spaced, 7), 0);
         assert_eq!(syncs_to_space(3, 500), SYNCS_AFTER_CROWD);
+    }
+
+    #[test]
+    fn no_rest_is_longer_than_until_the_sync_that_is_due() {
+        let now = Instant::now();
+        let ms = Duration::from_millis;
+        assert_eq!(rest(now + ms(5), None, now), ms(5));
+        assert_eq!(rest(now + ms(5), Some(now + ms(9)), now), ms(5));
+        assert_eq!(rest(now + ms(5), Some(now + ms(2)), now), ms(2));
+        assert_eq!(rest(now, None, now + ms(1)), Duration::ZERO);
+        assert_eq!(rest(now + ms(5), Some(now), now + ms(1)), Duration::ZERO);
     }
 }

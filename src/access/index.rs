@@ -56,8 +56,8 @@ struct Right {
 #[derive(Clone, Debug)]
 enum When {
     Always,
-    /// With all of these pairs in the encryption context.
-    Context(EncodedContext),
+    /// With all of these pairs in the encryption context, which are shared by all places of the grant.
+    Context(Arc<EncodedContext>),
     /// The grant says it: it ends, or has other conditions.
     Asks,
 }
@@ -101,9 +101,10 @@ impl Subject {
         &self.grants
     }
 
-    /// The same grants with another one.
+    /// The same grants with another one, or with the one of its id replaced.
     pub(super) fn with(&self, grant: Arc<Grant>) -> Subject {
-        let mut grants = self.grants.clone();
+        let others = self.grants.iter().filter(|other| other.id != grant.id);
+        let mut grants: Vec<_> = others.cloned().collect();
         grants.push(grant);
         Subject::new(grants)
     }
@@ -143,24 +144,21 @@ impl Subject {
         }
         let own = principal.tenant.as_str() == asked.tenant;
         let call = asked.circumstances();
-        let allows = |right: &Right| {
-            if !right.actions.has(asked.action) {
-                return None;
-            }
-            match right.counts(principal, own, &call) {
-                Ok(()) => Some(Allowed::by(right.id, asked.action)),
-                Err(missing) => {
-                    denied.note(missing, right.id);
-                    None
-                }
+        let has = |right: &&Right| right.actions.has(asked.action);
+        let allows = |right: &Right| match right.counts(principal, own, &call) {
+            Ok(()) => Some(Allowed::by(right.id, asked.action)),
+            Err(missing) => {
+                denied.note(missing, right.id);
+                None
             }
         };
         match &self.tables {
             None => {
-                let covering = self.few.iter().filter(|grant| grant.covers(asked));
+                let few = self.few.iter();
+                let covering = few.filter(|grant| has(&&grant.right) && grant.covers(asked));
                 covering.map(|grant| &grant.right).find_map(allows)
             }
-            Some(tables) => tables.covering(asked).find_map(allows),
+            Some(tables) => tables.covering(asked).filter(has).find_map(allows),
         }
     }
 }
@@ -218,7 +216,7 @@ impl When {
         let pairs = context.iter().map(|(name, value)| (&**name, &**value));
         match EncodedContext::encode(pairs) {
             Ok(pairs) if what.expires.is_none() && what.conditions == only_context => {
-                When::Context(pairs)
+                When::Context(Arc::new(pairs))
             }
             _ => When::Asks,
         }
@@ -267,10 +265,11 @@ impl Tables {
                 Scope::All => &mut tables.all,
                 Scope::Tenant(tenant) => tables.tenants.entry(tenant.as_str().into()).or_default(),
             };
+            let right = Right::of(grant);
             for key in &what.keys {
                 let fields = rights.entry(key);
                 for field in &what.fields {
-                    fields.entry(field).push(Right::of(grant));
+                    fields.entry(field).push(right.clone());
                 }
             }
         }

@@ -488,7 +488,7 @@ impl AccessSnapshot {
             Difference::Granted(grant) => {
                 let resource = Arc::clone(grant.what.who.resource());
                 let subject = match next.subjects.get(&resource) {
-                    Some(subject) => subject.without(&grant.id).with(Arc::clone(&grant)),
+                    Some(subject) => subject.with(Arc::clone(&grant)),
                     None => Subject::new(vec![Arc::clone(&grant)]),
                 };
                 next.set_subject(&resource, Some(Arc::new(subject)));

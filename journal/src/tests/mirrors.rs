@@ -134,6 +134,26 @@ fn a_directory_that_is_ahead_by_what_nobody_was_told_of_and_damaged_is_repaired_
 }
 
 #[test]
+fn a_directory_that_begins_later_is_not_taken_for_one_with_rot() {
+    // What the operator removed so that it is copied back is still in the other directory, which is damaged elsewhere, or there.
+    for (lost, rotted) in [(DIR, MIRROR), (MIRROR, DIR)] {
+        for removed in [1, 2] {
+            for damaged in 1..=removed {
+                let (disk, _) = make_log();
+                (1..=removed).for_each(|id| disk.remove(&segment(lost, id)).unwrap());
+                rot(&disk, rotted, damaged);
+                let refused = expect_refused_untouched(&disk);
+                assert!(
+                    matches!(&refused, OpenError::Damaged { path, segment, .. }
+                        if path == Path::new(rotted) && *segment == damaged),
+                    "{refused}"
+                );
+            }
+        }
+    }
+}
+
+#[test]
 fn both_damaged_is_refused() {
     let (disk, _) = make_log();
     disk.tamper(&segment(DIR, 4), |bytes| bytes[80] ^= 1);

@@ -195,7 +195,7 @@ fn change_tail(
             let other = *pick(&records, random);
             let (from, to) = (at.min(other), at.max(other));
             let index = frames[from].sequence - 1;
-            let payload = std::mem::take(&mut frames[from].payload);
+            let payload = frames[from].payload.clone();
             frames[from].payload = std::mem::replace(&mut frames[to].payload, payload);
             expect = match from == to {
                 true => Expect::Harmless("a swap of a record with itself"),

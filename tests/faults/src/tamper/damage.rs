@@ -274,7 +274,7 @@ fn swap(file: &SegmentFile, bytes: &[u8], random: &mut Random) -> Damage {
     };
     let (from, to) = (one_place.min(other), one_place.max(other));
     let index = frames[from].sequence - 1;
-    let payload = std::mem::take(&mut frames[from].payload);
+    let payload = frames[from].payload.clone();
     frames[from].payload = std::mem::replace(&mut frames[to].payload, payload);
     let expect = if from == to {
         Expect::Harmless("a swap of the only record of a file with itself")
