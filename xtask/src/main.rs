@@ -31,7 +31,14 @@ fn main() -> ExitCode {
     }
     let arguments: Vec<String> = env::args().skip(1).collect();
     let rest = arguments.get(1..).unwrap_or_default();
-    let result = match arguments.first().map(String::as_str) {
+    let command = arguments.first().map(String::as_str);
+    // These two pass on what they are given.
+    let passes_on = matches!(command, Some("bench" | "faults"));
+    if !passes_on && rest.iter().any(|a| a == "--help" || a == "-h") {
+        print!("{HELP}");
+        return ExitCode::SUCCESS;
+    }
+    let result = match command {
         Some("test") => test(rest.iter().any(|a| a == "--strict")),
         Some("ci") => ci(),
         Some("bench") => bench(rest),
