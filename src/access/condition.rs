@@ -59,8 +59,12 @@ impl Conditions {
     /// Whether there are none.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.context.is_empty()
-            && self.not_before.is_none()
+        self.context.is_empty() && self.is_of_context_alone()
+    }
+
+    /// Whether there are none but on the encryption context.
+    pub(super) fn is_of_context_alone(&self) -> bool {
+        self.not_before.is_none()
             && self.daily.is_none()
             && self.networks.is_empty()
             && self.methods.is_empty()

@@ -7,7 +7,7 @@ use smallvec::SmallVec;
 
 use super::{
     action::ActionSet,
-    condition::{Circumstances, Conditions, Unmet},
+    condition::{Circumstances, Unmet},
     grant::{Grant, GrantId, Scope},
     pattern::{self, Pattern, Table},
     principal::Principal,
@@ -208,16 +208,11 @@ impl When {
         if what.is_lasting() {
             return When::Always;
         }
-        let context = &what.conditions.context;
-        let only_context = Conditions {
-            context: context.clone(),
-            ..Conditions::default()
-        };
-        let pairs = context.iter().map(|(name, value)| (&**name, &**value));
+        let context = what.conditions.context.iter();
+        let pairs = context.map(|(name, value)| (&**name, &**value));
+        let alone = what.expires.is_none() && what.conditions.is_of_context_alone();
         match EncodedContext::encode(pairs) {
-            Ok(pairs) if what.expires.is_none() && what.conditions == only_context => {
-                When::Context(Arc::new(pairs))
-            }
+            Ok(pairs) if alone => When::Context(Arc::new(pairs)),
             _ => When::Asks,
         }
     }

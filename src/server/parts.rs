@@ -90,7 +90,7 @@ async fn open_with(
     if audit.first() > 0 {
         tracing::warn!(
             first = audit.first(),
-            "the records before this one left for an archive that is not known: `audit list`, `tail`, `export` and `report` begin here; set `audit.archive_dir`"
+            "the records before this one are not here, and `audit.archive_dir` does not say where they are: `audit list`, `tail`, `export` and `report` begin with this one"
         );
     }
     let access = Access::load(&keystore).await?;
